@@ -1,0 +1,58 @@
+# The study's commands. Newcomers need two: `make reproduce` and `make test`; each sets up what it needs.
+#
+#   make reproduce [PROFILE=embedded] [CORES=2] [ARGS=-n]   run the notebooks; ARGS go to snakemake (-n shows the plan)
+#   make test       ruff, pytest on ptame_lib, pytest --nbval on every notebook
+#   make setup      the environment: .venv, or the activated environment where it already has this package
+#   make lab        open the notebooks in JupyterLab
+#   make lock       renew constraints.txt (needs uv)
+#   make clean      remove everything that can be made again, except .venv
+
+PROFILE ?= embedded
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+PYTHON3 ?= python3
+ARGS ?=
+
+# An activated environment (venv or conda) that has this checkout's package is used as it is.
+ACTIVE := $(if $(VIRTUAL_ENV)$(CONDA_PREFIX),$(shell python workflow/venv.py --has-package 2>/dev/null))
+ifneq ($(ACTIVE),)
+PYTHON := python
+READY :=
+else
+PYTHON := .venv/bin/python
+READY := .venv/ready
+endif
+
+.PHONY: setup reproduce test lint lab lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '1,/^$$/p' Makefile
+
+setup: $(READY)
+
+.venv/ready: pyproject.toml constraints.txt workflow/venv.py
+	$(PYTHON3) workflow/venv.py .venv
+	.venv/bin/python -m pip install --disable-pip-version-check --quiet --editable '.[study,test]' --constraint constraints.txt
+	@touch $@
+
+reproduce: setup
+	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . --cores $(CORES) --config profile=$(PROFILE) --keep-going --rerun-incomplete --quiet rules host $(ARGS)
+	@$(if $(ARGS),true,$(PYTHON) -m ptame_lib.study report --profile $(PROFILE))
+
+test: lint
+	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --nbval --nbval-current-env notebooks
+
+lint: setup
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+lab: setup
+	$(PYTHON) -m jupyterlab notebooks
+
+lock:
+	uv pip compile --universal --python-version 3.11 --extra study --extra test --no-header --no-annotate --upgrade pyproject.toml -o constraints.txt
+
+clean:
+	rm -rf data/cache runs .snakemake
+	find results figures -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +

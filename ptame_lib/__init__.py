@@ -1,0 +1,40 @@
+"""P-TAME study: explain any image classifier with trained perturbations, and compare the explanations.
+
+from ptame_lib import PTAME, decide, load_auxiliary, load_classifier, train_ptame
+"""
+
+from .classifiers import Classifier, decide, load_classifier
+from .datasets import Embedded, ImageFolder, load_embedded
+from .features import FeatureExtractor, load_auxiliary
+from .losses import PTAMELoss, PTAMEWeights, ptame_loss
+from .masking import keep, keep_share, normalise, remove, resize
+from .methods import Method, build_methods
+from .ptame import PTAME, saved_config
+from .training import TrainingConfig, train_ptame
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Classifier",
+    "Embedded",
+    "FeatureExtractor",
+    "ImageFolder",
+    "Method",
+    "PTAME",
+    "PTAMELoss",
+    "PTAMEWeights",
+    "TrainingConfig",
+    "build_methods",
+    "decide",
+    "keep",
+    "keep_share",
+    "load_auxiliary",
+    "load_classifier",
+    "load_embedded",
+    "normalise",
+    "ptame_loss",
+    "remove",
+    "resize",
+    "saved_config",
+    "train_ptame",
+]

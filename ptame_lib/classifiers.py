@@ -1,0 +1,157 @@
+"""Classifiers to explain, each wrapped once as *pixels in [0,1] -> logits*."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import timm
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from . import embedded_nets, paths
+from .embedded_training import MEAN, STD
+
+EMBEDDED = ("embedded/vgg", "embedded/resnet", "embedded/vit")
+TORCHVISION = ("vgg16", "resnet50", "vit_b_16")
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Classifier(nn.Module):
+    """A frozen classifier: pixels (B,3,H,W) in [0,1] -> logits (B,K).
+
+    Its normalisation is inside, so that masking is always done in pixel space. It stays in eval mode even when a parent
+    module is put in train mode, and its parameters ask for no gradient; gradients still flow to the pixels.
+
+    ``input_size`` is the side (or (height, width)) of the images it was made for; ``labels`` are the names of its classes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        input_size: int | tuple[int, int],
+        labels: Sequence[str] | None = None,
+    ):
+        super().__init__()
+        self.model = model.eval().requires_grad_(False)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.input_size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        self.labels = None if labels is None else tuple(labels)
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Stay in eval mode, whatever a parent asks for."""
+        return super().train(False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.model((pixels - self.mean) / self.std)
+
+
+def decide(classifier: nn.Module, pixels: Tensor) -> Tensor:
+    """The classifier's own decisions (B,) int64: what the study explains."""
+    with torch.no_grad():
+        return classifier(pixels).argmax(1)
+
+
+def load_classifier(name: str, weights: str | Path | None = "default", labels: Sequence[str] | None = None) -> Classifier:
+    """A wrapped classifier by name.
+
+    ``embedded/vgg``, ``embedded/resnet``, ``embedded/vit`` (64x64 pixels, 10 digits), torchvision's ``vgg16``, ``resnet50``
+    and ``vit_b_16`` (224x224, 1000 classes), or ``timm/<any model>``, with mean, std and size from timm's data config.
+
+    ``weights``: ``"default"`` (shipped for the embedded ones; ``IMAGENET1K_V1`` for torchvision, as in the paper; timm's
+    pretrained ones), a weights enum name such as ``"IMAGENET1K_V2"`` (torchvision), the path of a local state dict
+    (.safetensors, or .pth read with ``weights_only=True``), or ``None`` for random weights.
+
+    Raises ValueError for an unknown name or weights that do not fit, FileNotFoundError for a missing file, RuntimeError
+    where weights can't be downloaded.
+    """
+    if name in (*EMBEDDED, "embedded/auxiliary"):  # the auxiliary is a classifier too, though the study does not explain it
+        net = embedded_nets.build(name.removeprefix("embedded/"))
+        _fill(net, paths.embedded() / f"{name.removeprefix('embedded/')}.safetensors" if weights == "default" else weights)
+        return Classifier(net, MEAN, STD, 64, labels or [str(digit) for digit in range(10)])
+    if name in TORCHVISION:
+        return Classifier(load_torchvision(name, weights, "IMAGENET1K_V1"), IMAGENET_MEAN, IMAGENET_STD, 224, labels)
+    if name.startswith("timm/"):
+        net, config = load_timm(name, weights)
+        return Classifier(net, config["mean"], config["std"], config["input_size"][1:], labels)
+    raise ValueError(
+        f"unknown classifier {name!r}: choose one of {', '.join(EMBEDDED + TORCHVISION)}, or 'timm/<model>' with a name from timm.list_models()"
+    )
+
+
+def load_torchvision(name: str, weights: str | Path | None, default: str) -> nn.Module:
+    """A torchvision classification network by name; ``weights`` as in `load_classifier`."""
+    enum = torchvision.models.get_model_weights(name)
+    weights = default if weights == "default" else weights
+    if weights is None or _is_file_name(weights):
+        net = torchvision.models.get_model(name, weights=None)
+        _fill(net, weights)
+        return net
+    if weights not in [*enum.__members__, "DEFAULT"]:
+        raise ValueError(f"unknown weights {weights!r} for {name}: choose {', '.join(enum.__members__)}, the path of a local file, or None")
+    try:
+        return torchvision.models.get_model(name, weights=enum[weights])
+    except OSError as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise RuntimeError(
+            f"the weights {weights} of {name} are not in {folder} and could not be downloaded ({error}). Download {enum[weights].url} on a "
+            f"machine with internet access and put the file into that folder, or pass its path as weights."
+        ) from error
+
+
+def load_timm(name: str, weights: str | Path | None, **options) -> tuple[nn.Module, dict]:
+    """A timm network ``timm/<model>`` and its data config; options go to ``timm.create_model``."""
+    model = name.removeprefix("timm/")
+    if not timm.is_model(model):
+        close = ", ".join(timm.list_models(f"*{model.split('_')[0]}*")[:5]) or "see timm.list_models()"
+        raise ValueError(f"unknown timm model {model!r} in {name!r}; similar names: {close}")
+    try:
+        net = timm.create_model(model, pretrained=weights == "default", **options)
+    except Exception as error:
+        if weights != "default":
+            raise
+        raise RuntimeError(
+            f"the pretrained weights of {name} could not be downloaded ({error}). "
+            "Pass weights=<path of a local file>, or weights=None for random ones."
+        ) from error
+    if weights != "default":
+        _fill(net, weights)
+    return net, timm.data.resolve_model_data_config(net)
+
+
+def _is_file_name(weights: str | Path) -> bool:
+    return isinstance(weights, Path) or "/" in weights or weights.endswith((".safetensors", ".pth", ".pt"))
+
+
+def _fill(net: nn.Module, weights: str | Path | None) -> None:
+    """Fill a network from a local file; None leaves it random. A missing ``num_batches_tracked`` counter is no error."""
+    if weights is None:
+        return
+    state = read_state_dict(Path(weights).expanduser())
+    own = net.state_dict()
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    extra = [key for key in state if key not in own]
+    if missing or extra:
+        raise ValueError(f"{weights} does not fit {type(net).__name__}: missing {missing[:3] or 'nothing'}, unexpected {extra[:3] or 'nothing'}")
+    for key, value in state.items():
+        if value.shape != own[key].shape:
+            raise ValueError(f"{weights} does not fit {type(net).__name__}: {key} has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}")
+    net.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items()}, strict=False)
+
+
+def read_state_dict(file: Path) -> dict[str, Tensor]:
+    """Tensors of a .safetensors file, or of a .pth file without running any code in it."""
+    if not file.is_file():
+        raise FileNotFoundError(f"no weights file at {file}: check the path, or pass weights=None for random weights")
+    try:
+        return load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(f"{file} can't be read as a weights file ({error}): download or make it again") from error
+    except Exception as error:  # pickle.UnpicklingError: more than tensors inside
+        raise ValueError(f"{file} is refused: it is no plain state dict ({type(error).__name__}). Save it as .safetensors.") from error

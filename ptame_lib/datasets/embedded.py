@@ -1,0 +1,194 @@
+"""The embedded data set: handwritten digits on photographs, composed from what two installed libraries carry.
+
+The pixels of the digit are the only evidence for its class, so that explanations can be checked against a known truth.
+Digits: scikit-learn's ``load_digits`` (1797 real 8x8 handwritten digits). Photographs and textures: those inside the
+wheels of scikit-learn and scikit-image. No digit and no part of a photograph is in two of the parts train and test;
+``val`` has its own digits and shares the training backgrounds.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .. import paths
+from ..progress import progress
+
+SIZE = 64  # pixels per side
+CLASSES = 10
+SPLITS = ("train", "val", "test")
+VERSION = 1  # of the composition: a new number makes old cache files unused
+GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Embedded(torch.utils.data.Dataset):
+    """Composed images with their truth.
+
+    ``images`` (N,3,64,64) uint8; ``labels`` (N,) int64 for the single-label form, (N,10) bool for the multi-label one;
+    ``truth`` the digits' pixels, (N,64,64) bool, or (N,10,64,64) with one mask per class. An item is a dict of
+    ``pixels`` (3,64,64) float32 in [0,1], ``label`` and ``truth``.
+    """
+
+    images: Tensor
+    labels: Tensor
+    truth: Tensor
+    names = tuple(str(digit) for digit in range(CLASSES))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        return {"pixels": self.images[i].float() / 255, "label": self.labels[i], "truth": self.truth[i]}
+
+
+def load_embedded(split: str, n: int, *, multi_label: bool = False, seed: int = 0, cached: bool = True) -> Embedded:
+    """The first ``n`` images of a split; image i depends on (split, form, seed, i) alone, so a larger n only adds images.
+
+    The composed images are kept under ``data/cache`` as safetensors. Raises ValueError for an unknown split or n < 1.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}: the embedded data set has {', '.join(SPLITS)}")
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    form = "multi" if multi_label else "single"
+    file = paths.cache() / f"embedded-v{VERSION}-{form}-{split}-seed{seed}-{n}.safetensors"
+    if cached and file.is_file():
+        try:
+            with safe_open(file, "pt") as tensors:
+                return Embedded(*(tensors.get_tensor(key) for key in ("images", "labels", "truth")))
+        except (SafetensorError, OSError):  # a damaged cache is worth nothing: compose it again
+            file.unlink()
+    compose = _compose_multi if multi_label else _compose_single
+    rows = []
+    with progress(n, f"compose {split} images") as bar:
+        for i in range(n):
+            rows.append(compose(split, np.random.default_rng([seed, SPLITS.index(split), int(multi_label), i])))
+            bar.update()
+    images, labels, truth = (torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True))
+    images = images.permute(0, 3, 1, 2).contiguous()
+    if cached:
+        unfinished = file.with_suffix(f".{os.getpid()}.tmp")
+        save_file({"images": images, "labels": labels, "truth": truth}, unfinished)
+        unfinished.replace(file)
+    return Embedded(images, labels, truth)
+
+
+@lru_cache(maxsize=1)
+def _digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Digits (n,8,8) uint8 0..255 and labels of each split: every fifth source is test, every tenth (from 7) val."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    index = np.arange(len(images))
+    parts = np.where(index % 5 == 0, 2, np.where(index % 10 == 7, 1, 0))
+    return {name: (images[parts == k], bunch.target[parts == k]) for k, name in enumerate(SPLITS)}
+
+
+@lru_cache(maxsize=1)
+def _photographs() -> list[Image.Image]:
+    from skimage import data
+    from sklearn.datasets import load_sample_images
+
+    colour = [data.astronaut(), data.chelsea(), data.coffee(), data.rocket(), data.hubble_deep_field()]
+    colour += [data.stereo_motorcycle()[0], *load_sample_images().images]
+    grey = [data.brick(), data.grass(), data.gravel(), data.camera()]
+    return [Image.fromarray(np.ascontiguousarray(a)) for a in colour] + [Image.fromarray(a).convert("RGB") for a in grey]
+
+
+def _background(split: str, rng: np.random.Generator) -> np.ndarray:
+    """A random crop, shrunk, flipped and darkened a little: (64,64,3) float32 in [0,1].
+
+    Training and validation crop from the left 62 % of each photograph, the test from the rest.
+    """
+    photo = _photographs()[rng.integers(len(_photographs()))]
+    cut = int(0.62 * photo.width)
+    left, right = (cut, photo.width) if split == "test" else (0, cut)
+    side = int(rng.integers(SIZE, min(right - left, photo.height, 4 * SIZE) + 1))
+    x, y = int(rng.integers(left, right - side + 1)), int(rng.integers(0, photo.height - side + 1))
+    crop = photo.resize((SIZE, SIZE), Image.Resampling.BOX, box=(x, y, x + side, y + side))
+    pixels = np.asarray(crop, dtype=np.float32) / 255
+    return (pixels[:, ::-1] if rng.random() < 0.5 else pixels) * np.float32(rng.uniform(0.6, 1.0))
+
+
+def _strokes(digit: np.ndarray, side: int, angle: float) -> np.ndarray:
+    """The digit's opacity, enlarged with cubic zoom and rotated: (side,side) float32 in [0,1]."""
+    image = Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
+    return np.asarray(image.rotate(angle, Image.Resampling.BICUBIC), dtype=np.float32) / 255
+
+
+def _paste(canvas: np.ndarray, opacity: np.ndarray, x: int, y: int, rng: np.random.Generator) -> None:
+    """Paint strokes in a random colour that differs in brightness from what is under them (in place)."""
+    under = canvas[y : y + opacity.shape[0], x : x + opacity.shape[1]]
+    brightness = float((under @ GREY).mean())
+    colour = rng.random(3, dtype=np.float32)
+    while abs(float(colour @ GREY) - brightness) < 0.3:
+        colour = rng.random(3, dtype=np.float32)
+    under += opacity[..., None] * (colour - under)
+
+
+def _clutter(canvas: np.ndarray, digits: np.ndarray, rng: np.random.Generator) -> None:
+    """Two pieces of digits and two scrambled digits: the same strokes and colours without the class (in place)."""
+    for kind in range(4):
+        strokes = _strokes(digits[rng.integers(len(digits))], int(rng.integers(20, 31)), rng.uniform(-20, 20))
+        half = len(strokes) // 2
+        quarters = [strokes[:half, :half], strokes[:half, -half:], strokes[-half:, :half], strokes[-half:, -half:]]
+        if kind < 2:
+            piece = quarters[rng.integers(4)]
+        else:
+            turned = [np.rot90(quarters[q], rng.integers(1, 4)) for q in rng.permutation(4)]
+            piece = np.block([turned[:2], turned[2:]])
+        x, y = rng.integers(0, SIZE - len(piece) + 1, size=2)
+        _paste(canvas, piece, int(x), int(y), rng)
+
+
+def _finish(canvas: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
+
+
+def _compose_single(split: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    digits, labels = _digits()[split]
+    canvas = np.ascontiguousarray(_background(split, rng))
+    _clutter(canvas, digits, rng)
+    pick = int(rng.integers(len(digits)))
+    opacity = _strokes(digits[pick], int(rng.integers(26, 38)), rng.uniform(-20, 20))
+    x, y = rng.integers(0, SIZE - len(opacity) + 1, size=2)
+    _paste(canvas, opacity, int(x), int(y), rng)
+    truth = np.zeros((SIZE, SIZE), dtype=bool)
+    truth[y : y + len(opacity), x : x + len(opacity)] = opacity > 0.5
+    return _finish(canvas), np.int64(labels[pick]), truth
+
+
+def _compose_multi(split: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    digits, labels = _digits()[split]
+    canvas = np.ascontiguousarray(_background(split, rng))
+    _clutter(canvas, digits, rng)
+    present = np.zeros(CLASSES, dtype=bool)
+    truth = np.zeros((CLASSES, SIZE, SIZE), dtype=bool)
+    taken = np.zeros((SIZE, SIZE), dtype=bool)
+    wanted = int(rng.integers(1, 4))
+    while present.sum() < wanted:
+        pick = int(rng.integers(len(digits)))
+        side = int(rng.integers(22, 30))
+        x, y = (int(v) for v in rng.integers(0, SIZE - side + 1, size=2))
+        label = labels[pick]
+        if present[label]:
+            continue
+        if taken[y : y + side, x : x + side].any():
+            wanted -= int(rng.random() < 0.02)  # a crowded image ends with fewer digits instead of never
+            continue
+        opacity = _strokes(digits[pick], side, rng.uniform(-20, 20))
+        _paste(canvas, opacity, x, y, rng)
+        truth[label, y : y + side, x : x + side] = opacity > 0.5
+        taken[y : y + side, x : x + side] = True
+        present[label] = True
+    return _finish(canvas), present, truth

@@ -1,0 +1,70 @@
+"""The explainers' losses as pure functions with named terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PTAMEWeights:
+    """Hyper-parameters of P-TAME's loss; the defaults are the authors' defaults.
+
+    ``ce``, ``area`` and ``smooth`` weigh the terms, ``border`` weighs the border lines inside the smoothness term, ``p`` is
+    the power of the area term, ``q`` that of the smoothness term.
+    """
+
+    ce: float = 1.5
+    area: float = 2.0
+    smooth: float = 0.01
+    border: float = 0.3
+    p: float = 0.3
+    q: float = 2.0
+
+
+class PTAMELoss(NamedTuple):
+    """The total and its terms: ``total = w.ce * ce + area + smooth``; ``ce`` is reported unweighted, the others weighted."""
+
+    total: Tensor
+    ce: Tensor
+    area: Tensor
+    smooth: Tensor
+
+
+def ptame_loss(masked_logits: Tensor, targets: Tensor, masks: Tensor, weights: PTAMEWeights = PTAMEWeights()) -> PTAMELoss:
+    """P-TAME's training loss (P-TAME, equations of section III; no labels are used).
+
+    ``masked_logits`` (B,K): the classifier's answer to the masked images; ``targets`` (B,): its decisions on the whole
+    images; ``masks`` (B,n,h,w) in [0,1]: for every image the maps of all n targets of the batch (so n = B), at the first
+    level's resolution, so that a class's map is also pressed to be empty on images of other classes.
+
+    Raises ValueError where the shapes don't belong together.
+    """
+    if masked_logits.shape[0] != targets.shape[0] or masks.shape[0] != targets.shape[0]:
+        raise ValueError(f"batch sizes differ: logits {masked_logits.shape[0]}, targets {targets.shape[0]}, masks {masks.shape[0]}")
+    masks = masks.float()
+    ce = F.cross_entropy(masked_logits.float(), targets)
+    area = weights.area * area_term(masks, weights.p) if weights.area else ce.new_zeros(())
+    smooth = weights.smooth * smoothness_term(masks, weights.border, weights.q) if weights.smooth else ce.new_zeros(())
+    return PTAMELoss(weights.ce * ce + area + smooth, ce, area, smooth)
+
+
+def area_term(masks: Tensor, p: float) -> Tensor:
+    """mean((M + 0.0005)^p); for p = 1 the plain mean. The constant keeps the gradient finite at 0."""
+    return masks.mean() if p == 1 else (masks + 0.0005).pow(p).mean()
+
+
+def smoothness_term(masks: Tensor, border: float, q: float = 2.0) -> Tensor:
+    """(sum |dx|^q + sum |dy|^q + border * sum of the four border lines^q) / (q B): sums over pixels, not means.
+
+    ``masks`` (B,n,h,w). A corner lies on two border lines and counts twice.
+    """
+    dx = (masks[..., :, 1:] - masks[..., :, :-1]).abs().pow(q).sum()
+    dy = (masks[..., 1:, :] - masks[..., :-1, :]).abs().pow(q).sum()
+    lines = (masks[..., 0, :], masks[..., -1, :], masks[..., :, 0], masks[..., :, -1])
+    frame = border * torch.stack([line.pow(q).sum() for line in lines]).sum() if border else 0.0
+    return (dx + dy + frame) / (q * masks.shape[0])

@@ -1,0 +1,57 @@
+"""Masking in pixel space, and the maps that do it: pure functions.
+
+Pixels are (B,3,H,W) in [0,1]; saliency maps are (B,h,w); a mask is a map in [0,1], 1 = keep.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def normalise(maps: Tensor) -> Tensor:
+    """Min-max normalise each map (..., h, w) to [0,1], in float32; the denominator is clamped at 1e-8, so a constant map becomes 0."""
+    maps = maps.float()
+    low = maps.amin((-2, -1), keepdim=True)
+    high = maps.amax((-2, -1), keepdim=True)
+    return (maps - low) / (high - low).clamp_min(1e-8)
+
+
+def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize maps (B,h,w) to ``size`` = (H,W) bilinearly (align_corners=False)."""
+    if maps.shape[-2:] == tuple(size):
+        return maps
+    return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def keep(pixels: Tensor, masks: Tensor) -> Tensor:
+    """What the masks (B,h,w) keep of the pixels: resized to the image and multiplied; a removed pixel is black.
+
+    >>> keep(torch.ones(1, 3, 2, 2), torch.tensor([[[1.0, 0.5], [0.0, 0.0]]]))[0, 0]
+    tensor([[1.0000, 0.5000],
+            [0.0000, 0.0000]])
+    """
+    return pixels * resize(masks, pixels.shape[-2:])[:, None]
+
+
+def remove(pixels: Tensor, masks: Tensor) -> Tensor:
+    """The complement of `keep`: what is left where the masks are 0."""
+    return pixels * (1 - resize(masks, pixels.shape[-2:]))[:, None]
+
+
+def keep_share(maps: Tensor, share: float) -> Tensor:
+    """Maps (B,H,W) with only the largest ``share`` (0..1) of each map's values, the others 0; the kept ones stay soft.
+
+    The threshold is the k-th smallest value, k = int(N (1 - share)), and what lies strictly above it is kept, so that all
+    values tied with the threshold go. A share of 1 keeps the map as it is (P-TAME's AD/IC at 100 %). Raises ValueError for
+    a share outside (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be in (0, 1], got {share}")
+    flat = maps.flatten(1)
+    k = int(flat.shape[1] * (1 - share))
+    if k < 1:
+        return maps
+    threshold = flat.kthvalue(k, dim=1, keepdim=True).values
+    return torch.where(flat > threshold, flat, 0.0).view_as(maps)

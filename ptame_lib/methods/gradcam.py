@@ -1,0 +1,84 @@
+"""Grad-CAM through the grad-cam package, with the target layer found for convolutional networks and transformers.
+
+Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import isqrt
+
+import torch
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import Tensor, nn
+
+POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+
+
+def gradcam(classifier: nn.Module, layer: nn.Module | None = None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Grad-CAM on ``layer`` (default: `target_layer`); maps (B,H,W) at the image's size, as the package makes them.
+
+    >>> saliency = gradcam(classifier)(pixels, targets)   # doctest: +SKIP
+    """
+
+    def explain(pixels: Tensor, targets: Tensor) -> Tensor:
+        found, prefix = (layer, None) if layer is not None else target_layer(classifier, pixels[:1])
+        reshape = None if prefix is None else partial(_to_grid, prefix=prefix)
+        wanted = [ClassifierOutputTarget(int(t)) for t in targets]
+        with torch.enable_grad(), GradCAM(classifier, [found], reshape) as cam:  # leaving the block releases the hooks
+            maps = cam(pixels.detach().clone().requires_grad_(), wanted)
+        return torch.from_numpy(maps).to(pixels.device)
+
+    return explain
+
+
+def target_layer(classifier: nn.Module, pixels: Tensor) -> tuple[nn.Module, int | None]:
+    """The layer CAM methods look at, and how many tokens stand before the grid (None for a convolutional layer).
+
+    A convolutional network: the last module that gives a feature map (B,C,h,w) with more than one position, before any
+    pooling. A transformer: the first norm of the last block, as the grad-cam package advises (past it, a class token's
+    network lets no gradient reach the other tokens). Raises ValueError where neither exists.
+    """
+    names = {module: name for name, module in classifier.named_modules()}
+    order: list[nn.Module] = []
+    shapes: dict[nn.Module, tuple[int, ...]] = {}
+
+    def note(module: nn.Module, _, output) -> None:
+        if isinstance(output, Tensor):
+            order.append(module)
+            shapes[module] = tuple(output.shape)
+
+    hooks = [module.register_forward_hook(note) for module in names]
+    try:
+        with torch.no_grad():
+            classifier(pixels)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    image = tuple(pixels.shape[-2:])
+    convolutional = [m for m in order if _is_map(shapes[m], image) and order.count(m) == 1 and not _ends_in_pool(m)]
+    norms = [m for m in order if isinstance(m, nn.LayerNorm) and len(shapes[m]) == 3 and names[m].endswith(("norm1", "ln_1"))]
+    if norms and (not convolutional or order.index(norms[-1]) > order.index(convolutional[-1])):
+        tokens = shapes[norms[-1]][1]
+        return norms[-1], tokens - isqrt(tokens) ** 2
+    if not convolutional:
+        raise ValueError(f"no feature map found in {type(getattr(classifier, 'model', classifier)).__name__}: pass the layer for Grad-CAM")
+    return convolutional[-1], None
+
+
+def _is_map(shape: tuple[int, ...], image: tuple[int, int]) -> bool:
+    return len(shape) == 4 and 1 < shape[2] < image[0] and 1 < shape[3] < image[1]
+
+
+def _ends_in_pool(module: nn.Module) -> bool:
+    children = list(module.children())
+    return isinstance(module, POOLS) or (isinstance(module, nn.Sequential) and bool(children) and _ends_in_pool(children[-1]))
+
+
+def _to_grid(tokens: Tensor, prefix: int) -> Tensor:
+    """Tokens (B,prefix+N,C) -> (B,C,side,side)."""
+    tokens = tokens[:, prefix:]
+    side = isqrt(tokens.shape[1])
+    return tokens.transpose(1, 2).unflatten(2, (side, side))

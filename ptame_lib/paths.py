@@ -1,0 +1,79 @@
+"""The one place that knows the folders of the study.
+
+The root is the checkout that holds this package (an editable install, which is what ``make setup`` and
+``environment.yml`` make). Set the environment variable ``PTAME_ROOT`` to work in another folder.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def root() -> Path:
+    """The study's root: ``$PTAME_ROOT``, else the checkout, else (package installed as a copy) the current folder."""
+    if os.environ.get("PTAME_ROOT"):
+        return Path(os.environ["PTAME_ROOT"]).expanduser().resolve()
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+
+
+def embedded() -> Path:
+    """Shipped weights of the embedded classifiers."""
+    return root() / "data" / "embedded"
+
+
+def cache() -> Path:
+    """Data sets that were composed once and can be composed again (ignored by git)."""
+    return _made(root() / "data" / "cache")
+
+
+def notebook(name: str) -> Path:
+    """The notebook ``name`` (with or without ``.ipynb``)."""
+    return root() / "notebooks" / (name.removesuffix(".ipynb") + ".ipynb")
+
+
+def profiles() -> Path:
+    """The folder with one YAML per profile."""
+    return root() / "workflow" / "profiles"
+
+
+def results(profile: str) -> Path:
+    """Tables, JSON records and trained explainers of a profile."""
+    return _made(root() / "results" / profile)
+
+
+def figures(profile: str) -> Path:
+    """PNG and SVG figures of a profile."""
+    return _made(root() / "figures" / profile)
+
+
+def runs(profile: str) -> Path:
+    """Executed notebooks of a profile."""
+    return _made(root() / "runs" / profile)
+
+
+def slug(name: str) -> str:
+    """A name that may hold slashes as one file name: ``embedded/vgg`` -> ``embedded-vgg``."""
+    return name.replace("/", "-")
+
+
+def explainer(profile: str, classifier: str) -> Path:
+    """Where the P-TAME trained for ``classifier`` lies."""
+    return results(profile) / f"ptame-{slug(classifier)}.safetensors"
+
+
+def per_image(profile: str, classifier: str) -> Path:
+    """Where the per-image values of the comparison for ``classifier`` lie (a JSON beside it tells what they were made from)."""
+    return _made(results(profile) / "per_image") / f"{slug(classifier)}.csv"
+
+
+def show(path: Path) -> str:
+    """``path`` for people: relative to the root where it lies below it, so that outputs name no machine's folders."""
+    path = Path(path)
+    return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,24 @@
+"""A progress bar that people see while work runs and that no notebook stores."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+
+@contextmanager
+def progress(total: int, what: str) -> Iterator[tqdm]:
+    """A tqdm bar on stderr: ``with progress(100, "train") as bar: ...; bar.update()``.
+
+    Inside a notebook the cell's output is cleared when the work is done, so keep such a call in a cell of its own.
+    """
+    in_kernel = "ipykernel" in sys.modules
+    with tqdm(total=total, desc=what, leave=False, dynamic_ncols=not in_kernel, mininterval=2.0 if in_kernel else 0.2) as bar:
+        yield bar
+    if in_kernel:
+        from IPython.display import clear_output
+
+        clear_output()

@@ -1,0 +1,185 @@
+"""The training loop of the explainers: visible, seeded, resumable, on whatever device accelerate finds."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from .classifiers import decide
+from .losses import PTAMEWeights, ptame_loss
+from .masking import keep
+from .progress import progress
+from .ptame import PTAME
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train: AdamW with amsgrad and OneCycleLR over all steps, as P-TAME's authors do.
+
+    ``precision``: accelerate's ``no``, ``bf16`` or ``fp16``. ``checkpoint_every``: steps between checkpoints.
+    """
+
+    steps: int = 600
+    batch_size: int = 32
+    lr: float = 1e-2
+    weight_decay: float = 0.01
+    loss: PTAMEWeights = field(default_factory=PTAMEWeights)
+    seed: int = 0
+    precision: str = "no"
+    checkpoint_every: int = 200
+    workers: int = 0
+
+
+def train_ptame(
+    explainer: PTAME,
+    classifier: nn.Module,
+    data: Dataset,
+    config: TrainingConfig = TrainingConfig(),
+    *,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    on_step: Callable[[dict[str, float]], None] | None = None,
+) -> list[dict[str, float]]:
+    """Train the explainer in place to explain the classifier's decisions on ``data`` (no labels are used).
+
+    ``data``: items with ``pixels`` (3,H,W) in [0,1]; a data set with a method ``draw(i, generator)`` augments by it.
+    Returns the history: one row per step with step, lr and the loss's terms. With ``checkpoint`` the state is written there
+    every ``checkpoint_every`` steps and at the end (the history beside it as JSON); ``resume=True`` continues from it, so
+    that the finished weights equal those of an uninterrupted run on the same machine. Which images a step sees and how they
+    are augmented depends on (seed, step) alone.
+
+    Raises ValueError for a checkpoint of other settings or shapes, FileNotFoundError for a missing one, FloatingPointError
+    when a loss is not finite.
+    """
+    set_seed(config.seed)
+    accelerator = Accelerator(mixed_precision=config.precision, dataloader_config=DataLoaderConfiguration(split_batches=True))
+    trained = [p for name, p in explainer.named_parameters() if not name.startswith("auxiliary.")]
+    optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay, amsgrad=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.lr, total_steps=config.steps)
+    history: list[dict[str, float]] = []
+    if resume:
+        history = _resume(_required(checkpoint), config, explainer, optimizer, schedule)
+    batches = DataLoader(_Draws(data), batch_sampler=_Batches(len(data), config, first=len(history)), num_workers=config.workers)
+    classifier = classifier.to(accelerator.device)
+    model, optimizer, batches = accelerator.prepare(explainer.train(), optimizer, batches)
+    with progress(config.steps, "train P-TAME") as bar:
+        bar.update(len(history))
+        for pixels in batches:
+            targets = decide(classifier, pixels)
+            with accelerator.autocast():
+                masks = model(pixels, targets).float().sigmoid()  # (B,B,h,w): for every image the maps of all targets of the batch
+                own = masks.diagonal().permute(2, 0, 1)  # (B,h,w): each image's own target
+                masked_logits = classifier(keep(pixels, own))
+            loss = ptame_loss(masked_logits, targets, masks, config.loss)
+            row = {"step": len(history), "lr": schedule.get_last_lr()[0], **{k: v.item() for k, v in loss._asdict().items()}}
+            if not torch.isfinite(loss.total):
+                raise FloatingPointError(
+                    f"the loss is {row['total']} at step {row['step']}: lower lr (now {config.lr}), or check the images and the classifier"
+                )
+            optimizer.zero_grad()
+            accelerator.backward(loss.total)
+            optimizer.step()
+            schedule.step()
+            history.append(row)
+            bar.set_postfix(loss=f"{row['total']:.3f}", refresh=False)
+            bar.update()
+            if checkpoint and (len(history) % config.checkpoint_every == 0 or len(history) == config.steps):
+                _write_checkpoint(checkpoint, config, explainer, optimizer, schedule, history)
+            if on_step:
+                on_step(row)
+    explainer.eval()
+    return history
+
+
+class _Draws(Dataset):
+    """Items (index, seed of its augmentation) -> pixels."""
+
+    def __init__(self, data: Dataset):
+        self.data = data
+
+    def __getitem__(self, item: tuple[int, int]) -> Tensor:
+        index, seed = item
+        if hasattr(self.data, "draw"):
+            return self.data.draw(index, torch.Generator().manual_seed(seed))["pixels"]
+        return self.data[index]["pixels"]
+
+
+class _Batches:
+    """The batches of steps first..steps-1, each a pure function of (seed, step), so that a resumed run sees the same."""
+
+    def __init__(self, n: int, config: TrainingConfig, first: int):
+        if n < config.batch_size:
+            raise ValueError(f"{n} training images are fewer than one batch of {config.batch_size}: give more images or a smaller batch_size")
+        self.n, self.config, self.first = n, config, first
+        self.batch_size, self.drop_last = config.batch_size, True
+
+    def __len__(self) -> int:
+        return self.config.steps - self.first
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        per_epoch = self.n // self.batch_size
+        order, epoch = None, -1
+        for step in range(self.first, self.config.steps):
+            if step // per_epoch != epoch:
+                epoch = step // per_epoch
+                order = torch.randperm(self.n, generator=torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)).tolist()
+            at = step % per_epoch * self.batch_size
+            yield [(index, hash((self.config.seed, step, index)) % 2**31) for index in order[at : at + self.batch_size]]
+
+
+def _write_checkpoint(file: Path, config: TrainingConfig, explainer: PTAME, optimizer, schedule, history: list[dict]) -> None:
+    state = {
+        "config": _comparable(config),
+        "explainer": explainer.trained_state(),
+        "optimizer": getattr(optimizer, "optimizer", optimizer).state_dict(),
+        "schedule": {k: v for k, v in schedule.state_dict().items() if not k.startswith("_")},
+        "history": history,
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    torch.save(state, unfinished)
+    unfinished.replace(file)
+    record = file.with_suffix(".history.json")
+    unfinished = record.with_name(f".{record.name}.{os.getpid()}.tmp")
+    unfinished.write_text(json.dumps(history))
+    unfinished.replace(record)
+
+
+def _comparable(config: TrainingConfig) -> dict:
+    return {key: value for key, value in asdict(config).items() if key not in ("checkpoint_every", "workers")}
+
+
+def _required(checkpoint: Path | None) -> Path:
+    if checkpoint is None:
+        raise ValueError("resume=True needs checkpoint=<file>")
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"no checkpoint at {checkpoint}: start with resume=False, or check the path")
+    return checkpoint
+
+
+def _resume(file: Path, config: TrainingConfig, explainer: PTAME, optimizer, schedule) -> list[dict]:
+    """Fill everything from a checkpoint; nothing but tensors and plain values is ever unpickled."""
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        saved = state["config"]
+    except Exception as error:
+        raise ValueError(
+            f"{file} can't be read as a training checkpoint ({type(error).__name__}: {error}): delete it and start with resume=False"
+        ) from error
+    wanted = _comparable(config)
+    other = [f"{key}: {saved.get(key)!r}, now {wanted[key]!r}" for key in wanted if saved.get(key) != wanted[key]]
+    if other:
+        raise ValueError(f"{file} was made with other settings ({'; '.join(other)}): use those, or start with resume=False")
+    explainer.fill(state["explainer"], file)
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    return state["history"]
