@@ -38,7 +38,7 @@ class Classifier(nn.Module):
         labels: Sequence[str] | None = None,
     ):
         super().__init__()
-        self.model = model.eval().requires_grad_(False)
+        self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # the faster layout on CPU and GPU
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.input_size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
@@ -49,7 +49,7 @@ class Classifier(nn.Module):
         return super().train(False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.model((pixels - self.mean) / self.std)
+        return self.model(((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
 
 
 def decide(classifier: nn.Module, pixels: Tensor) -> Tensor:

@@ -13,11 +13,13 @@ from .progress import progress
 MEAN, STD = (0.36, 0.36, 0.36), (0.23, 0.23, 0.23)  # of the training images, rounded and averaged over colours
 
 
-def train_embedded(net: nn.Module, data: Embedded, *, epochs: int, lr: float = 4e-3, batch_size: int = 64, seed: int = 0) -> list[float]:
+def train_embedded(
+    net: nn.Module, data: Embedded, *, epochs: int, lr: float = 4e-3, colours: bool = False, batch_size: int = 64, seed: int = 0
+) -> list[float]:
     """Train a network of ``embedded_nets`` on the single-label data; returns the mean loss of each epoch.
 
-    AdamW with OneCycleLR, label smoothing 0.05, random shifts of up to 4 pixels, shuffled colour
-    channels and brightness (the test backgrounds are other ones); no flips, since digits are not symmetric.
+    AdamW with OneCycleLR, label smoothing 0.05, random shifts of up to 4 pixels, no flips (digits are not
+    symmetric); with ``colours`` also shuffled colour channels and random brightness, since the test backgrounds are other ones.
     A ViT also learns to classify each token by the digit's true pixels (weight 0.3).
     """
     generator = torch.Generator().manual_seed(seed)
@@ -31,7 +33,7 @@ def train_embedded(net: nn.Module, data: Embedded, *, epochs: int, lr: float = 4
         for _ in range(epochs):
             losses = []
             for rows in torch.randperm(len(data), generator=generator)[: len(data) // batch_size * batch_size].split(batch_size):
-                pixels, truth = _augment(data.images[rows].float() / 255, data.truth[rows], generator)
+                pixels, truth = _augment(data.images[rows].float() / 255, data.truth[rows], generator, colours)
                 loss = _loss(net, (pixels - mean) / std, data.labels[rows], truth)
                 optimizer.zero_grad()
                 loss.backward()
@@ -56,13 +58,15 @@ def _loss(net: nn.Module, images: Tensor, labels: Tensor, truth: Tensor) -> Tens
     return loss + 0.3 * F.cross_entropy(net.token_head(tokens).flatten(0, 1), token_labels.flatten())
 
 
-def _augment(pixels: Tensor, truth: Tensor, generator: torch.Generator, most: int = 4) -> tuple[Tensor, Tensor]:
-    """One random shift per batch (edge pixels are repeated); per image, shuffled colour channels and a random brightness."""
+def _augment(pixels: Tensor, truth: Tensor, generator: torch.Generator, colours: bool, most: int = 4) -> tuple[Tensor, Tensor]:
+    """One random shift per batch (edge pixels are repeated); with ``colours``, per image, shuffled channels and brightness."""
     dy, dx = torch.randint(0, 2 * most + 1, (2,), generator=generator).tolist()
     height, width = pixels.shape[-2:]
     pixels = F.pad(pixels, [most] * 4, mode="replicate")[..., dy : dy + height, dx : dx + width]
     truth = F.pad(truth, [most] * 4)[..., dy : dy + height, dx : dx + width]
-    order = torch.rand(len(pixels), 3, generator=generator).argsort(1)
-    pixels = pixels.gather(1, order[:, :, None, None].expand_as(pixels))
-    gain = 0.7 + 0.6 * torch.rand(len(pixels), 1, 1, 1, generator=generator)
-    return (pixels * gain).clamp(0, 1), truth
+    if colours:
+        order = torch.rand(len(pixels), 3, generator=generator).argsort(1)
+        pixels = pixels.gather(1, order[:, :, None, None].expand_as(pixels))
+        gain = 0.7 + 0.6 * torch.rand(len(pixels), 1, 1, 1, generator=generator)
+        pixels = (pixels * gain).clamp(0, 1)
+    return pixels, truth

@@ -27,7 +27,10 @@ class PTAMEWeights:
 
 
 class PTAMELoss(NamedTuple):
-    """The total and its terms: ``total = w.ce * ce + area + smooth``; ``ce`` is reported unweighted, the others weighted."""
+    """The total and its terms: ``total = w.ce * ce + w.area * area + w.smooth * smooth``; the terms are reported unweighted.
+
+    ``smooth`` is not computed and reports 0 when its weight is 0.
+    """
 
     total: Tensor
     ce: Tensor
@@ -48,9 +51,9 @@ def ptame_loss(masked_logits: Tensor, targets: Tensor, masks: Tensor, weights: P
         raise ValueError(f"batch sizes differ: logits {masked_logits.shape[0]}, targets {targets.shape[0]}, masks {masks.shape[0]}")
     masks = masks.float()
     ce = F.cross_entropy(masked_logits.float(), targets)
-    area = weights.area * area_term(masks, weights.p) if weights.area else ce.new_zeros(())
-    smooth = weights.smooth * smoothness_term(masks, weights.border, weights.q) if weights.smooth else ce.new_zeros(())
-    return PTAMELoss(weights.ce * ce + area + smooth, ce, area, smooth)
+    area = area_term(masks, weights.p)
+    smooth = smoothness_term(masks, weights.border, weights.q) if weights.smooth else ce.new_zeros(())
+    return PTAMELoss(weights.ce * ce + weights.area * area + weights.smooth * smooth, ce, area, smooth)
 
 
 def area_term(masks: Tensor, p: float) -> Tensor:

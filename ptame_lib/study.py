@@ -273,14 +273,14 @@ def _show_progress(name: str) -> None:
 
 
 def report(profile: str) -> str:
-    """The main table of a finished profile, and where everything lies."""
+    """The main table of a finished profile (where it compares), and where everything lies."""
     from .comparison import main_table
 
+    lines = [f"Profile {profile}"]
     file = paths.results(profile) / "compare.csv"
-    if not file.is_file():
-        raise FileNotFoundError(f"no {paths.show(file)}: run `make reproduce PROFILE={profile}` first")
-    table = main_table(pd.read_csv(file))
-    lines = [f"Profile {profile}: AD (lower is better), IC, pointing game and IoU (higher is better), percent", "", table.to_string(), ""]
+    if file.is_file():
+        table = main_table(pd.read_csv(file))
+        lines = [f"Profile {profile}, percent: AD lower is better; IC, pointing and IoU higher is better", "", table.to_string(), ""]
     places = {"tables": paths.results(profile), "figures": paths.figures(profile), "executed notebooks": paths.runs(profile)}
     return "\n".join(lines + [f"{what:>18}: {paths.show(folder)}/" for what, folder in places.items()])
 

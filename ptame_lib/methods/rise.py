@@ -25,7 +25,7 @@ def rise_masks(n: int, size: tuple[int, int], *, grid: int = 7, keep: float = 0.
     return torch.stack([mask[y : y + size[0], x : x + size[1]] for mask, (y, x) in zip(large, shifts, strict=True)])
 
 
-def rise(classifier: nn.Module, *, masks: int = 4000, batch_size: int = 500, seed: int = 0) -> Callable[[Tensor, Tensor], Tensor]:
+def rise(classifier: nn.Module, *, masks: int = 4000, batch_size: int = 50, seed: int = 0) -> Callable[[Tensor, Tensor], Tensor]:
     """RISE with ``masks`` masks per image (the same for every image); ``batch_size`` masked images at a time.
 
     >>> saliency = rise(classifier, masks=4000)(pixels, targets)   # doctest: +SKIP
