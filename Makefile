@@ -13,7 +13,7 @@ PYTHON3 ?= python3
 ARGS ?=
 
 # An activated environment (venv or conda) that has this checkout's package is used as it is.
-ACTIVE := $(if $(VIRTUAL_ENV)$(CONDA_PREFIX),$(shell python workflow/venv.py --has-package 2>/dev/null))
+ACTIVE := $(if $(VIRTUAL_ENV)$(CONDA_PREFIX),$(shell python workflow/make_venv.py --has-package 2>/dev/null))
 ifneq ($(ACTIVE),)
 PYTHON := python
 READY :=
@@ -30,8 +30,8 @@ help:
 
 setup: $(READY)
 
-.venv/ready: pyproject.toml constraints.txt workflow/venv.py
-	$(PYTHON3) workflow/venv.py .venv
+.venv/ready: pyproject.toml constraints.txt workflow/make_venv.py
+	$(PYTHON3) workflow/make_venv.py .venv
 	.venv/bin/python -m pip install --disable-pip-version-check --quiet --editable '.[study,test]' --constraint constraints.txt
 	@touch $@
 

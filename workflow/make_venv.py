@@ -1,7 +1,7 @@
 """Make a virtual environment with pip in it, also where Debian's python3 comes without ensurepip (package python3-venv).
 
-python3 workflow/venv.py .venv           make it
-python workflow/venv.py --has-package    print yes if this interpreter has the package of this checkout and its extras
+python3 workflow/make_venv.py .venv           make it
+python workflow/make_venv.py --has-package    print yes if this interpreter has the package of this checkout and its extras
 """
 
 import hashlib
