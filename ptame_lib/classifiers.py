@@ -150,8 +150,11 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise FileNotFoundError(f"no weights file at {file}: check the path, or pass weights=None for random weights")
     try:
-        return load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+        state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(f"{file} can't be read as a weights file ({error}): download or make it again") from error
     except Exception as error:  # pickle.UnpicklingError: more than tensors inside
         raise ValueError(f"{file} is refused: it is no plain state dict ({type(error).__name__}). Save it as .safetensors.") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{file} holds no plain state dict (names -> tensors): save model.state_dict() alone")
+    return state

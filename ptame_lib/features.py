@@ -52,13 +52,14 @@ class FeatureExtractor(nn.Module):
                     raise ValueError(f"no layer {layer!r} in {type(model).__name__}: it has {_summary(modules)}")
             model = create_feature_extractor(model, list(layers))
         self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # the faster layout
-        self.layers = None if layers is None else tuple(layers)
         self.name = name or type(model).__name__
         self.input_size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         with torch.no_grad():
-            maps = self(torch.zeros(1, 3, *self.input_size))
+            found = self._run(torch.zeros(1, 3, *self.input_size))
+        self.layers = tuple(found) if isinstance(found, dict) else None  # in execution order, like the maps
+        maps = _levels(found)
         for i, level in enumerate(maps):
             if level.ndim != 4:
                 layer = self.layers[i] if self.layers else i
@@ -70,8 +71,14 @@ class FeatureExtractor(nn.Module):
         return super().train(False)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        found = self.model(((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
-        return list(found.values()) if isinstance(found, dict) else list(found)
+        return _levels(self._run(pixels))
+
+    def _run(self, pixels: Tensor) -> dict[str, Tensor] | list[Tensor]:
+        return self.model(((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+
+
+def _levels(found: dict[str, Tensor] | list[Tensor]) -> list[Tensor]:
+    return list(found.values()) if isinstance(found, dict) else list(found)
 
 
 def _summary(modules: dict[str, nn.Module]) -> str:

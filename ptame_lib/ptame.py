@@ -28,6 +28,7 @@ from .features import FeatureExtractor
 from .masking import normalise
 
 FORMAT = "ptame-1"
+REMEDY = "Load it with the auxiliary, the number of classes and the fuser bias it was trained with."
 
 
 class PTAME(nn.Module):
@@ -118,6 +119,12 @@ class PTAME(nn.Module):
         Raises FileNotFoundError, and ValueError for a file that is no P-TAME explainer or was trained on another auxiliary.
         """
         config, state = _read(Path(file))
+        name, layers = config["auxiliary"], json.loads(config["layers"])
+        if name != auxiliary.name or set(layers or ()) != set(auxiliary.layers or ()):
+            raise ValueError(
+                f"{file} was trained on {name} (layers {layers}), not on {auxiliary.name} (layers {list(auxiliary.layers or ()) or None}): "
+                f"load it with that auxiliary"
+            )
         explainer = cls(auxiliary, int(config["num_classes"]), config["fuser_bias"] == "True")
         explainer.fill(state, file)
         return explainer.eval()
@@ -127,12 +134,11 @@ class PTAME(nn.Module):
         own = self.trained_state()
         missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing or extra:
-            raise ValueError(f"{source} does not fit this explainer: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}")
+            raise ValueError(f"{source} does not fit this explainer: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}. {REMEDY}")
         for key, value in state.items():
             if value.shape != own[key].shape:
                 raise ValueError(
-                    f"{source} does not fit this explainer: {key} has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}. "
-                    f"Load it with the auxiliary and the number of classes it was trained with."
+                    f"{source} does not fit this explainer: {key} has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}. {REMEDY}"
                 )
         self.load_state_dict(state, strict=False)
 

@@ -80,7 +80,7 @@ def train_ptame(
                 own = masks.diagonal().permute(2, 0, 1)  # (B,h,w): each image's own target
                 masked_logits = classifier(keep(pixels, own))
             loss = ptame_loss(masked_logits, targets, masks, config.loss)
-            row = {"step": len(history), "lr": schedule.get_last_lr()[0], **{k: v.item() for k, v in loss._asdict().items()}}
+            row = {"step": len(history), "lr": optimizer.param_groups[0]["lr"], **{k: v.item() for k, v in loss._asdict().items()}}
             if not torch.isfinite(loss.total):
                 raise FloatingPointError(
                     f"the loss is {row['total']} at step {row['step']}: lower lr (now {config.lr}), or check the images and the classifier"
@@ -172,9 +172,7 @@ def _resume(file: Path, config: TrainingConfig, explainer: PTAME, optimizer, sch
         state = torch.load(file, map_location="cpu", weights_only=True)
         saved = state["config"]
     except Exception as error:
-        raise ValueError(
-            f"{file} can't be read as a training checkpoint ({type(error).__name__}: {error}): delete it and start with resume=False"
-        ) from error
+        raise ValueError(f"{file} can't be read as a training checkpoint ({type(error).__name__}): delete it and start with resume=False") from error
     wanted = _comparable(config)
     other = [f"{key}: {saved.get(key)!r}, now {wanted[key]!r}" for key in wanted if saved.get(key) != wanted[key]]
     if other:

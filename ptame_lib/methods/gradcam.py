@@ -27,8 +27,12 @@ def gradcam(classifier: nn.Module, layer: nn.Module | None = None) -> Callable[[
         found, prefix = (layer, None) if layer is not None else target_layer(classifier, pixels[:1])
         reshape = None if prefix is None else partial(_to_grid, prefix=prefix)
         wanted = [ClassifierOutputTarget(int(t)) for t in targets]
-        with torch.enable_grad(), GradCAM(classifier, [found], reshape) as cam:  # leaving the block releases the hooks
-            maps = cam(pixels.detach().clone().requires_grad_(), wanted)
+        cam = GradCAM(classifier, [found], reshape)
+        try:  # not the package's context manager: it swallows an IndexError
+            with torch.enable_grad():
+                maps = cam(pixels.detach().clone().requires_grad_(), wanted)
+        finally:
+            cam.activations_and_grads.release()  # the hooks
         return torch.from_numpy(maps).to(pixels.device)
 
     return explain

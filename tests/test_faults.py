@@ -1,0 +1,142 @@
+"""Faults planted into the core, one at a time: the parity checks pass without them and fail with them."""
+
+import pytest
+import test_metrics as metrics
+import test_parity as parity
+import test_training as training
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ptame_lib import PTAME, FeatureExtractor, losses, masking
+from ptame_lib.classifiers import IMAGENET_MEAN, IMAGENET_STD
+
+MEAN, STD = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+KEEP, SHARE, MAPS = masking.keep, masking.keep_share, PTAME.maps
+
+
+def attention():
+    parity.test_attention(0)
+
+
+def attention_in_training():
+    parity.test_attention_in_training_keeps_the_auxiliary_in_eval_mode(0)
+
+
+def loss():
+    parity.test_training_step(0, "default")
+
+
+def loop():
+    training.test_the_first_step_is_the_originals(0, "default")
+
+
+def drop():
+    parity.test_average_drop_and_increase(0)
+
+
+def by_hand():
+    """The parity file's maps are normalised already."""
+    metrics.test_masked_confidence_by_hand()
+
+
+def attend(then):
+    """PTAME.attention with another last step."""
+
+    def method(self, pixels):
+        with torch.no_grad():
+            features = self.auxiliary(pixels)
+        return [then(bn, conv, f) for conv, bn, f in zip(self.convs, self.bns, features, strict=True)]
+
+    return method
+
+
+def in_one_step(levels):
+    return sum(F.interpolate(a, levels[0].shape[-2:], mode="bilinear", align_corners=False) for a in levels)
+
+
+def aligned(levels):
+    return sum(F.interpolate(a, levels[0].shape[-2:], mode="bilinear", align_corners=True) for a in levels)
+
+
+def keep_normalised(pixels, masks):
+    """Masks the normalised image; brought back to pixels, since the classifier normalises."""
+    return KEEP((pixels - MEAN) / STD, masks) * STD + MEAN
+
+
+def lines_missing(masks, border, q=2.0):
+    return losses_smoothness(masks, 0.0, q)
+
+
+def corners_once(masks, border, q=2.0):
+    corners = masks[..., [0, 0, -1, -1], [0, -1, 0, -1]].pow(q).sum()
+    return losses_smoothness(masks, border, q) - border * corners / (q * masks.shape[0])
+
+
+def mean_of_differences(masks, border, q=2.0):
+    return losses_smoothness(masks, border, q) / masks[0].numel()
+
+
+def ties_stay(maps, share):
+    k = int(maps[0].numel() * (1 - share))
+    if k < 1:
+        return maps
+    flat = maps.flatten(1)
+    return torch.where(flat >= flat.kthvalue(k, dim=1, keepdim=True).values, flat, 0.0).view_as(maps)
+
+
+losses_smoothness = losses.smoothness_term
+
+# name: (the check, (where, what is replaced, by what) ...)
+FAULTS = {
+    "no residual": (attention, (PTAME, "attention", attend(lambda bn, conv, f: F.relu(bn(conv(f)))))),
+    "no ReLU": (attention, (PTAME, "attention", attend(lambda bn, conv, f: bn(conv(f)) + f))),
+    "residual after the ReLU": (attention, (PTAME, "attention", attend(lambda bn, conv, f: F.relu(bn(conv(f))) + f))),
+    "no batch norm": (attention, (PTAME, "attention", attend(lambda bn, conv, f: F.relu(conv(f) + f)))),
+    "batch norms in train mode while explaining": (attention, (PTAME, "eval", lambda self: self.train())),
+    "auxiliary in train mode": (attention_in_training, (FeatureExtractor, "train", nn.Module.train)),
+    "one large step instead of x2 steps": (attention, ("ptame_lib.ptame.upsample_and_add", in_one_step)),
+    "align_corners=True": (attention, ("ptame_lib.ptame.upsample_and_add", aligned)),
+    "no min-max": (attention, ("ptame_lib.ptame.normalise", lambda maps: maps)),
+    "sigmoid instead of min-max": (attention, ("ptame_lib.ptame.normalise", torch.sigmoid)),
+    "the auxiliary sees unnormalised pixels": (
+        attention,
+        (FeatureExtractor, "forward", lambda self, pixels: list(self.model(pixels).values())),
+    ),
+    "maps of the next target": (loss, (PTAME, "maps", lambda self, x, c=None: MAPS(self, x, None if c is None else c.roll(1)))),
+    "masking after normalisation": (loss, (parity, "keep", keep_normalised)),
+    "masking after normalisation, in the loop": (loop, ("ptame_lib.training.keep", keep_normalised)),
+    "masking after normalisation, in the metric": (drop, ("ptame_lib.metrics.drop.keep", keep_normalised)),
+    "area without 0.0005": (loss, (losses, "area_term", lambda masks, p: masks.pow(p).mean())),
+    "power of the mean area": (loss, (losses, "area_term", lambda masks, p: (masks + 0.0005).mean().pow(p))),
+    "no border lines": (loss, (losses, "smoothness_term", lines_missing)),
+    "corners counted once": (loss, (losses, "smoothness_term", corners_once)),
+    "smoothness as a mean": (loss, (losses, "smoothness_term", mean_of_differences)),
+    "the map of another image is used for masking": (loop, ("ptame_lib.training.keep", lambda x, m: KEEP(x, m.roll(1, 0)))),
+    "the image is not masked": (loop, ("ptame_lib.training.keep", lambda x, m: x)),
+    "labels other than the decision": (loop, ("ptame_lib.training.decide", lambda f, x: f(x).argmin(1))),
+    "each image's own map alone is pressed": (
+        loop,
+        ("ptame_lib.training.ptame_loss", lambda z, t, m, w: losses.ptame_loss(z, t, m.diagonal().permute(2, 0, 1)[:, None], w)),
+    ),
+    "ties with the threshold stay": (drop, (parity, "keep_share", ties_stay), ("ptame_lib.metrics.drop.keep_share", ties_stay)),
+    "the metric masks with the map as it is": (by_hand, ("ptame_lib.metrics.drop.normalise", lambda maps: maps)),
+    "what is removed is kept": (drop, ("ptame_lib.metrics.drop.keep", masking.remove)),
+    "absolute drop": (drop, (parity, "average_drop", lambda p, q: (p - q).clamp_min(0))),
+}
+
+
+@pytest.mark.parametrize("check", [attention, attention_in_training, loss, loop, drop, by_hand], ids=lambda check: check.__name__)
+def test_without_a_fault_the_check_passes(check):
+    check()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_fault_is_caught(fault, monkeypatch):
+    check, *replaced = FAULTS[fault]
+    for replacement in replaced:
+        monkeypatch.setattr(*replacement)
+    with pytest.raises(AssertionError):
+        check()
+    monkeypatch.undo()
+    check()

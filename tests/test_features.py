@@ -1,0 +1,125 @@
+"""The frozen auxiliary: which features, in which order, never moving."""
+
+import pytest
+import timm
+import torch
+from conftest import small_cnn
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.models import mobilenet_v3_small
+
+from ptame_lib import PTAME, FeatureExtractor, load_auxiliary
+from ptame_lib.classifiers import IMAGENET_MEAN, IMAGENET_STD
+
+
+def extractor(layers, net=None, size=64):
+    return FeatureExtractor(net or small_cnn(), layers, IMAGENET_MEAN, IMAGENET_STD, size)
+
+
+def shapes(auxiliary, *size):
+    with torch.no_grad():
+        return [tuple(level.shape[1:]) for level in auxiliary(torch.rand(1, 3, *size))]
+
+
+def test_features_are_those_of_the_stages(pixels):
+    net = small_cnn().eval()
+    auxiliary = extractor(["l1", "l3"], net)
+    x = (pixels - torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) / torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
+    first, third = auxiliary(pixels)
+    torch.testing.assert_close(first, net.l1(x))
+    torch.testing.assert_close(third, net.l3(net.l2(net.l1(x))))
+    assert auxiliary.channels == (4, 16)
+
+
+@pytest.mark.parametrize("named", [["l3", "l1", "l4", "l2"], ["l4", "l3", "l2", "l1"]])
+def test_features_come_in_execution_order(named, pixels):
+    net = small_cnn()
+    auxiliary, sorted_ = extractor(named, net), extractor(["l1", "l2", "l3", "l4"], net)
+    assert auxiliary.channels == (4, 8, 16, 32)
+    assert auxiliary.layers == ("l1", "l2", "l3", "l4")
+    for a, b in zip(auxiliary(pixels), sorted_(pixels), strict=True):
+        assert a.equal(b)
+
+
+def test_nothing_is_computed_past_the_last_wanted_layer(pixels):
+    assert not any(key.startswith(("l3", "l4", "head")) for key, _ in extractor(["l1", "l2"]).model.named_parameters())
+
+
+def test_frozen_and_in_eval_mode(auxiliary, pixels):
+    nn.Sequential(auxiliary).train()
+    assert not any(m.training for m in auxiliary.modules())
+    assert not any(p.requires_grad for p in auxiliary.parameters())
+    before = [level.clone() for level in auxiliary(pixels)]
+    auxiliary(1 - pixels)
+    assert all(a.equal(b) for a, b in zip(before, auxiliary(pixels), strict=True))
+
+
+@pytest.mark.parametrize("size", [(37, 53), (64, 64), (16, 16), (33, 128), (97, 31)])
+def test_odd_input_sizes(auxiliary, size):
+    half = [tuple(-(-side // 2 ** (level + 1)) for side in size) for level in range(4)]
+    assert shapes(auxiliary, *size) == [(c, *hw) for c, hw in zip((4, 8, 16, 32), half, strict=True)]
+    explainer = PTAME(auxiliary, 3).eval()
+    assert explainer.explain(torch.rand(2, 3, *size), torch.tensor([0, 2])).shape == (2, *half[0])
+
+
+def test_a_wrong_layer_name_names_those_there_are():
+    with pytest.raises(ValueError, match=r"no layer 'layer9' in Sequential: it has l1, .*l4.*head"):
+        extractor(["l1", "layer9"])
+    with pytest.raises(ValueError, match=r"no layer 'layer9' in ResNetLike: it has stem.*layer1"):
+        load_auxiliary("embedded/auxiliary", layers=["layer9"])
+
+
+def test_a_layer_that_gives_no_feature_map_is_named():
+    for named in (["l1", "head"], ["head", "l1"]):
+        with pytest.raises(ValueError, match=r"layer 'head' of Sequential gives shape \(1, 5\): a feature map is \(B,C,H,W\)"):
+            extractor(named)
+
+
+def test_the_embedded_auxiliary():
+    auxiliary = load_auxiliary("embedded/auxiliary")
+    assert auxiliary.name == "embedded/auxiliary"
+    assert shapes(auxiliary, 64, 64) == [(16, 32, 32), (32, 16, 16), (64, 8, 8), (128, 4, 4)]
+    assert load_auxiliary("embedded/auxiliary", layers=["layer3", "layer2"]).channels == (32, 64)
+
+
+def test_torchvision_with_weights_of_a_local_file(tmp_path, pixels):
+    net = mobilenet_v3_small().eval()
+    save_file(net.state_dict(), tmp_path / "own.safetensors")
+    auxiliary = load_auxiliary("mobilenet_v3_small", weights=tmp_path / "own.safetensors")
+    assert auxiliary.layers == ("features.9", "features.10", "features.11", "features.12")
+    x = (pixels - auxiliary.mean) / auxiliary.std
+    torch.testing.assert_close(auxiliary(pixels)[-1], net.features(x), atol=1e-4, rtol=1e-4)
+
+
+def test_resnet18_has_the_papers_levels():
+    assert shapes(load_auxiliary("resnet18", weights=None), 224, 224) == [(64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7)]
+
+
+def test_timm_features_only():
+    auxiliary = load_auxiliary("timm/test_resnet", weights=None)
+    assert auxiliary.channels == (32, 48, 192, 96)  # the last four of five levels
+    assert [shape[1:] for shape in shapes(auxiliary, 160, 160)] == [(40, 40), (20, 20), (10, 10), (5, 5)]
+    assert auxiliary.mean.flatten().tolist() == [0.5, 0.5, 0.5]
+    assert not any(m.training for m in nn.Sequential(auxiliary).train()[0].modules())
+    assert load_auxiliary("timm/test_resnet", layers=[0, 2], weights=None).channels == (32, 48)
+    assert load_auxiliary("timm/test_vit", weights=None).channels[-1] == 64
+    explainer = PTAME(auxiliary, 3).eval()
+    assert explainer.explain(torch.rand(1, 3, 101, 77), torch.tensor([1])).shape[0] == 1
+
+
+def test_a_timm_model_as_an_object(pixels):
+    net = timm.create_model("test_resnet", features_only=True, pretrained=False)
+    auxiliary = FeatureExtractor(net, None, (0.5,) * 3, (0.5,) * 3, 64)
+    assert auxiliary.layers is None
+    torch.testing.assert_close(auxiliary(pixels)[2], net((pixels - 0.5) / 0.5)[2])
+
+
+def test_unknown_names_are_refused_with_a_remedy():
+    with pytest.raises(ValueError, match=r"unknown auxiliary 'resnet19': choose embedded/auxiliary, a torchvision model such as resnet18"):
+        load_auxiliary("resnet19")
+    with pytest.raises(ValueError, match=r"name the layers of resnet34: only resnet18.*have published ones"):
+        load_auxiliary("resnet34", weights=None)
+    with pytest.raises(ValueError, match="unknown timm model 'zzz'"):
+        load_auxiliary("timm/zzz", weights=None)
+    with pytest.raises(FileNotFoundError, match=r"no weights file at gone\.pth"):
+        load_auxiliary("resnet18", weights="gone.pth")

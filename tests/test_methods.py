@@ -1,0 +1,187 @@
+"""Every method: its promises, and classifiers whose evidence is known."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ptame_lib import PTAME, Classifier, build_methods, decide, load_auxiliary, load_classifier
+from ptame_lib.methods import centred_gaussian, gradcam, random_map, rise
+from ptame_lib.methods.gradcam import target_layer
+from ptame_lib.methods.rise import rise_masks
+
+SIDE = 32
+
+
+class Quadrants(nn.Module):
+    """The logit of class k is the mean brightness of quadrant k (upper left, upper right, lower left, lower right)."""
+
+    def __init__(self, scale=12.0):
+        super().__init__()
+        self.brightness = nn.Conv2d(3, 1, 4, 4, bias=False)  # a feature map of 8 x 8
+        nn.init.constant_(self.brightness.weight, 1 / 48)
+        self.parts, self.scale = Parts(), scale
+
+    def forward(self, x):
+        return self.scale * 4 * self.parts(self.brightness(x)).mean((2, 3))
+
+
+class Parts(nn.Module):
+    """(B,1,h,w) -> (B,4,h,w): one channel per quadrant."""
+
+    def forward(self, x):
+        where = torch.zeros(4, *x.shape[-2:])
+        for k in range(4):
+            where[k].view(2, x.shape[-2] // 2, 2, x.shape[-1] // 2)[k // 2, :, k % 2] = 1
+        return x * where
+
+
+class TokenNet(nn.Module):
+    """A transformer of one block over a class token and 16 patches, named as timm names them."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch = nn.Conv2d(3, 8, 8, 8)
+        self.token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.norm1, self.mix, self.head = nn.LayerNorm(8), nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = torch.cat([self.token.expand(len(x), -1, -1), self.patch(x).flatten(2).transpose(1, 2)], 1)
+        y = self.norm1(x)
+        return self.head((x + self.mix(y, y, y)[0])[:, 0])
+
+
+def plain(net):
+    return Classifier(net, (0.0,) * 3, (1.0,) * 3, SIDE)
+
+
+@pytest.fixture
+def noise():
+    return torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+
+def quadrant_shares(maps):
+    """The share of each map's energy in each quadrant (B,4)."""
+    energy = F.adaptive_avg_pool2d(maps[:, None], 2).flatten(1)
+    return energy / energy.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("name", ["embedded/vgg", "embedded/resnet", "embedded/vit"])
+def test_every_method_gives_maps_between_0_and_1(name, pixels):
+    classifier = load_classifier(name)
+    targets = decide(classifier, pixels)
+    methods = build_methods(classifier, PTAME(load_auxiliary("embedded/auxiliary"), 10), rise_masks=12)
+    assert [m.name for m in methods] == ["P-TAME", "Grad-CAM", "RISE", "centred Gaussian", "random"]
+    before = pixels.clone()
+    for method in methods:
+        maps = method(pixels, targets)
+        assert maps.shape == ((4, 32, 32) if method.name == "P-TAME" else (4, 64, 64))
+        assert maps.isfinite().all()
+        assert maps.min() >= 0
+        assert 0.5 < maps.amax((1, 2)).min() <= maps.max() <= 1 + 1e-6
+        assert not maps.requires_grad
+        assert method(pixels[:1], targets[:1]).shape[0] == 1
+    assert pixels.equal(before)
+    assert all(p.grad is None for p in classifier.parameters())
+    assert [m.name for m in build_methods(classifier)] == ["Grad-CAM", "RISE", "centred Gaussian", "random"]
+
+
+def test_what_a_method_costs(classifier, auxiliary):
+    calls = []
+    classifier.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
+    for method in build_methods(classifier, PTAME(auxiliary, 7), rise_masks=20):
+        explain = gradcam(classifier, classifier.model.features[3]) if method.name == "Grad-CAM" else method
+        calls.clear()
+        explain(torch.rand(2, 3, SIDE, SIDE), torch.tensor([0, 1]))
+        assert sum(calls) == 2 * method.forwards * (method.name != "P-TAME")
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "prefix"), [("embedded/vgg", "features.10", None), ("embedded/resnet", "layer4", None), ("embedded/vit", "blocks.2.norm1", 0)]
+)
+def test_gradcams_layer_is_found(name, layer, prefix, pixels):
+    classifier = load_classifier(name)
+    found, tokens_before = target_layer(classifier, pixels[:1])
+    assert found is classifier.model.get_submodule(layer)
+    assert tokens_before == prefix
+
+
+def test_a_class_token_is_left_out(noise):
+    net = TokenNet()
+    assert target_layer(plain(net), noise[:1]) == (net.norm1, 1)
+    assert gradcam(plain(net))(noise, torch.tensor([0, 1, 2])).shape == (3, SIDE, SIDE)
+
+
+def test_gradcam_needs_a_feature_map(noise):
+    flat = plain(nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 4)))
+    with pytest.raises(ValueError, match="no feature map found in Sequential: pass the layer"):
+        gradcam(flat)(noise, torch.zeros(3, dtype=torch.long))
+
+
+def test_gradcam_releases_its_hooks(classifier, pixels):
+    gradcam(classifier)(pixels, torch.zeros(4, dtype=torch.long))
+    assert not any(m._forward_hooks or m._backward_hooks or m._forward_pre_hooks for m in classifier.modules())
+    with pytest.raises(IndexError):  # a target the classifier has not
+        gradcam(classifier)(pixels, torch.full((4,), 99))
+    assert not any(m._forward_hooks or m._backward_hooks for m in classifier.modules())
+
+
+def test_gradcam_works_inside_no_grad(classifier, pixels):
+    targets = torch.tensor([0, 1, 2, 3])
+    expected = gradcam(classifier)(pixels, targets)
+    with torch.no_grad():
+        torch.testing.assert_close(gradcam(classifier)(pixels, targets), expected)
+
+
+@pytest.mark.parametrize("k", range(4))
+def test_rise_and_gradcam_point_into_the_right_quadrant(k, noise):
+    classifier, targets = plain(Quadrants()), torch.full((3,), k)
+    for explain, least in ((gradcam(classifier), 0.9), (rise(classifier, masks=400), 0.35)):
+        shares = quadrant_shares(explain(noise, targets))
+        assert shares.argmax(1).eq(k).all()
+        assert shares[:, k].min() > least
+
+
+def test_rise_by_hand(noise):
+    """A classifier that sees one pixel: RISE is the mean of the masks weighted by p at that pixel."""
+
+    class OnePixel(nn.Module):
+        def forward(self, x):
+            return torch.stack([6 * x[:, 0, 9, 20], torch.zeros(len(x))], 1)
+
+    masks = rise_masks(60, (SIDE, SIDE), seed=4)
+    p = (6 * noise[0, 0, 9, 20] * masks[:, 9, 20]).sigmoid()
+    expected = (p[:, None, None] * masks).sum(0)
+    expected = (expected - expected.min()) / (expected.max() - expected.min())
+    found = rise(OnePixel(), masks=60, batch_size=7, seed=4)(noise[:1], torch.tensor([0]))[0]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(rise(OnePixel(), masks=60, batch_size=50, seed=4)(noise, torch.zeros(3).long())[0], expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.5, 0.8])
+def test_rise_masks_keep_their_share(keep):
+    masks = rise_masks(600, (30, 44), keep=keep)
+    assert masks.shape == (600, 30, 44)
+    assert masks.min() >= 0
+    assert masks.max() <= 1
+    assert masks.mean().item() == pytest.approx(keep, abs=0.02)
+    assert (masks.mean(0) - keep).abs().max() < 0.1  # everywhere alike
+    assert masks.equal(rise_masks(600, (30, 44), keep=keep))
+    assert not masks.equal(rise_masks(600, (30, 44), keep=keep, seed=1))
+
+
+def test_the_random_map_does_not_depend_on_the_batches(noise):
+    targets = torch.zeros(3, dtype=torch.long)
+    whole = random_map(5)(noise, targets)
+    explain = random_map(5)
+    assert torch.cat([explain(noise[:1], targets[:1]), explain(noise[1:], targets[1:])]).equal(whole)
+    assert not whole[0].equal(whole[1])
+    assert not random_map(6)(noise, targets).equal(whole)
+
+
+def test_the_centred_gaussian_is_centred_and_symmetric():
+    maps = centred_gaussian(torch.rand(2, 3, 33, 21), torch.zeros(2))
+    assert maps.shape == (2, 33, 21)
+    assert maps[0, 16, 10] == 1
+    torch.testing.assert_close(maps, maps.flip(-1).flip(-2))
+    assert maps[0].argmin().item() in (0, 20, 32 * 21, 33 * 21 - 1)

@@ -1,0 +1,203 @@
+"""What all notebooks share: checked parameters, profiles, records, running."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import yaml
+
+import ptame_lib
+from ptame_lib import paths, study
+
+CHECKOUT = Path(ptame_lib.__file__).parent.parent
+CELL = """profile: str = "small"
+steps: int = 5
+lr: float = 1e-2  # peak
+names: list[str] = ["a"]
+fast: bool = False
+"""
+VALUES = {"profile": "small", "steps": 5, "lr": 1e-2, "names": ["a"], "fast": False}
+
+
+def configure(injected="", checks=None, **changed):
+    return study.configure(["%matplotlib inline", CELL, *([f"# Parameters\n{injected}"] if injected else [])], VALUES | changed, **(checks or {}))
+
+
+def test_configure():
+    cfg = configure(steps=7, lr=1, names=[])
+    assert dataclasses.asdict(cfg) == {"profile": "small", "steps": 7, "lr": 1.0, "names": [], "fast": False}
+    assert type(cfg.lr) is float  # an int will do for a float
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        cfg.steps = 8
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"lr": "1e-4"}, r"lr must be a float, got '1e-4' of type str \(in YAML write 1\.0e-4"),
+        ({"steps": 5.0}, r"steps must be a int, got 5\.0 of type float$"),
+        ({"steps": True}, "steps must be a int, got True of type bool"),
+        ({"lr": True}, "lr must be a float, got True of type bool"),
+        ({"fast": 1}, "fast must be a bool, got 1 of type int"),
+        ({"profile": None}, "profile must be a str, got None"),
+        ({"names": "a"}, r"names must be a list\[str\], got 'a'"),
+        ({"names": ["a", 3]}, r"names\[1\] must be a str, got 3"),
+    ],
+)
+def test_wrong_types_are_refused(changed, message):
+    with pytest.raises(TypeError, match=message):
+        configure(**changed)
+
+
+def test_unknown_parameters_are_refused():
+    assert configure('steps = 7\nprofile = "x"', steps=7, profile="x").steps == 7
+    with pytest.raises(ValueError, match="unknown parameter 'stepz': this notebook has profile, steps, lr, names, fast"):
+        configure("stepz = 7")
+
+
+def test_checks():
+    assert configure(checks={"steps": lambda n: n > 0, "names": ("a", "b")}, names=["b", "a"]).names == ["b", "a"]
+    with pytest.raises(ValueError, match=r"parameter steps can't be 0"):
+        configure(checks={"steps": lambda n: n > 0}, steps=0)
+    with pytest.raises(ValueError, match=r"unknown names 'c': choose one of a, b"):
+        configure(checks={"names": ("a", "b")}, names=["a", "c"])
+    with pytest.raises(ValueError, match="unknown profile 'y': choose one of x"):
+        configure(checks={"profile": ("x",)}, profile="y")
+
+
+def test_without_a_parameters_cell():
+    with pytest.raises(ValueError, match="run the notebook from its first cell"):
+        study.configure(["import torch", "!ls"], {})
+
+
+def make_profile(root, name="x", **notebooks):
+    (root / "workflow" / "profiles").mkdir(parents=True, exist_ok=True)
+    content = {"classifiers": ["embedded/vgg", "embedded/vit"], "notebooks": notebooks}
+    content["per_classifier"] = {"embedded/vit": {"tiny": {"steps": 9}}}
+    (root / "workflow" / "profiles" / f"{name}.yaml").write_text(yaml.safe_dump(content))
+
+
+def test_profiles(study_root):
+    make_profile(study_root, tiny={"steps": 3}, empty=None)
+    make_profile(study_root, "another")
+    assert study.load_profile("x")["notebooks"]["tiny"] == {"steps": 3}
+    with pytest.raises(ValueError, match="unknown profile 'z': there are another, x in workflow/profiles"):
+        study.load_profile("z")
+    assert study.parameters_for("x", "tiny") == {"profile": "x", "steps": 3}
+    assert study.parameters_for("x", "empty") == {"profile": "x"}
+    assert study.parameters_for("x", "tiny", "embedded/vgg") == {"profile": "x", "steps": 3, "classifier": "embedded/vgg"}
+    assert study.parameters_for("x", "tiny", "embedded/vit")["steps"] == 9
+    with pytest.raises(ValueError, match="unknown classifier 'vgg' in profile x: it has embedded/vgg, embedded/vit"):
+        study.parameters_for("x", "tiny", "vgg")
+
+
+@pytest.mark.parametrize("content", ["", "- a", "classifiers: [a]", "notebooks: {}", "classifiers: [a]\nnotebooks: 3"])
+def test_a_profile_that_is_none(study_root, content):
+    make_profile(study_root)
+    (study_root / "workflow" / "profiles" / "bad.yaml").write_text(content)
+    with pytest.raises(ValueError, match=r"bad\.yaml must hold 'classifiers' and 'notebooks'"):
+        study.load_profile("bad")
+
+
+@pytest.mark.parametrize("file", sorted((CHECKOUT / "workflow" / "profiles").glob("*.yaml")), ids=lambda file: file.stem)
+def test_shipped_profiles_set_only_what_their_notebooks_have(file):
+    content = yaml.safe_load(file.read_text())
+    settings = [*content["notebooks"].items(), *(item for per in content["per_classifier"].values() for item in per.items())]
+    assert settings
+    for notebook, parameters in settings:
+        known = papermill.inspect_notebook(str(CHECKOUT / "notebooks" / f"{notebook}.ipynb"))
+        assert set(parameters or {}) <= set(known)
+        for name, value in (parameters or {}).items():
+            study._typed(name, known[name]["inferred_type_name"], value)
+    assert set(content["per_classifier"]) <= set(content["classifiers"])
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    file = study.write_whole(tmp_path / "new" / "a.json", "first")
+    write = Path.write_text
+
+    def interrupted(self, text, *more):
+        write(self, text[:2], *more)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            study.write_whole(file, "second")
+        with pytest.raises(KeyboardInterrupt):
+            study.write_whole(tmp_path / "new" / "b.json", "second")
+    assert file.read_text() == "first"
+    assert not (tmp_path / "new" / "b.json").exists()
+    assert study.write_whole(file, "third").read_text() == "third"
+
+
+def test_the_fingerprint_follows_contents_and_parameters(study_root):
+    file = study_root / "results" / "e.safetensors"
+    study.write_whole(file, "one")
+    first = study.fingerprint(file, seed=0)
+    assert study.fingerprint(file, seed=0) == first
+    assert list(first["files"]) == ["results/e.safetensors"]  # names no machine's folders
+    assert study.fingerprint(file, seed=1) != first
+    study.write_whole(file, "two")
+    assert study.fingerprint(file, seed=0)["files"] != first["files"]
+    study.write_whole(study_root / "data" / "embedded" / "vgg.safetensors", "weights")
+    assert study.fingerprint(file, seed=0)["library"] != first["library"]
+    assert json.loads(json.dumps(first)) == first
+
+
+def test_a_record_tells_where_it_comes_from(study_root):
+    file = study.Record(configure(profile="x"), "tiny").write(accuracy=0.5)
+    assert file == study_root / "results" / "x" / "tiny.json"
+    content = json.loads(file.read_text())
+    assert content["results"] == {"accuracy": 0.5}
+    origin = content["provenance"]
+    assert set(origin) >= {"commit", "versions", "seed", "device", "parameters", "seconds", "peak_memory_mb"}
+    assert origin["parameters"]["steps"] == 5
+    assert origin["versions"].keys() >= {"python", "torch", "numpy"}
+    assert 0 <= origin["seconds"] < 60
+    assert origin["peak_memory_mb"] > 50
+    assert origin["commit"]
+
+
+def make_notebook(root, name, *cells):
+    parameters = nbformat.v4.new_code_cell('profile: str = "small"\nsteps: int = 1', metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(cells=[parameters, *map(nbformat.v4.new_code_cell, cells)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    (root / "notebooks").mkdir(exist_ok=True)
+    nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
+
+
+def test_running_a_notebook(study_root):
+    make_profile(study_root, tiny={"steps": 3}, other={"stepz": 3})
+    make_notebook(study_root, "tiny", "print('steps', steps)", "1 / (steps - 3)")
+    make_notebook(study_root, "other", "pass")
+    with pytest.raises(RuntimeError, match=r"notebooks/tiny\.ipynb failed in cell 3 .*ZeroDivisionError.*\n.*runs/x/tiny\.failed\.ipynb"):
+        study.run_notebook("tiny", "x")
+    folder = study_root / "runs" / "x"
+    assert [p.name for p in folder.iterdir()] == ["tiny.failed.ipynb"]
+    assert "ZeroDivisionError" in (folder / "tiny.failed.ipynb").read_text()
+    assert study.run_notebook("tiny", "x", extra={"steps": 4}) == folder / "tiny.ipynb"
+    assert [p.name for p in folder.iterdir()] == ["tiny.ipynb"]  # the failed one is history
+    assert "steps 4" in (folder / "tiny.ipynb").read_text()
+    with pytest.raises(ValueError, match="profile x: notebook other has no parameter stepz"):
+        study.run_notebook("other", "x")
+    with pytest.raises(ValueError, match="unknown notebook 'gone': there are other, tiny"):
+        study.run_notebook("gone", "x")
+
+
+def test_the_command(study_root, capsys):
+    make_profile(study_root, tiny={})
+    assert study.main(["run", "gone", "--profile", "x"]) == 1
+    assert "ERROR: unknown notebook 'gone'" in capsys.readouterr().err
+    assert study.main(["report", "--profile", "x"]) == 0
+    assert "results/x/" in capsys.readouterr().out
+
+
+def test_paths(study_root):
+    assert paths.explainer("x", "embedded/vgg") == study_root / "results" / "x" / "ptame-embedded-vgg.safetensors"
+    assert paths.show(paths.per_image("x", "embedded/vgg")) == "results/x/per_image/embedded-vgg.csv"
+    assert paths.show(Path("/elsewhere/a")) == "/elsewhere/a"
+    assert paths.notebook("tiny") == paths.notebook("tiny.ipynb") == study_root / "notebooks" / "tiny.ipynb"

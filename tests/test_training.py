@@ -1,0 +1,182 @@
+"""The training loop: it learns, it is reproducible, it can be interrupted, it moves nothing else."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import Arrays
+from test_parity import classifier_of, explainer_of, weights_of
+
+from ptame_lib import PTAME, TrainingConfig, train_ptame
+from ptame_lib.training import _Batches
+
+QUICK = TrainingConfig(steps=7, batch_size=4, lr=1e-2, checkpoint_every=2)
+
+
+class Images(torch.utils.data.Dataset):
+    """Seeded images, augmented by a flip."""
+
+    def __init__(self, n=10, side=32):
+        self.pixels = torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(4))
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def __getitem__(self, i):
+        return {"pixels": self.pixels[i]}
+
+    def draw(self, i, generator):
+        flip = torch.rand((), generator=generator) < 0.5
+        return {"pixels": self.pixels[i].flip(-1) if flip else self.pixels[i]}
+
+
+@pytest.fixture
+def fresh(auxiliary):
+    def make(classes=7, seed=5):
+        torch.manual_seed(seed)
+        return PTAME(auxiliary, classes)
+
+    return make
+
+
+def weights(explainer):
+    return {key: value.clone() for key, value in explainer.trained_state().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(a[key].equal(b[key]) for key in a)
+
+
+def first_loss(case, loss_set):
+    """The loss of train_ptame's first step on a parity file's images, in whatever order it draws them, with what it should be."""
+    arrays = Arrays(f"ptame_pipeline_{case}")
+    data = [{"pixels": image} for image in arrays.pixels("images")]
+    config = TrainingConfig(steps=1, batch_size=len(data), loss=weights_of(arrays.description["losses"][loss_set]))
+    row = train_ptame(explainer_of(arrays), classifier_of(arrays), data, config)[0]
+    return [row[term] for term in ("total", "ce", "area", "smooth")], arrays[f"loss_train/{loss_set}"].tolist()
+
+
+@pytest.mark.parametrize("loss_set", ["default", "resnet50", "vgg16", "vit"])
+@pytest.mark.parametrize("case", [0, 1, 2])
+def test_the_first_step_is_the_originals(case, loss_set):
+    found, expected = first_loss(case, loss_set)
+    assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+def test_the_loss_goes_down(fresh, classifier):
+    history = train_ptame(fresh(), classifier, Images(), replace(QUICK, steps=40))
+    totals = [row["total"] for row in history]
+    assert sum(totals[-5:]) < 0.8 * sum(totals[:5])
+
+
+def test_the_history(fresh, classifier):
+    explainer, seen = fresh(), []
+    history = train_ptame(explainer, classifier, Images(), QUICK, on_step=seen.append)
+    assert seen == history
+    assert [row["step"] for row in history] == list(range(7))
+    assert set(history[0]) == {"step", "lr", "total", "ce", "area", "smooth"}
+    assert max(row["lr"] for row in history) <= QUICK.lr
+    assert all(row["total"] == pytest.approx(1.5 * row["ce"] + 2 * row["area"] + 0.01 * row["smooth"], rel=1e-5) for row in history)
+    assert not explainer.training
+
+
+def test_equal_seeds_give_equal_weights(fresh, classifier):
+    trained = []
+    for seed in (0, 0, 1):
+        explainer = fresh()
+        torch.rand(seed + len(trained))  # whatever was drawn before
+        train_ptame(explainer, classifier, Images(), replace(QUICK, seed=seed))
+        trained.append(weights(explainer))
+    assert same(trained[0], trained[1])
+    assert not same(trained[0], trained[2])
+
+
+def test_training_moves_nothing_but_the_explainer(fresh, classifier, auxiliary):
+    before = [{k: v.clone() for k, v in net.state_dict().items()} for net in (classifier, auxiliary)]
+    explainer = fresh()
+    start = weights(explainer)
+    train_ptame(explainer, classifier, Images(), QUICK)
+    for net, state in zip((classifier, auxiliary), before, strict=True):
+        assert same(net.state_dict(), state)
+        assert all(p.grad is None for p in net.parameters())
+    assert not any(value.equal(start[key]) for key, value in weights(explainer).items() if value.numel() > 1)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4, 5])
+def test_an_interrupted_run_ends_with_exactly_the_same_weights(stop, fresh, classifier, tmp_path):
+    whole, interrupted = fresh(), fresh()
+    expected = train_ptame(whole, classifier, Images(), QUICK)
+
+    def interrupt(row):
+        if row["step"] == stop:
+            raise KeyboardInterrupt
+
+    file = tmp_path / "runs" / "e.ckpt"
+    with pytest.raises(KeyboardInterrupt):
+        train_ptame(interrupted, classifier, Images(), QUICK, checkpoint=file, on_step=interrupt)
+    resumed, seen = fresh(seed=99), []
+    history = train_ptame(resumed, classifier, Images(), QUICK, checkpoint=file, resume=True, on_step=seen.append)
+    assert len(seen) == 7 - (stop + 1) // 2 * 2  # from the last even step
+    assert history == expected
+    assert same(weights(resumed), weights(whole))
+    assert json.loads(file.with_suffix(".history.json").read_text()) == expected
+    assert sorted(p.name for p in file.parent.iterdir()) == ["e.ckpt", "e.history.json"]
+
+
+def test_resuming_a_finished_run_changes_nothing(fresh, classifier, tmp_path):
+    done, again = fresh(), fresh(seed=99)
+    expected = train_ptame(done, classifier, Images(), QUICK, checkpoint=tmp_path / "e.ckpt")
+    assert train_ptame(again, classifier, Images(), QUICK, checkpoint=tmp_path / "e.ckpt", resume=True) == expected
+    assert same(weights(again), weights(done))
+
+
+def test_a_checkpoint_of_something_else_is_refused(fresh, classifier, tmp_path):
+    def resume(explainer, config=QUICK, file=tmp_path / "e.ckpt"):
+        train_ptame(explainer, classifier, Images(), config, checkpoint=file, resume=True)
+
+    train_ptame(fresh(), classifier, Images(), QUICK, checkpoint=tmp_path / "e.ckpt")
+    with pytest.raises(ValueError, match=r"e\.ckpt was made with other settings \(lr: 0\.01, now 0\.02; seed: 0, now 3\): use those, or start"):
+        resume(fresh(), replace(QUICK, lr=0.02, seed=3))
+    with pytest.raises(ValueError, match=r"fuser\.weight has shape \(7, .*expected \(8, "):
+        resume(fresh(classes=8))
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*gone\.ckpt: start with resume=False"):
+        resume(fresh(), file=tmp_path / "gone.ckpt")
+    with pytest.raises(ValueError, match="resume=True needs checkpoint"):
+        resume(fresh(), file=None)
+    for content in (b"", b"garbage" * 30):
+        (tmp_path / "e.ckpt").write_bytes(content)
+        with pytest.raises(ValueError, match=r"e\.ckpt can't be read as a training checkpoint .*delete it and start"):
+            resume(fresh())
+
+
+def test_how_often_a_checkpoint_is_written_may_change(fresh, classifier, tmp_path):
+    train_ptame(fresh(), classifier, Images(), QUICK, checkpoint=tmp_path / "e.ckpt")
+    other = replace(QUICK, checkpoint_every=3)
+    assert len(train_ptame(fresh(), classifier, Images(), other, checkpoint=tmp_path / "e.ckpt", resume=True)) == 7
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(fresh, classifier, tmp_path):
+    data = Images(n=4)
+    data.pixels[2] = float("nan")
+    explainer = fresh()
+    start = weights(explainer)
+    with pytest.raises(FloatingPointError, match=r"the loss is nan at step 0: lower lr \(now 0\.01\)"):
+        train_ptame(explainer, classifier, data, QUICK, checkpoint=tmp_path / "e.ckpt")
+    assert not (tmp_path / "e.ckpt").exists()
+    assert explainer.fuser.weight.equal(start["fuser.weight"])
+
+
+def test_too_few_images_are_refused(fresh, classifier):
+    with pytest.raises(ValueError, match="3 training images are fewer than one batch of 4: give more images or a smaller batch_size"):
+        train_ptame(fresh(), classifier, Images(n=3), QUICK)
+
+
+def test_batches_depend_on_seed_and_step_alone():
+    config = replace(QUICK, steps=6, batch_size=3)
+    all_ = list(_Batches(10, config, 0))
+    assert list(_Batches(10, config, 4)) == all_[4:]
+    for epoch in (all_[:3], all_[3:]):  # nine of ten images, each once
+        assert len({index for batch in epoch for index, _ in batch}) == 9
+    assert all_ != list(_Batches(10, replace(config, seed=1), 0))
+    assert len({seed for batch in all_ for _, seed in batch}) == 18
