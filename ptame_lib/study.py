@@ -242,7 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("notebook", nargs="?", help="name of a notebook, for run")
     parser.add_argument("--profile", default="embedded")
     parser.add_argument("--classifier")
-    asked = parser.parse_args(arguments)
+    asked = parser.parse_intermixed_args(arguments)
     if asked.command == "report":
         print(report(asked.profile))
         return 0
@@ -261,12 +261,12 @@ def _show_progress(name: str) -> None:
 
     class OneLine(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            text = record.getMessage().split("\r")[-1].strip()
+            text = record.getMessage().split("\r")[-1].strip(" -")
             return f"[{name}] {text}" if text else ""
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine())
-    handler.addFilter(lambda record: "it/s" in record.getMessage() or "s/it" in record.getMessage() or "Executing Cell" in record.getMessage())
+    handler.addFilter(lambda record: any(sign in record.getMessage() for sign in ("it/s", "s/it", "Executing Cell")))
     log = logging.getLogger("papermill")
     log.setLevel(logging.INFO)
     log.handlers, log.propagate = [handler], False
