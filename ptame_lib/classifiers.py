@@ -58,7 +58,9 @@ def decide(classifier: nn.Module, pixels: Tensor) -> Tensor:
         return classifier(pixels).argmax(1)
 
 
-def load_classifier(name: str, weights: str | Path | None = "default", labels: Sequence[str] | None = None) -> Classifier:
+def load_classifier(
+    name: str, weights: str | Path | None = "default", labels: Sequence[str] | None = None, *, mean=None, std=None, **timm_options
+) -> Classifier:
     """A wrapped classifier by name.
 
     ``embedded/vgg``, ``embedded/resnet``, ``embedded/vit`` (64x64 pixels, 10 digits), torchvision's ``vgg16``, ``resnet50``
@@ -68,18 +70,21 @@ def load_classifier(name: str, weights: str | Path | None = "default", labels: S
     pretrained ones), a weights enum name such as ``"IMAGENET1K_V2"`` (torchvision), the path of a local state dict
     (.safetensors, or .pth read with ``weights_only=True``), or ``None`` for random weights.
 
+    ``mean`` and ``std`` replace the usual ones, where local weights were trained with others; further options go to
+    ``timm.create_model`` (such as ``pad_type="same"``).
+
     Raises ValueError for an unknown name or weights that do not fit, FileNotFoundError for a missing file, RuntimeError
     where weights can't be downloaded.
     """
     if name in (*EMBEDDED, "embedded/auxiliary"):  # the auxiliary is a classifier too, though the study does not explain it
         net = embedded_nets.build(name.removeprefix("embedded/"))
         _fill(net, paths.embedded() / f"{name.removeprefix('embedded/')}.safetensors" if weights == "default" else weights)
-        return Classifier(net, MEAN, STD, 64, labels or [str(digit) for digit in range(10)])
+        return Classifier(net, mean or MEAN, std or STD, 64, labels or [str(digit) for digit in range(10)])
     if name in TORCHVISION:
-        return Classifier(load_torchvision(name, weights, "IMAGENET1K_V1"), IMAGENET_MEAN, IMAGENET_STD, 224, labels)
+        return Classifier(load_torchvision(name, weights, "IMAGENET1K_V1"), mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, labels)
     if name.startswith("timm/"):
-        net, config = load_timm(name, weights)
-        return Classifier(net, config["mean"], config["std"], config["input_size"][1:], labels)
+        net, config = load_timm(name, weights, **timm_options)
+        return Classifier(net, mean or config["mean"], std or config["std"], config["input_size"][1:], labels)
     raise ValueError(
         f"unknown classifier {name!r}: choose one of {', '.join(EMBEDDED + TORCHVISION)}, or 'timm/<model>' with a name from timm.list_models()"
     )
@@ -121,7 +126,7 @@ def load_timm(name: str, weights: str | Path | None, **options) -> tuple[nn.Modu
             "Pass weights=<path of a local file>, or weights=None for random ones."
         ) from error
     if weights != "default":
-        _fill(net, weights)
+        _fill(net, weights, whole=not options.get("features_only"))
     return net, timm.data.resolve_model_data_config(net)
 
 
@@ -129,14 +134,18 @@ def _is_file_name(weights: str | Path) -> bool:
     return isinstance(weights, Path) or "/" in weights or weights.endswith((".safetensors", ".pth", ".pt"))
 
 
-def _fill(net: nn.Module, weights: str | Path | None) -> None:
-    """Fill a network from a local file; None leaves it random. A missing ``num_batches_tracked`` counter is no error."""
+def _fill(net: nn.Module, weights: str | Path | None, whole: bool = True) -> None:
+    """Fill a network from a local file; None leaves it random. A missing ``num_batches_tracked`` counter is no error.
+
+    With ``whole=False`` the file may hold more than the network, as a whole classifier's does for a feature extractor.
+    """
     if weights is None:
         return
     state = read_state_dict(Path(weights).expanduser())
     own = net.state_dict()
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    extra = [key for key in state if key not in own]
+    extra = [key for key in state if key not in own] if whole else []
+    state = {key: value for key, value in state.items() if key in own or whole}
     if missing or extra:
         raise ValueError(f"{weights} does not fit {type(net).__name__}: missing {missing[:3] or 'nothing'}, unexpected {extra[:3] or 'nothing'}")
     for key, value in state.items():

@@ -34,9 +34,10 @@ def evaluate(classifier: nn.Module, method: Method, data: Dataset, *, batch_size
     method's own work is timed: the median over batches, since the first also warms up.
     """
     rows, seconds = [], []
+    device = next((tensor.device for tensor in [*classifier.parameters(), *classifier.buffers()]), torch.device("cpu"))
     with progress(len(data), method.name) as bar:
         for batch in DataLoader(data, batch_size):
-            pixels = batch["pixels"]
+            pixels = batch["pixels"].to(device)
             targets = decide(classifier, pixels)
             start = time.perf_counter()
             maps = method(pixels, targets)
@@ -48,8 +49,9 @@ def evaluate(classifier: nn.Module, method: Method, data: Dataset, *, batch_size
                 columns[f"AD{100 * share:.0f}"] = average_drop(p, q)
                 columns[f"IC{100 * share:.0f}"] = increase_in_confidence(p, q)
             if "truth" in batch:
-                columns |= {"pointing": pointing_game(maps, batch["truth"]), "IoU": best_iou(maps, batch["truth"])}
-            rows.append(torch.stack([100 * v.double() for v in columns.values()], 1))
+                truth = batch["truth"].to(device)
+                columns |= {"pointing": pointing_game(maps, truth), "IoU": best_iou(maps, truth)}
+            rows.append(torch.stack([100 * v.double() for v in columns.values()], 1).cpu())
             bar.update(len(pixels))
     values = pd.DataFrame(torch.cat(rows).numpy(), columns=list(columns))
     values.insert(0, "image", range(len(values)))
@@ -124,7 +126,7 @@ def wins(per_image: pd.DataFrame, reference: str = "P-TAME") -> pd.DataFrame:
     """Is the reference better than each other method? Paired over images: classifier, metric, method, gain, p.
 
     ``gain``: by how many points the reference is better (negative: worse); ``p``: two-sided permutation test, corrected
-    after Holm over the other methods of one classifier and metric.
+    after Holm over the other methods of one classifier and metric (not over metrics).
     """
     rows = []
     for classifier, part in per_image.groupby("classifier", sort=False):

@@ -58,7 +58,10 @@ class FeatureExtractor(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         with torch.no_grad():
             found = self._run(torch.zeros(1, 3, *self.input_size))
-        self.layers = tuple(found) if isinstance(found, dict) else None  # in execution order, like the maps
+        if isinstance(found, dict):
+            self.layers = tuple(found)  # in execution order, like the maps
+        else:  # timm's features_only tells which modules its levels are
+            self.layers = tuple(model.feature_info.module_name()) if hasattr(model, "feature_info") else None
         maps = _levels(found)
         for i, level in enumerate(maps):
             if level.ndim != 4:
@@ -86,22 +89,32 @@ def _summary(modules: dict[str, nn.Module]) -> str:
     return ", ".join(names[:40]) + (" ..." if len(names) > 40 else "")
 
 
-def load_auxiliary(name: str, layers: Sequence[str] | Sequence[int] | None = None, weights: str | Path | None = "default") -> FeatureExtractor:
+def load_auxiliary(
+    name: str,
+    layers: Sequence[str] | Sequence[int] | None = None,
+    weights: str | Path | None = "default",
+    *,
+    mean=None,
+    std=None,
+    **timm_options,
+) -> FeatureExtractor:
     """An auxiliary by name: ``embedded/auxiliary``, a torchvision model, or ``timm/<any model with features_only>``.
 
     ``layers``: module names (for timm: indices of ``features_only`` levels); None takes the published ones, for timm the last
-    four. ``weights`` as in `load_classifier` (torchvision's default is ``DEFAULT``, as in the paper).
+    four. ``weights`` as in `load_classifier` (torchvision's default is ``DEFAULT``, as in the paper); a whole
+    classifier's file will do. ``mean``, ``std`` and timm's options as in `load_classifier`.
     """
     if name == "embedded/auxiliary":
         net = embedded_nets.build("auxiliary")
         _fill(net, paths.embedded() / "auxiliary.safetensors" if weights == "default" else weights)
-        return FeatureExtractor(net, layers or STAGES, MEAN, STD, 64, name)
+        return FeatureExtractor(net, layers or STAGES, mean or MEAN, std or STD, 64, name)
     if name.startswith("timm/"):
         chosen = {} if layers is None else {"out_indices": tuple(layers)}
-        net, config = load_timm(name, weights, features_only=True, **chosen)
-        if layers is None and len(net.feature_info) > 4:
-            return load_auxiliary(name, tuple(range(len(net.feature_info)))[-4:], weights)
-        return FeatureExtractor(net, None, config["mean"], config["std"], config["input_size"][1:], name)
+        net, config = load_timm(name, weights, features_only=True, **chosen, **timm_options)
+        levels = len(net.feature_info)
+        if layers is None and levels > 4:
+            return load_auxiliary(name, range(levels - 4, levels), weights, mean=mean, std=std, **timm_options)
+        return FeatureExtractor(net, None, mean or config["mean"], std or config["std"], config["input_size"][1:], name)
     if name not in torchvision.models.list_models(torchvision.models):
         raise ValueError(
             f"unknown auxiliary {name!r}: choose embedded/auxiliary, a torchvision model such as {', '.join(PUBLISHED_LAYERS)}, or 'timm/<model>'"
@@ -109,4 +122,4 @@ def load_auxiliary(name: str, layers: Sequence[str] | Sequence[int] | None = Non
     if layers is None and name not in PUBLISHED_LAYERS:
         raise ValueError(f"name the layers of {name}: only {', '.join(PUBLISHED_LAYERS)} have published ones")
     net = load_torchvision(name, weights, "DEFAULT")
-    return FeatureExtractor(net, layers or PUBLISHED_LAYERS[name], IMAGENET_MEAN, IMAGENET_STD, 224, name)
+    return FeatureExtractor(net, layers or PUBLISHED_LAYERS[name], mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, name)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -57,10 +58,14 @@ def train_ptame(
     that the finished weights equal those of an uninterrupted run on the same machine. Which images a step sees and how they
     are augmented depends on (seed, step) alone.
 
+    The explainer's initial weights are the caller's: call ``torch.manual_seed`` before making it. Explainer and classifier are
+    moved to the device that accelerate finds.
+
     Raises ValueError for a checkpoint of other settings or shapes, FileNotFoundError for a missing one, FloatingPointError
     when a loss is not finite.
     """
     set_seed(config.seed)
+    AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
     accelerator = Accelerator(mixed_precision=config.precision, dataloader_config=DataLoaderConfiguration(split_batches=True))
     trained = [p for name, p in explainer.named_parameters() if not name.startswith("auxiliary.")]
     optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay, amsgrad=True)

@@ -3,6 +3,7 @@
 import pickle
 
 import pytest
+import timm
 import torch
 from conftest import TinyBackbone
 from safetensors.torch import save_file
@@ -159,3 +160,11 @@ def test_weights_that_do_not_fit(tmp_path):
     save_file({**state, "extra": torch.zeros(1)}, tmp_path / "keys.safetensors")
     with pytest.raises(ValueError, match=r"missing \['fc\.weight'\], unexpected \['extra'\]"):
         load_classifier("embedded/vgg", weights=tmp_path / "keys.safetensors")
+
+
+def test_local_timm_weights_may_bring_their_own_normalisation_and_options(tmp_path):
+    net = timm.create_model("mobilenetv2_050", pretrained=False, pad_type="same", num_classes=3)
+    save_file(net.state_dict(), tmp_path / "own.safetensors")
+    own = load_classifier("timm/mobilenetv2_050", tmp_path / "own.safetensors", mean=(0.5,) * 3, std=(0.5,) * 3, pad_type="same", num_classes=3)
+    pixels = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(own(pixels), net.eval()((pixels - 0.5) / 0.5), atol=1e-5, rtol=1e-4)

@@ -110,7 +110,7 @@ def test_timm_features_only():
 def test_a_timm_model_as_an_object(pixels):
     net = timm.create_model("test_resnet", features_only=True, pretrained=False)
     auxiliary = FeatureExtractor(net, None, (0.5,) * 3, (0.5,) * 3, 64)
-    assert auxiliary.layers is None
+    assert auxiliary.layers == ("act1", "layer1", "layer2", "layer3", "layer4")
     torch.testing.assert_close(auxiliary(pixels)[2], net((pixels - 0.5) / 0.5)[2])
 
 
@@ -123,3 +123,12 @@ def test_unknown_names_are_refused_with_a_remedy():
         load_auxiliary("timm/zzz", weights=None)
     with pytest.raises(FileNotFoundError, match=r"no weights file at gone\.pth"):
         load_auxiliary("resnet18", weights="gone.pth")
+
+
+def test_a_timm_auxiliary_takes_a_whole_classifiers_file_and_its_own_normalisation(tmp_path):
+    whole = timm.create_model("mobilenetv3_small_050", pretrained=False, num_classes=7)
+    save_file(whole.state_dict(), tmp_path / "whole.safetensors")
+    auxiliary = load_auxiliary("timm/mobilenetv3_small_050", weights=tmp_path / "whole.safetensors", mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert auxiliary.mean.flatten().tolist() == [0.5] * 3
+    assert torch.equal(auxiliary.model.state_dict()["conv_stem.weight"], whole.conv_stem.weight)
+    assert len(auxiliary.layers) == len(auxiliary.channels) == 4  # a saved explainer tells which levels it used

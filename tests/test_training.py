@@ -180,3 +180,9 @@ def test_batches_depend_on_seed_and_step_alone():
         assert len({index for batch in epoch for index, _ in batch}) == 9
     assert all_ != list(_Batches(10, replace(config, seed=1), 0))
     assert len({seed for batch in all_ for _, seed in batch}) == 18
+
+
+def test_trainings_of_different_precision_follow_each_other_in_one_process(auxiliary, classifier):
+    for precision in ("bf16", "no"):
+        history = train_ptame(PTAME(auxiliary, 7), classifier, Images(8), TrainingConfig(steps=1, batch_size=4, precision=precision))
+        assert len(history) == 1

@@ -1,0 +1,56 @@
+"""One list of dependencies, pinned once, whichever way the environment is made."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_environment_yml_installs_this_package_with_the_same_extras_and_pins():
+    parts = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(part["pip"] for part in parts if isinstance(part, dict))
+    assert pip == ["--editable .[study,test]", "--constraint constraints.txt"]
+    recipe = re.search(r"pip install .*--editable '(.*?)' --constraint (\S+)", (ROOT / "Makefile").read_text())
+    assert recipe.groups() == (".[study,test]", "constraints.txt")
+
+
+def test_every_dependency_is_pinned():
+    pinned = {line.split("==")[0].split("[")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["study"], *PROJECT["optional-dependencies"]["test"]]
+    assert wanted
+    assert [name for name in wanted if name.lower() not in pinned] == []
+
+
+@pytest.mark.parametrize("profile", ["embedded", "imagenet"])
+def test_the_graph_plans_a_profile(profile, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        "workflow/Snakefile",
+        "--directory",
+        ".",
+        "--cores",
+        "1",
+        "-n",
+        "--nolock",
+        "--forceall",
+    ]
+    found = subprocess.run([*command, "--config", f"profile={profile}"], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert re.search(r"^train\s+3$", found.stdout + found.stderr, re.M)
+
+
+def test_an_unknown_profile_is_named_with_what_there_is():
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--directory", ".", "--cores", "1", "-n", "--nolock"]
+    found = subprocess.run([*command, "--config", "profile=nope"], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode != 0
+    assert "unknown profile 'nope': there are embedded, imagenet" in found.stdout + found.stderr
