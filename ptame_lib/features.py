@@ -14,6 +14,7 @@ from . import embedded_nets, paths
 from .classifiers import IMAGENET_MEAN, IMAGENET_STD, _fill, load_timm, load_torchvision
 from .embedded_training import MEAN, STD
 
+EMBEDDED_AUXILIARIES = ("embedded/auxiliary", "embedded/resnet")
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 PUBLISHED_LAYERS = {  # P-TAME, Table 2
     "resnet18": STAGES,
@@ -98,15 +99,15 @@ def load_auxiliary(
     std=None,
     **timm_options,
 ) -> FeatureExtractor:
-    """An auxiliary by name: ``embedded/auxiliary``, a torchvision model, or ``timm/<any model with features_only>``.
+    """An auxiliary by name: ``embedded/auxiliary``, ``embedded/resnet``, a torchvision model, or ``timm/<any with features_only>``.
 
     ``layers``: module names (for timm: indices of ``features_only`` levels); None takes the published ones, for timm the last
     four. ``weights`` as in `load_classifier` (torchvision's default is ``DEFAULT``, as in the paper); a whole
     classifier's file will do. ``mean``, ``std`` and timm's options as in `load_classifier`.
     """
-    if name == "embedded/auxiliary":
-        net = embedded_nets.build("auxiliary")
-        _fill(net, paths.embedded() / "auxiliary.safetensors" if weights == "default" else weights)
+    if name in EMBEDDED_AUXILIARIES:
+        net = embedded_nets.build(name.removeprefix("embedded/"))
+        _fill(net, paths.embedded() / f"{name.removeprefix('embedded/')}.safetensors" if weights == "default" else weights)
         return FeatureExtractor(net, layers or STAGES, mean or MEAN, std or STD, 64, name)
     if name.startswith("timm/"):
         chosen = {} if layers is None else {"out_indices": tuple(layers)}
@@ -117,7 +118,7 @@ def load_auxiliary(
         return FeatureExtractor(net, None, mean or config["mean"], std or config["std"], config["input_size"][1:], name)
     if name not in torchvision.models.list_models(torchvision.models):
         raise ValueError(
-            f"unknown auxiliary {name!r}: choose embedded/auxiliary, a torchvision model such as {', '.join(PUBLISHED_LAYERS)}, or 'timm/<model>'"
+            f"unknown auxiliary {name!r}: choose {', '.join(EMBEDDED_AUXILIARIES)}, a torchvision model such as {', '.join(PUBLISHED_LAYERS)}, or 'timm/<model>'"
         )
     if layers is None and name not in PUBLISHED_LAYERS:
         raise ValueError(f"name the layers of {name}: only {', '.join(PUBLISHED_LAYERS)} have published ones")

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .features import FeatureExtractor
+from .features import FeatureExtractor, load_auxiliary
 from .masking import normalise
 
 FORMAT = "ptame-1"
@@ -113,13 +113,14 @@ class PTAME(nn.Module):
         unfinished.replace(file)
 
     @classmethod
-    def load(cls, file: str | Path, auxiliary: FeatureExtractor) -> PTAME:
-        """The explainer saved at ``file``, in eval mode, on ``auxiliary`` (which is not stored: load it by the name `saved_config` tells).
+    def load(cls, file: str | Path, auxiliary: FeatureExtractor | None = None) -> PTAME:
+        """The explainer saved at ``file``, in eval mode, on ``auxiliary``, which is not stored: None loads it by the saved name.
 
         Raises FileNotFoundError, and ValueError for a file that is no P-TAME explainer or was trained on another auxiliary.
         """
         config, state = _read(Path(file))
         name, layers = config["auxiliary"], json.loads(config["layers"])
+        auxiliary = auxiliary or load_auxiliary(name, None if name.startswith("timm/") else layers)
         if name != auxiliary.name or set(layers or ()) != set(auxiliary.layers or ()):
             raise ValueError(
                 f"{file} was trained on {name} (layers {layers}), not on {auxiliary.name} (layers {list(auxiliary.layers or ()) or None}): "
