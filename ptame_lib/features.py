@@ -118,7 +118,8 @@ def load_auxiliary(
         return FeatureExtractor(net, None, mean or config["mean"], std or config["std"], config["input_size"][1:], name)
     if name not in torchvision.models.list_models(torchvision.models):
         raise ValueError(
-            f"unknown auxiliary {name!r}: choose {', '.join(EMBEDDED_AUXILIARIES)}, a torchvision model such as {', '.join(PUBLISHED_LAYERS)}, or 'timm/<model>'"
+            f"unknown auxiliary {name!r}: choose {', '.join(EMBEDDED_AUXILIARIES)}, a torchvision model such as {', '.join(PUBLISHED_LAYERS)}, "
+            "or 'timm/<model>'"
         )
     if layers is None and name not in PUBLISHED_LAYERS:
         raise ValueError(f"name the layers of {name}: only {', '.join(PUBLISHED_LAYERS)} have published ones")
