@@ -44,7 +44,9 @@ def configure(cells: Sequence[str], namespace: dict[str, Any], **checks: Callabl
 
     Raises TypeError for a wrong type, ValueError for an unknown parameter or a refused value.
     """
-    declared = _declared(cells)
+    declared = _declared(cells) or _annotations(namespace)
+    if not declared:
+        raise ValueError("no parameters cell has been run yet: run the notebook from its first cell")
     for cell in cells:
         if cell.lstrip().startswith("# Parameters"):  # papermill's injected cell
             unknown = [name for name in _assigned(cell) if name not in declared]
@@ -71,7 +73,15 @@ def _declared(cells: Sequence[str]) -> dict[str, str]:
         found = {n.target.id: ast.unparse(n.annotation) for n in body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
         if found:
             return found
-    raise ValueError("no parameters cell has been run yet: run the notebook from its first cell")
+    return {}
+
+
+def _annotations(namespace: dict[str, Any]) -> dict[str, str]:
+    """The same from the annotations Python keeps, for runners such as nbval that keep no history of cells."""
+    kept = namespace.get("__annotations__") or {}
+    if not kept and callable(namespace.get("__annotate__")):  # Python 3.14 and later
+        kept = namespace["__annotate__"](1)
+    return {name: kind.__name__ if type(kind) is type else str(kind) for name, kind in kept.items()}
 
 
 def _assigned(cell: str) -> list[str]:

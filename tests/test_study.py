@@ -201,3 +201,12 @@ def test_paths(study_root):
     assert paths.show(paths.per_image("x", "embedded/vgg")) == "results/x/per_image/embedded-vgg.csv"
     assert paths.show(Path("/elsewhere/a")) == "/elsewhere/a"
     assert paths.notebook("tiny") == paths.notebook("tiny.ipynb") == study_root / "notebooks" / "tiny.ipynb"
+
+
+def test_parameters_are_found_without_a_history_of_cells():
+    namespace = {}
+    exec("lr: float = 1e-3\nnames: list[str] = ['a']", namespace)  # what nbval's kernel leaves
+    cfg = study.configure(["", "cfg = ..."], namespace)
+    assert (cfg.lr, cfg.names) == (1e-3, ["a"])
+    with pytest.raises(ValueError, match="no parameters cell has been run yet"):
+        study.configure([""], {})
