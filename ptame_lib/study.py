@@ -26,8 +26,10 @@ import torch
 import yaml
 
 from . import paths
+from .classifiers import EMBEDDED
 
 LITERALS = {"str": str, "int": int, "float": float, "bool": bool, "list": list}
+DEFAULTS = "small"  # the profile of the notebooks' own defaults: it has no YAML
 RECORDED = ("torch", "torchvision", "timm", "grad-cam", "accelerate", "numpy")
 
 
@@ -117,7 +119,7 @@ def load_profile(name: str) -> dict[str, Any]:
 
 def parameters_for(profile: str, notebook: str, classifier: str | None = None) -> dict[str, Any]:
     """What a profile sets for a notebook, and for one classifier of it (``per_classifier`` overrides ``notebooks``)."""
-    content = load_profile(profile)
+    content = {"classifiers": EMBEDDED, "notebooks": {}} if profile == DEFAULTS else load_profile(profile)
     parameters = {"profile": profile, **(content["notebooks"].get(notebook) or {})}
     if classifier is None:
         return parameters

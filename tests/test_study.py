@@ -210,3 +210,8 @@ def test_parameters_are_found_without_a_history_of_cells():
     assert (cfg.lr, cfg.names) == (1e-3, ["a"])
     with pytest.raises(ValueError, match="no parameters cell has been run yet"):
         study.configure([""], {})
+
+
+def test_the_notebooks_own_defaults_need_no_profile_file():
+    """So that 03, opened first on a clean clone, can have 02 train the explainer it needs."""
+    assert study.parameters_for("small", "02_train_ptame", "embedded/vit") == {"profile": "small", "classifier": "embedded/vit"}
