@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,9 +29,8 @@ def save(figure: Figure, profile: str, name: str) -> list[Path]:
     files = []
     for suffix in ("png", "svg"):
         file = paths.figures(profile) / f"{name}.{suffix}"
-        unfinished = file.with_name(f".{name}.{os.getpid()}.{suffix}")
-        figure.savefig(unfinished, metadata={"Date": None} if suffix == "svg" else None)
-        unfinished.replace(file)
+        with paths.whole(file) as unfinished:
+            figure.savefig(unfinished, metadata={"Date": None} if suffix == "svg" else None)
         files.append(file)
     return files
 

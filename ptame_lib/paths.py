@@ -7,6 +7,8 @@ The root is the checkout that holds this package (an editable install, which is 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -72,6 +74,15 @@ def show(path: Path) -> str:
     """``path`` for people: relative to the root where it lies below it, so that outputs name no machine's folders."""
     path = Path(path)
     return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)
+
+
+@contextmanager
+def whole(file: Path) -> Iterator[Path]:
+    """A temporary name to write ``file`` under; it gets its own name when the block ends well, so it is never half there."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f".{file.stem}.{os.getpid()}.tmp{file.suffix}")
+    yield unfinished
+    unfinished.replace(file)
 
 
 def _made(folder: Path) -> Path:

@@ -15,7 +15,6 @@ for the wanted classes only, and only then upsampled and added. Equal up to roun
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -24,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from . import paths
 from .features import FeatureExtractor, load_auxiliary
 from .masking import normalise
 
@@ -107,10 +107,8 @@ class PTAME(nn.Module):
             "num_classes": str(self.num_classes),
             "fuser_bias": str(self.fuser.bias is not None),
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-        save_file({k: v.detach().cpu().contiguous() for k, v in self.trained_state().items()}, unfinished, config | about)
-        unfinished.replace(file)
+        with paths.whole(file) as unfinished:
+            save_file({k: v.detach().cpu().contiguous() for k, v in self.trained_state().items()}, unfinished, config | about)
 
     @classmethod
     def load(cls, file: str | Path, auxiliary: FeatureExtractor | None = None) -> PTAME:

@@ -200,10 +200,8 @@ def _hash(files: Sequence[Path]) -> str:
 
 def write_whole(file: Path, text: str) -> Path:
     """Write a text file under a temporary name and rename it, so that it is never half there."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    unfinished.write_text(text)
-    unfinished.replace(file)
+    with paths.whole(file) as unfinished:
+        unfinished.write_text(text)
     return file
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from . import paths
 from .classifiers import decide
 from .losses import PTAMEWeights, ptame_loss
 from .masking import keep
@@ -149,14 +149,10 @@ def _write_checkpoint(file: Path, config: TrainingConfig, explainer: PTAME, opti
         "schedule": {k: v for k, v in schedule.state_dict().items() if not k.startswith("_")},
         "history": history,
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    torch.save(state, unfinished)
-    unfinished.replace(file)
-    record = file.with_suffix(".history.json")
-    unfinished = record.with_name(f".{record.name}.{os.getpid()}.tmp")
-    unfinished.write_text(json.dumps(history))
-    unfinished.replace(record)
+    with paths.whole(file) as unfinished:
+        torch.save(state, unfinished)
+    with paths.whole(file.with_suffix(".history.json")) as unfinished:
+        unfinished.write_text(json.dumps(history))
 
 
 def _comparable(config: TrainingConfig) -> dict:

@@ -8,7 +8,6 @@ wheels of scikit-learn and scikit-image. No digit and no part of a photograph is
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -76,9 +75,8 @@ def load_embedded(split: str, n: int, *, multi_label: bool = False, seed: int = 
     images, labels, truth = (torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True))
     images = images.permute(0, 3, 1, 2).contiguous()
     if cached:
-        unfinished = file.with_suffix(f".{os.getpid()}.tmp")
-        save_file({"images": images, "labels": labels, "truth": truth}, unfinished)
-        unfinished.replace(file)
+        with paths.whole(file) as unfinished:
+            save_file({"images": images, "labels": labels, "truth": truth}, unfinished)
     return Embedded(images, labels, truth)
 
 
