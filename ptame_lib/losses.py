@@ -58,7 +58,7 @@ def ptame_loss(masked_logits: Tensor, targets: Tensor, masks: Tensor, weights: P
 
 def area_term(masks: Tensor, p: float) -> Tensor:
     """mean((M + 0.0005)^p); for p = 1 the plain mean. The constant keeps the gradient finite at 0."""
-    return masks.mean() if p == 1 else (masks + 0.0005).pow(p).mean()
+    return masks.mean() if p == 1 else _MeanPower.apply(masks + 0.0005, p)
 
 
 def smoothness_term(masks: Tensor, border: float, q: float = 2.0) -> Tensor:
@@ -66,8 +66,49 @@ def smoothness_term(masks: Tensor, border: float, q: float = 2.0) -> Tensor:
 
     ``masks`` (B,n,h,w). A corner lies on two border lines and counts twice.
     """
-    dx = (masks[..., :, 1:] - masks[..., :, :-1]).abs().pow(q).sum()
-    dy = (masks[..., 1:, :] - masks[..., :-1, :]).abs().pow(q).sum()
+    if q == 2:
+        differences = _SquaredDifferences.apply(masks)
+    else:
+        differences = masks.diff(dim=-1).abs().pow(q).sum() + masks.diff(dim=-2).abs().pow(q).sum()
     lines = (masks[..., 0, :], masks[..., -1, :], masks[..., :, 0], masks[..., :, -1])
     frame = border * torch.stack([line.pow(q).sum() for line in lines]).sum() if border else 0.0
-    return (dx + dy + frame) / (q * masks.shape[0])
+    return (differences + frame) / (q * masks.shape[0])
+
+
+# The two terms below run over B x B maps at every step. Written out, with their gradients, they take half the time and memory
+# of what autograd makes of the formulas.
+
+
+class _MeanPower(torch.autograd.Function):
+    """mean(x^p) of x > 0; its gradient p x^p / x needs no second power."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, p: float) -> Tensor:
+        power = x.pow(p)
+        ctx.save_for_backward(x, power)
+        ctx.p = p
+        return power.mean()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        x, power = ctx.saved_tensors
+        return (power / x).mul_(grad * (ctx.p / x.numel())), None
+
+
+class _SquaredDifferences(torch.autograd.Function):
+    """Sum of the squared differences of neighbours along the last two axes."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.diff(dim=-1).square_().sum() + x.diff(dim=-2).square_().sum()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        result = torch.zeros_like(x)
+        for axis in (-1, -2):
+            difference, last = x.diff(dim=axis), x.shape[axis] - 1
+            result.narrow(axis, 1, last).add_(difference)
+            result.narrow(axis, 0, last).sub_(difference)
+        return result.mul_(2 * grad)

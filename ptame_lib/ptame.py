@@ -28,6 +28,7 @@ from .features import FeatureExtractor, load_auxiliary
 from .masking import normalise
 
 FORMAT = "ptame-1"
+OFFICIAL = "net.attention."  # prefix of the trained parameters in the authors' checkpoints
 REMEDY = "Load it with the auxiliary, the number of classes and the fuser bias it was trained with."
 
 
@@ -49,7 +50,7 @@ class PTAME(nn.Module):
         """Pixels (B,3,H,W) in [0,1] -> attended feature maps a_l (B,C_l,h_l,w_l), a_l = ReLU(BN(Conv1x1(F_l)) + F_l)."""
         with torch.no_grad():  # the auxiliary is frozen and the pixels are data
             features = self.auxiliary(pixels)
-        return [F.relu(bn(conv(f)) + f) for conv, bn, f in zip(self.convs, self.bns, features, strict=True)]
+        return [attend(f, conv, bn) for f, conv, bn in zip(features, self.convs, self.bns, strict=True)]
 
     def maps(self, pixels: Tensor, classes: Tensor | None = None) -> Tensor:
         """Raw maps (B,n,h,w), no sigmoid, of the n wanted classes for every image, at the first level's size.
@@ -75,13 +76,15 @@ class PTAME(nn.Module):
             raise ValueError(f"one target per image: got {tuple(targets.shape)} targets for {pixels.shape[0]} images")
         self._check(targets)
         was_training = self.training
-        self.eval()
+        if was_training:
+            self.eval()
         with torch.no_grad():
             attended = self.attention(pixels)
             slices = self.fuser.weight[targets, :, 0, 0].split(self.auxiliary.channels, dim=1)  # L x (B, C_l)
-            levels = [torch.einsum("bchw,bc->bhw", a, w)[:, None] for a, w in zip(attended, slices, strict=True)]
+            levels = [torch.einsum("bchw,bc->bhw", a, w)[:, None] for a, w in zip(attended, slices, strict=True)]  # L x (B, 1, h_l, w_l)
             fused = upsample_and_add(levels)[:, 0]  # (B, h, w); the fuser's bias cancels in min-max
-        self.train(was_training)
+        if was_training:
+            self.train()
         return normalise(fused)
 
     def forward(self, pixels: Tensor, classes: Tensor | None = None) -> Tensor:
@@ -128,6 +131,22 @@ class PTAME(nn.Module):
         explainer.fill(state, file)
         return explainer.eval()
 
+    @classmethod
+    def load_official_checkpoint(cls, file: str | Path, auxiliary: FeatureExtractor) -> PTAME:
+        """The explainer in one of the authors' released Lightning checkpoints, in eval mode, on the auxiliary it was trained with.
+
+        Such a file holds ``net.attention.{convs,bns,fuser}.*`` in its ``state_dict``; the number of classes and the fuser's bias
+        are read from there, everything else in the file is ignored and no code in it is run.
+
+        Raises FileNotFoundError, and ValueError for a file that is no such checkpoint or does not fit the auxiliary.
+        """
+        state = {key.removeprefix(OFFICIAL): value for key, value in _read_official(Path(file)).items()}
+        if getattr(state.get("fuser.weight"), "ndim", None) != 4:
+            raise ValueError(f"{file} does not fit: no {OFFICIAL}fuser.weight (classes, channels, 1, 1) in its state_dict, which has {_some(state)}")
+        explainer = cls(auxiliary, state["fuser.weight"].shape[0], "fuser.bias" in state)
+        explainer.fill(state, file)
+        return explainer.eval()
+
     def fill(self, state: dict[str, Tensor], source: str | Path) -> None:
         """Take over trained parameters; ValueError names the keys or shapes that don't fit, and what to do."""
         own = self.trained_state()
@@ -144,6 +163,22 @@ class PTAME(nn.Module):
     def _check(self, classes: Tensor) -> None:
         if classes.numel() and (int(classes.min()) < 0 or int(classes.max()) >= self.num_classes):
             raise ValueError(f"classes must be in 0..{self.num_classes - 1}, got {int(classes.min())}..{int(classes.max())}")
+
+
+def attend(features: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
+    """One level of the attention, (B,C,h,w) -> (B,C,h,w): ReLU(BN(Conv1x1(F)) + F).
+
+    Where the batch norm's statistics are fixed, conv, batch norm and the added F are one linear map of F, and are computed as
+    one convolution: W' = diag(g) W + I, b' = g (b - mean) + shift, with g = scale / sqrt(var + eps).
+    """
+    if bn.training:
+        return bn(conv(features)).add_(features).relu_()
+    gain = bn.weight * (bn.running_var + bn.eps).rsqrt()
+    weight = gain[:, None] * conv.weight[:, :, 0, 0]  # (C,C)
+    weight.diagonal().add_(1)
+    bias = (conv.bias - bn.running_mean) * gain + bn.bias
+    # Dilation changes nothing in a 1x1 convolution, but on the CPU it keeps torch from a three times slower way for small batches.
+    return F.conv2d(features, weight[:, :, None, None], bias, dilation=2).relu_()
 
 
 def upsample_and_add(levels: list[Tensor]) -> Tensor:
@@ -184,3 +219,19 @@ def _read(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     if config.get("format") != FORMAT:
         raise ValueError(f"{file} is not a P-TAME explainer saved by PTAME.save (format {config.get('format')!r}, expected {FORMAT!r})")
     return config, state
+
+
+def _read_official(file: Path) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise FileNotFoundError(f"no checkpoint at {file}: download the authors' release, or check the path")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        return dict(content["state_dict"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{file} is no Lightning checkpoint: it holds no state_dict") from error
+    except Exception as error:
+        raise ValueError(f"{file} can't be read as a checkpoint without running code from it ({type(error).__name__}): download it again") from error
+
+
+def _some(keys: dict) -> str:
+    return ", ".join(list(keys)[:5]) + (" ..." if len(keys) > 5 else "") or "nothing"

@@ -3,18 +3,22 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Arrays, TinyBackbone, small_cnn
+from conftest import PARITY, Arrays, TinyBackbone, small_cnn
 
 from ptame_lib import PTAME, Classifier, FeatureExtractor, PTAMEWeights, keep, keep_share, normalise, ptame_loss, resize
 from ptame_lib.classifiers import IMAGENET_MEAN, IMAGENET_STD
 from ptame_lib.metrics import average_drop, increase_in_confidence, masked_confidence
 
 
-def explainer_of(arrays: Arrays) -> PTAME:
+def auxiliary_of(arrays: Arrays) -> FeatureExtractor:
     net = small_cnn()
-    net.load_state_dict(arrays.part("aux/"))
-    auxiliary = FeatureExtractor(net, ["l1", "l2", "l3", "l4"], IMAGENET_MEAN, IMAGENET_STD, 64)
-    explainer = PTAME(auxiliary, arrays.description["num_classes"], arrays.description["fuser_bias"])
+    state = arrays.part("aux/")
+    net.load_state_dict(state if "head.weight" in state else net.state_dict() | state)  # the head gives no features
+    return FeatureExtractor(net, ["l1", "l2", "l3", "l4"], IMAGENET_MEAN, IMAGENET_STD, 64)
+
+
+def explainer_of(arrays: Arrays) -> PTAME:
+    explainer = PTAME(auxiliary_of(arrays), arrays.description["num_classes"], arrays.description["fuser_bias"])
     explainer.fill(arrays.part("attention/"), "parity")
     return explainer.eval()
 
@@ -87,6 +91,32 @@ def test_training_step(case, loss_set):
     loss.total.backward()
     for key, gradient in arrays.part(f"grad/{loss_set}/").items():
         torch.testing.assert_close(explainer.get_parameter(key).grad, gradient, atol=1e-4, rtol=1e-4)
+
+
+def evaluated(arrays: Arrays, explainer: PTAME, prefix: str) -> None:
+    """Explain, mask and decide again, against the arrays ``<prefix>masks``, ``<prefix>logits`` and ``<prefix>logits_masked``."""
+    classifier, pixels = classifier_of(arrays), arrays.pixels("images")
+    logits = classifier(pixels)
+    torch.testing.assert_close(logits, arrays[f"{prefix}logits"], atol=1e-5, rtol=0)
+    maps = explainer.explain(pixels, logits.argmax(1))
+    torch.testing.assert_close(maps, arrays[f"{prefix}masks"][:, 0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(classifier(keep(pixels, maps)), arrays[f"{prefix}logits_masked"], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("case", [0, 1, 2])
+def test_explaining(case):
+    arrays = Arrays(f"ptame_pipeline_{case}")
+    evaluated(arrays, explainer_of(arrays), "eval/")
+
+
+def test_official_checkpoint():
+    arrays = Arrays("official_style_ckpt_expected")
+    explainer = PTAME.load_official_checkpoint(PARITY / "official_style.ckpt", auxiliary_of(arrays))
+    assert not explainer.training
+    evaluated(arrays, explainer, "eval_")
+    with torch.no_grad():
+        maps = normalise(explainer.maps(arrays.pixels("images")))
+    torch.testing.assert_close(maps, arrays["maps_eval_minmax"], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("case", [0, 1])

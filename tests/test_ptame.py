@@ -198,3 +198,63 @@ def test_load_refuses_other_files(tmp_path, auxiliary):
         file.write_bytes(garbage)
         with pytest.raises(ValueError, match=r"other\.safetensors can't be read as safetensors"):
             PTAME.load(file, auxiliary)
+
+
+def official(tmp_path, explainer, change=lambda state: None):
+    """A checkpoint in the authors' layout, with ``change`` made to its state dict."""
+    state = {f"net.attention.{key}": value.clone() for key, value in explainer.trained_state().items()}
+    change(state)
+    torch.save({"epoch": 0, "state_dict": state, "optimizer_states": []}, tmp_path / "official.ckpt")
+    return tmp_path / "official.ckpt"
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_official_checkpoint_of_any_class_count(bias, tmp_path, auxiliary, pixels):
+    explainer = explainer_on(auxiliary, classes=6, bias=bias)
+    loaded = PTAME.load_official_checkpoint(official(tmp_path, explainer), auxiliary)
+    with torch.no_grad():
+        assert loaded.maps(pixels).equal(explainer.maps(pixels))
+
+
+OFFICIAL_FAULTS = {
+    "missing": (lambda s: s.pop("net.attention.convs.1.bias"), r"missing \['convs.1.bias'\]"),
+    "unexpected": (lambda s: s.update({"net.backbone.fc.weight": torch.zeros(2)}), r"unexpected \['net.backbone.fc.weight'\]"),
+    "misshapen": (lambda s: s.update({"net.attention.bns.0.weight": torch.zeros(9)}), r"bns.0.weight has shape \(9,\), expected \(4,\)"),
+    "no fuser": (lambda s: s.pop("net.attention.fuser.weight"), "no net.attention.fuser.weight"),
+    "flat fuser": (lambda s: s.update({"net.attention.fuser.weight": torch.zeros(5, 60)}), "no net.attention.fuser.weight"),
+}
+
+
+@pytest.mark.parametrize("change, message", OFFICIAL_FAULTS.values(), ids=OFFICIAL_FAULTS.keys())
+def test_official_checkpoint_refuses_what_does_not_fit(change, message, tmp_path, auxiliary):
+    with pytest.raises(ValueError, match=message):
+        PTAME.load_official_checkpoint(official(tmp_path, explainer_on(auxiliary), change), auxiliary)
+
+
+class Surprise:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('code of a checkpoint was run')",))
+
+
+def test_official_checkpoint_refuses_other_files(tmp_path, auxiliary):
+    with pytest.raises(FileNotFoundError, match="no checkpoint at .*absent.ckpt"):
+        PTAME.load_official_checkpoint(tmp_path / "absent.ckpt", auxiliary)
+    for content, message in {"text": "can't be read", "list": "holds no state_dict", "code": "without running code"}.items():
+        file = tmp_path / f"{message}.ckpt"
+        file.write_text("text") if content == "text" else torch.save([1] if content == "list" else {"state_dict": Surprise()}, file)
+        with pytest.raises(ValueError, match=message):
+            PTAME.load_official_checkpoint(file, auxiliary)
+
+
+def test_fixed_batch_norm_folds_into_one_convolution(auxiliary, pixels):
+    """In eval mode the attention is computed as one convolution: equal to the formula, forward and gradients."""
+    explainer = explainer_on(auxiliary)
+    levels = auxiliary(pixels)
+    expected = [F.relu(bn(conv(f)) + f) for f, conv, bn in zip(levels, explainer.convs, explainer.bns, strict=True)]
+    found = explainer.attention(pixels)
+    for e, f in zip(expected, found, strict=True):
+        torch.testing.assert_close(f, e, atol=1e-5, rtol=0)
+    names, parameters = zip(*((n, p) for n, p in explainer.named_parameters() if n.startswith(("convs", "bns"))), strict=True)
+    wanted = torch.autograd.grad(sum(e.square().mean() for e in expected), parameters)
+    for name, gradient, other in zip(names, torch.autograd.grad(sum(f.square().mean() for f in found), parameters), wanted, strict=True):
+        torch.testing.assert_close(gradient, other, atol=1e-5, rtol=1e-4, msg=name)
