@@ -66,10 +66,8 @@ def smoothness_term(masks: Tensor, border: float, q: float = 2.0) -> Tensor:
 
     ``masks`` (B,n,h,w). A corner lies on two border lines and counts twice.
     """
-    if q == 2:
-        differences = _SquaredDifferences.apply(masks)
-    else:
-        differences = masks.diff(dim=-1).abs().pow(q).sum() + masks.diff(dim=-2).abs().pow(q).sum()
+    squares = q == 2  # the published power
+    differences = _SquaredDifferences.apply(masks) if squares else sum(masks.diff(dim=axis).abs().pow(q).sum() for axis in (-1, -2))
     lines = (masks[..., 0, :], masks[..., -1, :], masks[..., :, 0], masks[..., :, -1])
     frame = border * torch.stack([line.pow(q).sum() for line in lines]).sum() if border else 0.0
     return (differences + frame) / (q * masks.shape[0])

@@ -109,3 +109,12 @@ def test_batch_sizes_that_differ_are_refused(logits, targets, masks):
 
 def test_the_defaults_are_the_authors():
     assert PTAMEWeights() == PTAMEWeights(ce=1.5, area=2.0, smooth=0.01, border=0.3, p=0.3, q=2.0)
+
+
+def test_gradients_of_the_written_out_terms():
+    masks = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda m: area_term(m, 0.3), masks)
+    assert torch.autograd.gradcheck(lambda m: smoothness_term(m, 0.3), masks)
+    dx, dy = masks[..., 1:] - masks[..., :-1], masks[..., 1:, :] - masks[..., :-1, :]
+    torch.testing.assert_close(smoothness_term(masks, 0.0), (dx.square().sum() + dy.square().sum()) / 4)
+    torch.testing.assert_close(area_term(masks, 0.3), (masks + 0.0005).pow(0.3).mean())

@@ -225,7 +225,7 @@ OFFICIAL_FAULTS = {
 }
 
 
-@pytest.mark.parametrize("change, message", OFFICIAL_FAULTS.values(), ids=OFFICIAL_FAULTS.keys())
+@pytest.mark.parametrize(("change", "message"), OFFICIAL_FAULTS.values(), ids=OFFICIAL_FAULTS.keys())
 def test_official_checkpoint_refuses_what_does_not_fit(change, message, tmp_path, auxiliary):
     with pytest.raises(ValueError, match=message):
         PTAME.load_official_checkpoint(official(tmp_path, explainer_on(auxiliary), change), auxiliary)
@@ -237,7 +237,7 @@ class Surprise:
 
 
 def test_official_checkpoint_refuses_other_files(tmp_path, auxiliary):
-    with pytest.raises(FileNotFoundError, match="no checkpoint at .*absent.ckpt"):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*absent\.ckpt"):
         PTAME.load_official_checkpoint(tmp_path / "absent.ckpt", auxiliary)
     for content, message in {"text": "can't be read", "list": "holds no state_dict", "code": "without running code"}.items():
         file = tmp_path / f"{message}.ckpt"
