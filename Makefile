@@ -3,6 +3,7 @@
 #   make reproduce [PROFILE=embedded] [CORES=2] [ARGS=-n]   run the notebooks; ARGS go to snakemake (-n shows the plan)
 #   make test       ruff, pytest on ptame_lib, pytest --nbval on every notebook
 #   make setup      the environment: .venv, or the activated environment where it already has this package
+#   make bench      speed and memory side by side, into results/bench.csv (ARGS="--only explainer" for a part)
 #   make lab        open the notebooks in JupyterLab
 #   make lock       renew constraints.txt (needs uv)
 #   make clean      remove everything that can be made again, except .venv
@@ -22,7 +23,7 @@ PYTHON := .venv/bin/python
 READY := .venv/ready
 endif
 
-.PHONY: setup reproduce test lint lab lock clean
+.PHONY: setup reproduce test lint bench lab lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -46,6 +47,10 @@ test: lint
 lint: setup
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+
+# one thread per core, and glibc keeps freed memory, as in the study's own runs
+bench: setup
+	OMP_NUM_THREADS=$(CORES) MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1073741824 $(PYTHON) workflow/bench $(ARGS)
 
 lab: setup
 	$(PYTHON) -m jupyterlab notebooks

@@ -14,12 +14,21 @@ MEAN, STD = (0.36, 0.36, 0.36), (0.23, 0.23, 0.23)  # of the training images, ro
 
 
 def train_embedded(
-    net: nn.Module, data: Embedded, *, epochs: int, lr: float = 4e-3, colours: bool = False, batch_size: int = 64, seed: int = 0
+    net: nn.Module,
+    data: Embedded,
+    *,
+    epochs: int,
+    lr: float = 4e-3,
+    colours: bool = False,
+    hidden: bool = False,
+    batch_size: int = 64,
+    seed: int = 0,
 ) -> list[float]:
     """Train a network of ``embedded_nets`` on the single-label data; returns the mean loss of each epoch.
 
     AdamW with OneCycleLR, label smoothing 0.05, random shifts of up to 4 pixels, no flips (digits are not
-    symmetric); with ``colours`` also shuffled colour channels and random brightness, since the test backgrounds are other ones.
+    symmetric); with ``colours`` also shuffled colour channels and random brightness, since the test backgrounds are other ones;
+    with ``hidden`` parts of the images are blackened or dark (see `_hide`).
     A ViT also learns to classify each token by the digit's true pixels (weight 0.3).
     """
     generator = torch.Generator().manual_seed(seed)
@@ -34,6 +43,8 @@ def train_embedded(
             losses = []
             for rows in torch.randperm(len(data), generator=generator)[: len(data) // batch_size * batch_size].split(batch_size):
                 pixels, truth = _augment(data.images[rows].float() / 255, data.truth[rows], generator, colours)
+                if hidden:
+                    pixels = _hide(pixels, truth, generator)
                 loss = _loss(net, (pixels - mean) / std, data.labels[rows], truth)
                 optimizer.zero_grad()
                 loss.backward()
@@ -70,3 +81,30 @@ def _augment(pixels: Tensor, truth: Tensor, generator: torch.Generator, colours:
         gain = 0.7 + 0.6 * torch.rand(len(pixels), 1, 1, 1, generator=generator)
         pixels = (pixels * gain).clamp(0, 1)
     return pixels, truth
+
+
+def _hide(pixels: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
+    """Black rectangles, black surroundings of the digit, darkness: each on a third of the images.
+
+    An explanation is judged by what a classifier says of an image that was masked with it. Black must not be strange to the
+    classifier then, or the strangeness is measured and not the explanation.
+    """
+    count, _, height, width = pixels.shape
+    mask = torch.ones(count, height, width)
+    kind = torch.randint(0, 3, (count,), generator=generator).tolist()
+    for i in range(count):
+        if kind[i] == 0:
+            for _ in range(3):
+                h, w = torch.randint(8, 33, (2,), generator=generator).tolist()
+                y, x = (int(torch.randint(0, side, (), generator=generator)) for side in (height - h, width - w))
+                mask[i, y : y + h, x : x + w] = 0
+        elif kind[i] == 1 and truth[i].any():
+            rows, columns = (truth[i].any(axis).nonzero()[:, 0] for axis in (1, 0))
+            around = torch.randint(1, 13, (4,), generator=generator).tolist()
+            top, bottom = max(rows[0] - around[0], 0), rows[-1] + around[1]
+            left, right = max(columns[0] - around[2], 0), columns[-1] + around[3]
+            mask[i] = 0
+            mask[i, top : bottom + 1, left : right + 1] = 1
+        else:
+            mask[i] = 0.15 + 0.85 * torch.rand((), generator=generator)
+    return pixels * mask[:, None]

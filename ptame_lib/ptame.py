@@ -36,12 +36,14 @@ class PTAME(nn.Module):
     """The explainer. ``auxiliary`` is frozen; ``convs``, ``bns`` and ``fuser`` are trained.
 
     ``num_classes``: classes of the classifier to explain. ``fuser_bias`` is False in the published configuration.
+    ``one_step``: upsample every level in one bilinear step, as T-TAME does, instead of repeated x2 steps.
     """
 
-    def __init__(self, auxiliary: FeatureExtractor, num_classes: int, fuser_bias: bool = False):
+    def __init__(self, auxiliary: FeatureExtractor, num_classes: int, fuser_bias: bool = False, one_step: bool = False):
         super().__init__()
         self.auxiliary = auxiliary
         self.num_classes = num_classes
+        self.one_step = one_step
         self.convs = nn.ModuleList(nn.Conv2d(c, c, 1) for c in auxiliary.channels)
         self.bns = nn.ModuleList(nn.BatchNorm2d(c) for c in auxiliary.channels)
         self.fuser = nn.Conv2d(sum(auxiliary.channels), num_classes, 1, bias=fuser_bias)
@@ -64,7 +66,7 @@ class PTAME(nn.Module):
             weight, bias = weight[classes], None if bias is None else bias[classes]  # (n, sum C_l, 1, 1), (n,)
         slices = weight.split(self.auxiliary.channels, dim=1)  # L x (n, C_l, 1, 1)
         levels = [F.conv2d(a, w) for a, w in zip(attended, slices, strict=True)]  # L x (B, n, h_l, w_l)
-        fused = upsample_and_add(levels)  # (B, n, h_1, w_1)
+        fused = upsample_and_add(levels, self.one_step)  # (B, n, h_1, w_1)
         return fused if bias is None else fused + bias[:, None, None]
 
     def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
@@ -82,7 +84,7 @@ class PTAME(nn.Module):
             attended = self.attention(pixels)
             slices = self.fuser.weight[targets, :, 0, 0].split(self.auxiliary.channels, dim=1)  # L x (B, C_l)
             levels = [torch.einsum("bchw,bc->bhw", a, w)[:, None] for a, w in zip(attended, slices, strict=True)]  # L x (B, 1, h_l, w_l)
-            fused = upsample_and_add(levels)[:, 0]  # (B, h, w); the fuser's bias cancels in min-max
+            fused = upsample_and_add(levels, self.one_step)[:, 0]  # (B, h, w); the fuser's bias cancels in min-max
         if was_training:
             self.train()
         return normalise(fused)
@@ -109,6 +111,7 @@ class PTAME(nn.Module):
             "channels": json.dumps(self.auxiliary.channels),
             "num_classes": str(self.num_classes),
             "fuser_bias": str(self.fuser.bias is not None),
+            "one_step": str(self.one_step),
         }
         with paths.whole(file) as unfinished:
             save_file({k: v.detach().cpu().contiguous() for k, v in self.trained_state().items()}, unfinished, config | about)
@@ -127,7 +130,7 @@ class PTAME(nn.Module):
                 f"{file} was trained on {name} (layers {layers}), not on {auxiliary.name} (layers {list(auxiliary.layers or ()) or None}): "
                 f"load it with that auxiliary"
             )
-        explainer = cls(auxiliary, int(config["num_classes"]), config["fuser_bias"] == "True")
+        explainer = cls(auxiliary, int(config["num_classes"]), config["fuser_bias"] == "True", config.get("one_step") == "True")
         explainer.fill(state, file)
         return explainer.eval()
 
@@ -181,12 +184,12 @@ def attend(features: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
     return F.conv2d(features, weight[:, :, None, None], bias, dilation=2).relu_()
 
 
-def upsample_and_add(levels: list[Tensor]) -> Tensor:
+def upsample_and_add(levels: list[Tensor], one_step: bool = False) -> Tensor:
     """Bring levels (B,n,h_l,w_l) to the first one's size and add them.
 
     Each level takes bilinear x2 steps (align_corners=False) while they don't overshoot, then one bilinear step if it has
     not arrived, as in the paper (7 -> 14 -> 28 -> 56). Upsampling is linear, so levels that meet at one size on their way
-    are added there and go on together.
+    are added there and go on together. ``one_step``: a single bilinear step each.
     """
     goal = tuple(levels[0].shape[-2:])
     waiting: dict[tuple[int, int], Tensor] = {}
@@ -196,7 +199,7 @@ def upsample_and_add(levels: list[Tensor]) -> Tensor:
     while len(waiting) > 1:
         size = min(size for size in waiting if size != goal)
         doubled = (2 * size[0], 2 * size[1])
-        step = doubled if doubled[0] <= goal[0] and doubled[1] <= goal[1] else goal
+        step = doubled if doubled[0] <= goal[0] and doubled[1] <= goal[1] and not one_step else goal
         moved = F.interpolate(waiting.pop(size), step, mode="bilinear", align_corners=False)
         waiting[step] = waiting[step] + moved if step in waiting else moved
     return waiting[goal]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import os
 import platform
 import resource
 import subprocess
@@ -107,14 +106,26 @@ def _typed(name: str, kind: str, value: Any) -> Any:
 
 
 def load_profile(name: str) -> dict[str, Any]:
-    """A profile's YAML as a dict. Raises ValueError for an unknown name or a file that is no mapping, naming what there is."""
+    """A profile's YAML as a dict; one that ``extends`` another only holds what differs from it.
+
+    Raises ValueError for an unknown name or a file that is no mapping, naming what there is.
+    """
     known = sorted(p.stem for p in paths.profiles().glob("*.yaml"))
     if name not in known:
         raise ValueError(f"unknown profile {name!r}: there are {', '.join(known)} in {paths.show(paths.profiles())}")
     content = yaml.safe_load((paths.profiles() / f"{name}.yaml").read_text())
+    if isinstance(content, dict) and "extends" in content:
+        content = _merged(load_profile(content.pop("extends")), content)
+        content["per_classifier"] = {name: v for name, v in content.get("per_classifier", {}).items() if name in content["classifiers"]}
     if not isinstance(content, dict) or not isinstance(content.get("notebooks"), dict) or not content.get("classifiers"):
         raise ValueError(f"workflow/profiles/{name}.yaml must hold 'classifiers' and 'notebooks' (one mapping of parameters per notebook)")
     return content
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``changes`` over ``base``, mappings entry by entry."""
+    both = {key: _merged(base[key], value) for key, value in changes.items() if isinstance(value, dict) and isinstance(base.get(key), dict)}
+    return base | changes | both
 
 
 def parameters_for(profile: str, notebook: str, classifier: str | None = None) -> dict[str, Any]:
@@ -127,16 +138,6 @@ def parameters_for(profile: str, notebook: str, classifier: str | None = None) -
         raise ValueError(f"unknown classifier {classifier!r} in profile {profile}: it has {', '.join(content['classifiers'])}")
     parameters |= (content.get("per_classifier", {}).get(classifier) or {}).get(notebook) or {}
     return parameters | ({"classifiers": [classifier]} if notebook == "03_compare" else {"classifier": classifier})
-
-
-def trained_explainer(profile: str, classifier: str) -> Path:
-    """The explainer that notebook 02 trains for ``classifier``; where it is missing, 02 is executed first with the profile's settings."""
-    file = paths.explainer(profile, classifier)
-    if not file.is_file():
-        print(f"no explainer for {classifier} yet: running 02_train_ptame", file=sys.stderr)
-        command = [sys.executable, "-m", "ptame_lib.study", "run", "02_train_ptame", "--profile", profile, "--classifier", classifier]
-        subprocess.run(command, check=True, env={**os.environ, "PTAME_ROOT": str(paths.root())})
-    return file
 
 
 # ----------------------------------------------------------------------------------------------------- records

@@ -26,7 +26,8 @@ from .ptame import PTAME
 class TrainingConfig:
     """How to train: AdamW with amsgrad and OneCycleLR over all steps, as P-TAME's authors do.
 
-    ``precision``: accelerate's ``no``, ``bf16`` or ``fp16``. ``checkpoint_every``: steps between checkpoints.
+    ``optimizer``: ``adamw``, or ``sgd`` (Nesterov momentum 0.9) as for T-TAME. ``precision``: accelerate's ``no``, ``bf16``
+    or ``fp16``. ``checkpoint_every``: steps between checkpoints.
     """
 
     steps: int = 600
@@ -35,6 +36,7 @@ class TrainingConfig:
     weight_decay: float = 0.01
     loss: PTAMEWeights = field(default_factory=PTAMEWeights)
     seed: int = 0
+    optimizer: str = "adamw"
     precision: str = "no"
     checkpoint_every: int = 200
     workers: int = 0
@@ -68,8 +70,7 @@ def train_ptame(
     AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
     accelerator = Accelerator(mixed_precision=config.precision, dataloader_config=DataLoaderConfiguration(split_batches=True))
     trained = [p for name, p in explainer.named_parameters() if not name.startswith("auxiliary.")]
-    optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay, amsgrad=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.lr, total_steps=config.steps)
+    optimizer, schedule = _optimizer(trained, config)
     history: list[dict[str, float]] = []
     if resume:
         history = _resume(_required(checkpoint), config, explainer, optimizer, schedule)
@@ -103,6 +104,17 @@ def train_ptame(
                 on_step(row)
     explainer.eval()
     return history
+
+
+def _optimizer(trained: list[nn.Parameter], config: TrainingConfig) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
+    if config.optimizer not in ("adamw", "sgd"):
+        raise ValueError(f"unknown optimizer {config.optimizer!r}: choose adamw or sgd")
+    if config.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay, amsgrad=True)
+    else:
+        optimizer = torch.optim.SGD(trained, lr=config.lr, weight_decay=config.weight_decay, momentum=0.9, nesterov=True)
+    # The schedule moves AdamW's momentum as well, torch's default; the published SGD keeps 0.9.
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, config.steps, cycle_momentum=config.optimizer == "adamw")
 
 
 class _Draws(Dataset):

@@ -94,6 +94,20 @@ def test_profiles(study_root):
         study.parameters_for("x", "tiny", "vgg")
 
 
+def test_a_profile_that_extends_another(study_root):
+    make_profile(study_root, tiny={"steps": 3, "lr": 0.1}, other={"n": 1})
+    changes = {"extends": "x", "classifiers": ["embedded/vit"], "notebooks": {"tiny": {"lr": 0.2}}, "per_classifier": {"embedded/vit": {"other": {"n": 2}}}}
+    (study_root / "workflow" / "profiles" / "y.yaml").write_text(yaml.safe_dump(changes))
+    assert study.load_profile("y") == {
+        "classifiers": ["embedded/vit"],
+        "notebooks": {"tiny": {"steps": 3, "lr": 0.2}, "other": {"n": 1}},
+        "per_classifier": {"embedded/vit": {"tiny": {"steps": 9}, "other": {"n": 2}}},
+    }
+    (study_root / "workflow" / "profiles" / "z.yaml").write_text("extends: absent")
+    with pytest.raises(ValueError, match="unknown profile 'absent': there are x, y, z"):
+        study.load_profile("z")
+
+
 @pytest.mark.parametrize("content", ["", "- a", "classifiers: [a]", "notebooks: {}", "classifiers: [a]\nnotebooks: 3"])
 def test_a_profile_that_is_none(study_root, content):
     make_profile(study_root)
@@ -104,7 +118,7 @@ def test_a_profile_that_is_none(study_root, content):
 
 @pytest.mark.parametrize("file", sorted((CHECKOUT / "workflow" / "profiles").glob("*.yaml")), ids=lambda file: file.stem)
 def test_shipped_profiles_set_only_what_their_notebooks_have(file):
-    content = yaml.safe_load(file.read_text())
+    content = study.load_profile(file.stem)
     settings = [*content["notebooks"].items(), *(item for per in content["per_classifier"].values() for item in per.items())]
     assert settings
     for notebook, parameters in settings:

@@ -29,7 +29,7 @@ class ImageFolder(torch.utils.data.Dataset):
         found = [folder / name for name in files] if files else sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
         if not found:
             raise ValueError(f"no images in {folder}: put files ending in {', '.join(sorted(SUFFIXES))} there, in sub-folders or not")
-        self.folder, self.files, self.size = folder, found, size
+        self.folder, self.files, self.size, self.resize = folder, found, size, resize
         self.classes = sorted({p.relative_to(folder).parts[0] for p in found if len(p.relative_to(folder).parts) > 1})
         index = {name: i for i, name in enumerate(self.classes)}
         self.labels = [index.get(p.relative_to(folder).parts[0], -1) for p in found]

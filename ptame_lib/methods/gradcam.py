@@ -5,12 +5,14 @@ Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from math import isqrt
 
 import torch
 from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
@@ -24,18 +26,22 @@ def gradcam(classifier: nn.Module, layer: nn.Module | None = None) -> Callable[[
     """
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
-        found, prefix = (layer, None) if layer is not None else target_layer(classifier, pixels[:1])
-        reshape = None if prefix is None else partial(_to_grid, prefix=prefix)
-        wanted = [ClassifierOutputTarget(int(t)) for t in targets]
-        cam = GradCAM(classifier, [found], reshape)
-        try:  # not the package's context manager: it swallows an IndexError
-            with torch.enable_grad():
-                maps = cam(pixels.detach().clone().requires_grad_(), wanted)
-        finally:
-            cam.activations_and_grads.release()  # the hooks
+        with cam_of(GradCAM, classifier, pixels, layer) as cam, torch.enable_grad():
+            maps = cam(pixels.detach().clone().requires_grad_(), [ClassifierOutputTarget(int(t)) for t in targets])
         return torch.from_numpy(maps).to(pixels.device)
 
     return explain
+
+
+@contextmanager
+def cam_of(kind: type[BaseCAM], classifier: nn.Module, pixels: Tensor, layer: nn.Module | None = None, **options) -> Iterator[BaseCAM]:
+    """A CAM method of the grad-cam package on ``layer`` (default: `target_layer`); its hooks are gone after the block, whatever happens."""
+    found, prefix = (layer, None) if layer is not None else target_layer(classifier, pixels[:1])
+    cam = kind(classifier, [found], None if prefix is None else partial(_to_grid, prefix=prefix), **options)
+    try:  # not the package's context manager: it swallows an IndexError
+        yield cam
+    finally:
+        cam.activations_and_grads.release()
 
 
 def target_layer(classifier: nn.Module, pixels: Tensor) -> tuple[nn.Module, int | None]:

@@ -1,0 +1,93 @@
+"""From a notebook's parameters to an explainer and its training: what notebooks, commands and tests share."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import paths
+from .classifiers import Classifier
+from .datasets import Embedded, ImageFolder, load_embedded
+from .features import load_auxiliary
+from .losses import PTAMEWeights
+from .methods.ttame import LAYERS, own_features, ttame
+from .ptame import PTAME, saved_config
+from .training import TrainingConfig
+
+OWN = "own"  # in place of an auxiliary: the classifier's own features, which is T-TAME
+
+
+def new_explainer(cfg: Any, classifier: Classifier, num_classes: int) -> PTAME:
+    """An untrained explainer: P-TAME on ``cfg.auxiliary``, or T-TAME where that is ``own``.
+
+    ``cfg.layers`` of the auxiliary, empty for the published ones; ``cfg.auxiliary_weights``: ``default``, ``none`` or a file.
+    Raises ValueError for unknown names and layers.
+    """
+    if cfg.auxiliary == OWN:
+        if not cfg.layers and cfg.classifier not in LAYERS:
+            raise ValueError(f"name the layers of {cfg.classifier} for auxiliary {OWN!r}: only {', '.join(LAYERS)} have known ones")
+        return ttame(classifier, cfg.layers or LAYERS[cfg.classifier], num_classes, f"{OWN}:{cfg.classifier}")
+    return PTAME(load_auxiliary(cfg.auxiliary, cfg.layers or None, None if cfg.auxiliary_weights == "none" else cfg.auxiliary_weights), num_classes)
+
+
+def load_explainer(file: str | Path, classifier: Classifier | None = None, auxiliary: str | None = None) -> PTAME:
+    """A trained explainer: ours (.safetensors), or the authors' (.ckpt), which needs the name of its ``auxiliary``.
+
+    A T-TAME needs the ``classifier`` it explains, whose features it uses. Raises as `PTAME.load` and `PTAME.load_official_checkpoint`.
+    """
+    if Path(file).suffix == ".ckpt":
+        return PTAME.load_official_checkpoint(file, load_auxiliary(auxiliary or "resnet18"))
+    about = saved_config(file)
+    if not about["auxiliary"].startswith(f"{OWN}:"):
+        return PTAME.load(file)
+    if classifier is None:
+        raise ValueError(f"{file} uses the features of the classifier it explains ({about['auxiliary']}): pass that classifier")
+    return PTAME.load(file, own_features(classifier, json.loads(about["layers"]), about["auxiliary"]))
+
+
+def training_config(cfg: Any) -> TrainingConfig:
+    """The training settings among a notebook's parameters."""
+    return TrainingConfig(
+        steps=cfg.steps,
+        batch_size=cfg.batch_size,
+        lr=cfg.lr,
+        weight_decay=cfg.weight_decay,
+        loss=PTAMEWeights(cfg.ce, cfg.area, cfg.smooth, cfg.border, cfg.p),
+        seed=cfg.seed,
+        optimizer=cfg.optimizer,
+        precision=cfg.precision,
+        workers=cfg.workers,
+    )
+
+
+def folder(images: str, classifier: Classifier) -> ImageFolder:
+    """A folder's images at the classifier's size, resized and cropped in the paper's proportion (256 to 224)."""
+    size = classifier.input_size[0]
+    return ImageFolder(images, size, resize=size * 8 // 7)
+
+
+def held_out(cfg: Any, classifier: Classifier) -> Embedded | ImageFolder:
+    """``cfg.test_images`` images to evaluate on: of the embedded test part, or drawn from the folder ``cfg.images`` by the seed."""
+    if not cfg.images:
+        return load_embedded("test", cfg.test_images, seed=cfg.seed)
+    data = folder(cfg.images, classifier)
+    if len(data) < cfg.test_images:
+        raise ValueError(f"{cfg.images} has {len(data)} images, fewer than test_images={cfg.test_images}")
+    chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(cfg.seed))[: cfg.test_images].sort().values
+    return ImageFolder(data.folder, data.size, data.resize, [str(data.files[i].relative_to(data.folder)) for i in chosen])
+
+
+def trained_explainer(profile: str, classifier: str) -> Path:
+    """The explainer that notebook 02 trains for ``classifier``; where it is missing, 02 is executed first with the profile's settings."""
+    file = paths.explainer(profile, classifier)
+    if not file.is_file():
+        print(f"no explainer for {classifier} yet: running 02_train_ptame", file=sys.stderr)
+        command = [sys.executable, "-m", "ptame_lib.study", "run", "02_train_ptame", "--profile", profile, "--classifier", classifier]
+        subprocess.run(command, check=True, env={**os.environ, "PTAME_ROOT": str(paths.root())})
+    return file

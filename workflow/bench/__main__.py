@@ -1,0 +1,47 @@
+"""``make bench``: speed and memory as ratios, measured side by side in one run, written to results/bench.csv.
+
+``--only explainer`` or ``--only methods`` runs a part (the file keeps the other's rows); ``--peak CASE`` is the bench's own
+call for a process that measures one work's memory.
+"""
+
+import argparse
+import os
+import sys
+
+import explainer_cases
+import measure
+import pandas as pd
+import torch
+
+from ptame_lib import paths, study
+
+PARTS = ("explainer", "methods")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--only", choices=PARTS)
+    parser.add_argument("--peak", metavar="CASE")
+    asked = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count()))
+    if asked.peak:
+        case, work = asked.peak.split(".")
+        print(measure.megabytes_of(explainer_cases.PEAKS[case]()[work]))
+        return
+    for line in explainer_cases.check():
+        print(line)
+    file = paths.root() / "results" / "bench.csv"
+    for part in [asked.only] if asked.only else PARTS:
+        if part == "methods":
+            import method_cases as cases
+        else:
+            cases = explainer_cases
+        found = measure.table(cases.rows())
+        print(found.drop(columns="device").round(3).to_string(index=False))
+        known = pd.read_csv(file) if file.is_file() else measure.table([])
+        kept = known[~known["name"].isin(found["name"])]
+        study.write_table(file, found if kept.empty else pd.concat([kept, found], ignore_index=True))
+    print(f"{measure.device_name()}: written to {paths.show(file)}", file=sys.stderr)
+
+
+main()
