@@ -3,18 +3,22 @@
 from ptame_lib import PTAME, decide, load_auxiliary, load_classifier, train_ptame
 """
 
+from .blackbox import BlackBox, load_onnx
 from .classifiers import Classifier, decide, load_classifier
 from .datasets import Embedded, ImageFolder, load_embedded
 from .features import FeatureExtractor, load_auxiliary
 from .losses import PTAMELoss, PTAMEWeights, ptame_loss
 from .masking import keep, keep_share, normalise, remove, resize
 from .methods import Method, build_methods
+from .methods.ttame import ttame
 from .ptame import PTAME, saved_config
+from .queries import train_black_box
 from .training import TrainingConfig, train_ptame
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BlackBox",
     "Classifier",
     "Embedded",
     "FeatureExtractor",
@@ -31,10 +35,13 @@ __all__ = [
     "load_auxiliary",
     "load_classifier",
     "load_embedded",
+    "load_onnx",
     "normalise",
     "ptame_loss",
     "remove",
     "resize",
     "saved_config",
+    "train_black_box",
     "train_ptame",
+    "ttame",
 ]

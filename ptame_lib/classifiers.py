@@ -13,21 +13,49 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from . import embedded_nets, paths
+from .blackbox import BlackBox, load_onnx
 from .embedded_training import MEAN, STD
+from .huggingface import load_huggingface
 
 EMBEDDED = ("embedded/vgg", "embedded/resnet", "embedded/vit")
 TORCHVISION = ("vgg16", "resnet50", "vit_b_16")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class Classifier(nn.Module):
+class Frozen(nn.Module):
+    """A network that never leaves eval mode and never learns, behind the normalisation it expects: what `Classifier` and
+    `FeatureExtractor` share. Its parameters ask for no gradient; gradients still flow to the pixels.
+
+    ``input_size`` is the side, or (height, width), of the images it was made for.
+    """
+
+    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], input_size: int | tuple[int, int]):
+        super().__init__()
+        self.model = model.eval().requires_grad_(False)
+        for parameter in model.parameters():
+            if parameter.ndim == 4:  # the faster layout on CPU and GPU; a module's own .to refuses a model that has a Conv3d
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.input_size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+
+    def train(self, mode: bool = True) -> Frozen:
+        """Stay in eval mode, whatever a parent asks for."""
+        return super().train(False)
+
+    def run(self, pixels: Tensor):
+        """What the model itself answers to pixels (B,3,H,W) in [0,1]."""
+        return self.model(((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+
+
+class Classifier(Frozen):
     """A frozen classifier: pixels (B,3,H,W) in [0,1] -> logits (B,K).
 
-    Its normalisation is inside, so that masking is always done in pixel space. It stays in eval mode even when a parent
-    module is put in train mode, and its parameters ask for no gradient; gradients still flow to the pixels.
-
-    ``input_size`` is the side (or (height, width)) of the images it was made for; ``labels`` are the names of its classes.
+    Its normalisation is inside, so that masking is always done in pixel space. ``labels`` are the names of its classes. It is
+    ``differentiable`` with respect to the pixels, which a `BlackBox` is not.
     """
+
+    differentiable = True
 
     def __init__(
         self,
@@ -37,19 +65,11 @@ class Classifier(nn.Module):
         input_size: int | tuple[int, int],
         labels: Sequence[str] | None = None,
     ):
-        super().__init__()
-        self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # the faster layout on CPU and GPU
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
-        self.input_size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        super().__init__(model, mean, std, input_size)
         self.labels = None if labels is None else tuple(labels)
 
-    def train(self, mode: bool = True) -> Classifier:
-        """Stay in eval mode, whatever a parent asks for."""
-        return super().train(False)
-
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.model(((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+        return self.run(pixels)
 
 
 def decide(classifier: nn.Module, pixels: Tensor) -> Tensor:
@@ -59,35 +79,57 @@ def decide(classifier: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def load_classifier(
-    name: str, weights: str | Path | None = "default", labels: Sequence[str] | None = None, *, mean=None, std=None, **timm_options
-) -> Classifier:
+    name: str, weights: str | Path | None = "default", labels: Sequence[str] | None = None, *, mean=None, std=None, **options
+) -> Classifier | BlackBox:
     """A wrapped classifier by name.
 
-    ``embedded/vgg``, ``embedded/resnet``, ``embedded/vit`` (64x64 pixels, 10 digits), torchvision's ``vgg16``, ``resnet50``
-    and ``vit_b_16`` (224x224, 1000 classes), or ``timm/<any model>``, with mean, std and size from timm's data config.
+    - ``embedded/vgg``, ``embedded/resnet``, ``embedded/vit``: 64x64 pixels, 10 digits;
+    - torchvision's ``vgg16``, ``resnet50`` and ``vit_b_16``: 224x224, 1000 classes;
+    - ``timm/<any model>``, with mean, std and size from timm's data config; options go to ``timm.create_model``;
+    - ``hf/<repository or local folder>``: a Hugging Face image classifier, with what its own image processor says;
+    - ``onnx/<file>``: a network run by onnxruntime, a `BlackBox` without gradients; options as in `blackbox.load_onnx`.
 
-    ``weights``: ``"default"`` (shipped for the embedded ones; ``IMAGENET1K_V1`` for torchvision, as in the paper; timm's
-    pretrained ones), a weights enum name such as ``"IMAGENET1K_V2"`` (torchvision), the path of a local state dict
-    (.safetensors, or .pth read with ``weights_only=True``), or ``None`` for random weights.
+    ``weights``: ``"default"`` (shipped for the embedded ones; ``IMAGENET1K_V1`` for torchvision, as in the paper; timm's and
+    Hugging Face's pretrained ones), a weights enum name such as ``"IMAGENET1K_V2"`` (torchvision), the path of a local state
+    dict (.safetensors, or .pth read with ``weights_only=True``), or ``None`` for random weights.
 
-    ``mean`` and ``std`` replace the usual ones, where local weights were trained with others; further options go to
-    ``timm.create_model`` (such as ``pad_type="same"``).
+    ``mean`` and ``std`` replace the usual ones, where local weights were trained with others.
 
-    Raises ValueError for an unknown name or weights that do not fit, FileNotFoundError for a missing file, RuntimeError
-    where weights can't be downloaded.
+    Raises ValueError for an unknown name, weights or options that do not fit, FileNotFoundError for a missing file,
+    RuntimeError where weights can't be downloaded, ImportError where onnxruntime or transformers is wanted and missing.
     """
+    kind, _, rest = name.partition("/")
+    if kind not in ("timm", "onnx") and options:
+        raise ValueError(f"{name!r} takes no options {', '.join(options)}: only 'timm/<model>' and 'onnx/<file>' take any")
     if name in (*EMBEDDED, "embedded/auxiliary"):  # the auxiliary is a classifier too, though the study does not explain it
-        net = embedded_nets.build(name.removeprefix("embedded/"))
-        _fill(net, paths.embedded() / f"{name.removeprefix('embedded/')}.safetensors" if weights == "default" else weights)
-        return Classifier(net, mean or MEAN, std or STD, 64, labels or [str(digit) for digit in range(10)])
+        return Classifier(load_embedded_net(name, weights), mean or MEAN, std or STD, 64, labels or [str(digit) for digit in range(10)])
     if name in TORCHVISION:
         return Classifier(load_torchvision(name, weights, "IMAGENET1K_V1"), mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, labels)
-    if name.startswith("timm/"):
-        net, config = load_timm(name, weights, **timm_options)
+    if kind == "timm":
+        net, config = load_timm(name, weights, **options)
+        if getattr(net, "num_classes", None) == 0:
+            raise ValueError(f"{name!r} is an encoder without classes: choose a model with a head, or pass num_classes with the weights of your own")
         return Classifier(net, mean or config["mean"], std or config["std"], config["input_size"][1:], labels)
+    if kind == "hf" and rest:
+        net, config = load_huggingface(rest, weights == "default", mean, std)
+        if weights != "default":
+            _fill(net.net, weights)
+        return Classifier(net, config["mean"], config["std"], config["input_size"], labels or config["labels"])
+    if kind == "onnx" and rest:
+        if weights != "default":
+            raise ValueError(f"{name!r} holds its weights: weights={weights!r} can't replace them")
+        return load_onnx(rest, mean, std, labels=labels, **options)
     raise ValueError(
-        f"unknown classifier {name!r}: choose one of {', '.join(EMBEDDED + TORCHVISION)}, or 'timm/<model>' with a name from timm.list_models()"
+        f"unknown classifier {name!r}: choose one of {', '.join(EMBEDDED + TORCHVISION)}, or 'timm/<model>' with a name from "
+        f"timm.list_models(), 'hf/<repository or folder>', 'onnx/<file>'"
     )
+
+
+def load_embedded_net(name: str, weights: str | Path | None) -> nn.Module:
+    """An embedded network ``embedded/<net>``; ``weights`` as in `load_classifier`."""
+    net = embedded_nets.build(name.removeprefix("embedded/"))
+    _fill(net, paths.embedded() / f"{name.removeprefix('embedded/')}.safetensors" if weights == "default" else weights)
+    return net
 
 
 def load_torchvision(name: str, weights: str | Path | None, default: str) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log
 from pathlib import Path
 
 import torch
@@ -10,8 +11,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-from . import embedded_nets, paths
-from .classifiers import IMAGENET_MEAN, IMAGENET_STD, _fill, load_timm, load_torchvision
+from .classifiers import IMAGENET_MEAN, IMAGENET_STD, Frozen, load_embedded_net, load_timm, load_torchvision
 from .embedded_training import MEAN, STD
 
 EMBEDDED_AUXILIARIES = ("embedded/auxiliary", "embedded/resnet")
@@ -23,16 +23,19 @@ PUBLISHED_LAYERS = {  # P-TAME, Table 2
 }
 
 
-class FeatureExtractor(nn.Module):
+class FeatureExtractor(Frozen):
     """A frozen network as pixels (B,3,H,W) in [0,1] -> list of feature maps (B,C_l,H_l,W_l), in execution order.
 
-    ``model``: any traceable nn.Module (torchvision's among them) with ``layers`` naming the wanted modules, or a timm model
-    made with ``features_only=True`` and ``layers=None``. What comes after the last wanted layer is not computed. Like
-    `Classifier` it never leaves eval mode: its batch norms must not move while an explainer trains.
+    ``model``: any nn.Module with ``layers`` naming the wanted modules (or torchvision's graph nodes, which go first where a
+    name is both), or a timm model made with ``features_only=True`` and ``layers=None``. What comes after the last wanted
+    layer is not computed. Like `Classifier` it never leaves eval mode: its batch norms must not move while an explainer trains.
 
-    ``channels`` holds C_l of each level, found by one pass of ``input_size`` pixels per side.
+    A layer may also give channels-last maps (B,H_l,W_l,C_l), or tokens (B,P+N,C_l): the P prefix tokens (class token,
+    registers) are dropped and the N others laid out row by row, in the aspect of the image.
 
-    Raises ValueError for a layer the model has not, naming those it has, and for a layer that gives no (B,C,H,W) map.
+    ``channels`` holds C_l of each level, found by one pass of an image of ``input_size``.
+
+    Raises ValueError for a layer the model has not, naming those it has, and for a layer that gives neither map nor tokens.
     """
 
     def __init__(
@@ -44,45 +47,133 @@ class FeatureExtractor(nn.Module):
         input_size: int | tuple[int, int] = 224,
         name: str | None = None,
     ):
-        super().__init__()
-        model = model.eval()
-        if layers is not None:
-            modules = dict(model.named_modules())
-            for layer in layers:
-                if layer not in modules and layer not in get_graph_node_names(model)[1]:
-                    raise ValueError(f"no layer {layer!r} in {type(model).__name__}: it has {_summary(modules)}")
-            model = create_feature_extractor(model, list(layers))
-        self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # the faster layout
+        super().__init__(model if layers is None else pick_layers(model.eval(), list(layers)), mean, std, input_size)
         self.name = name or type(model).__name__
-        self.input_size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         with torch.no_grad():
-            found = self._run(torch.zeros(1, 3, *self.input_size))
+            found = self.run(torch.zeros(1, 3, *self.input_size))
         if isinstance(found, dict):
             self.layers = tuple(found)  # in execution order, like the maps
         else:  # timm's features_only tells which modules its levels are
             self.layers = tuple(model.feature_info.module_name()) if hasattr(model, "feature_info") else None
-        maps = _levels(found)
-        for i, level in enumerate(maps):
-            if level.ndim != 4:
-                layer = self.layers[i] if self.layers else i
-                raise ValueError(f"layer {layer!r} of {self.name} gives shape {tuple(level.shape)}: a feature map is (B,C,H,W)")
-        self.channels = tuple(level.shape[1] for level in maps)
-
-    def train(self, mode: bool = True) -> FeatureExtractor:
-        """Stay in eval mode, whatever a parent asks for."""
-        return super().train(False)
+        self.layouts = []
+        for i, level in enumerate(_levels(found)):
+            try:
+                self.layouts.append(find_layout(level, self.input_size, model, layers is None))
+            except ValueError as error:
+                raise ValueError(f"layer {self.layers[i] if self.layers else i!r} of {self.name} {error}") from error
+        with torch.no_grad():
+            self.channels = tuple(level.shape[1] for level in self._maps(found, self.input_size))
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        return _levels(self._run(pixels))
+        return self._maps(self.run(pixels), tuple(pixels.shape[-2:]))
 
-    def _run(self, pixels: Tensor) -> dict[str, Tensor] | list[Tensor]:
-        return self.model(((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+    def _maps(self, found: dict[str, Tensor] | list[Tensor], image: tuple[int, int]) -> list[Tensor]:
+        return [to_map(level, layout, image) for level, layout in zip(_levels(found), self.layouts, strict=True)]
 
 
 def _levels(found: dict[str, Tensor] | list[Tensor]) -> list[Tensor]:
     return list(found.values()) if isinstance(found, dict) else list(found)
+
+
+def pick_layers(model: nn.Module, layers: list[str]) -> nn.Module:
+    """The model up to the last of ``layers``, as normalised pixels -> {layer: its output}.
+
+    A graph of the model where it can be traced, else the model itself, left when the last wanted module has answered.
+    """
+    modules = dict(model.named_modules())
+    try:
+        nodes = get_graph_node_names(model)[1]
+    except Exception:  # tracing runs the model's own code on stand-ins, which can fail in any way
+        nodes = []
+    for layer in layers:
+        if layer not in modules and layer not in nodes:
+            raise ValueError(f"no layer {layer!r} in {type(model).__name__}: it has {_summary(modules)}")
+    return create_feature_extractor(model, layers) if nodes else Hooked(model, layers)
+
+
+class Hooked(nn.Module):
+    """A model that can't be traced as pixels -> {layer: its first output}; it runs no further than the last wanted layer."""
+
+    def __init__(self, model: nn.Module, layers: list[str]):
+        super().__init__()
+        self.model, self.wanted = model, list(layers)
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+
+        def note(layer: str, output) -> None:
+            found.setdefault(layer, output)
+            if len(found) == len(self.wanted):
+                raise _Enough
+
+        modules = dict(self.model.named_modules())
+        hooks = [modules[layer].register_forward_hook(lambda _, __, output, layer=layer: note(layer, output)) for layer in self.wanted]
+        try:
+            self.model(pixels)
+        except _Enough:
+            return found
+        finally:
+            for hook in hooks:
+                hook.remove()
+        unused = [layer for layer in self.wanted if layer not in found]
+        raise ValueError(f"{type(self.model).__name__} does not call {', '.join(unused)} when it runs: choose other layers")
+
+
+class _Enough(Exception):
+    """No error: it only leaves the model."""
+
+
+def find_layout(level: Tensor, image: tuple[int, int], model: nn.Module, timm_features: bool = False) -> str | int:
+    """How a level of an image is laid out: ``"NCHW"``, ``"NHWC"``, or the number of prefix tokens of (B,P+N,C).
+
+    Of timm's features the model says it. Elsewhere the two sides nearer to the image's aspect are the spatial ones. Raises
+    ValueError for anything else.
+    """
+    shape = tuple(level.shape) if isinstance(level, Tensor) else ()
+    if len(shape) == 4 and timm_features:
+        return "NHWC" if getattr(model, "output_fmt", "NCHW") == "NHWC" else "NCHW"
+    if len(shape) == 4:
+        return "NHWC" if _skew(shape[1:3], image) < _skew(shape[2:4], image) else "NCHW"
+    if len(shape) == 3:
+        known = [(model.num_prefix_tokens, False)] if hasattr(model, "num_prefix_tokens") else []
+        guesses = [*known, *((n, True) for n in range(9)), *((n, False) for n in range(shape[1] // 2))]  # the likelier first
+        for prefix, whole in guesses:
+            if shape[1] - prefix > 1 and _is_patch_grid(token_grid(shape[1] - prefix, image), image, whole):
+                return prefix
+    gives = f"shape {shape}" if shape else f"a {type(level).__name__}"
+    raise ValueError(f"gives {gives}: a feature map is (B,C,H,W), (B,H,W,C), or tokens (B,P+N,C) of a grid")
+
+
+def to_map(level: Tensor, layout: str | int, image: tuple[int, int]) -> Tensor:
+    """A level of ``layout`` as a map (B,C,h,w)."""
+    if layout == "NCHW":
+        return level
+    if layout == "NHWC":
+        return level.permute(0, 3, 1, 2)
+    tokens = level[:, layout:]  # (B,N,C)
+    return tokens.transpose(1, 2).unflatten(2, token_grid(tokens.shape[1], image))
+
+
+def token_grid(n: int, image: tuple[int, int]) -> tuple[int, int]:
+    """(h,w) with h * w = n, nearest to the image's aspect.
+
+    >>> token_grid(196, (224, 224)), token_grid(98, (224, 112))
+    ((14, 14), (14, 7))
+    """
+    return min(((h, n // h) for h in range(1, n + 1) if n % h == 0), key=lambda grid: _skew(grid, image))
+
+
+def _skew(grid: Sequence[int], image: tuple[int, int]) -> float:
+    return abs(log(grid[0] * image[1] / (grid[1] * image[0])))
+
+
+def _is_patch_grid(grid: tuple[int, int], image: tuple[int, int], whole: bool) -> bool:
+    """Whether square patches of some size make this grid: ``whole`` ones, or with a rest that is left out or padded."""
+    pairs = list(zip(grid, image, strict=True))
+    return any(
+        all(count * patch == side or (not whole and count in (side // patch, -(-side // patch))) for count, side in pairs)
+        for patch in range(1, max(image) + 1)
+    )
 
 
 def _summary(modules: dict[str, nn.Module]) -> str:
@@ -106,9 +197,7 @@ def load_auxiliary(
     classifier's file will do. ``mean``, ``std`` and timm's options as in `load_classifier`.
     """
     if name in EMBEDDED_AUXILIARIES:
-        net = embedded_nets.build(name.removeprefix("embedded/"))
-        _fill(net, paths.embedded() / f"{name.removeprefix('embedded/')}.safetensors" if weights == "default" else weights)
-        return FeatureExtractor(net, layers or STAGES, mean or MEAN, std or STD, 64, name)
+        return FeatureExtractor(load_embedded_net(name, weights), layers or STAGES, mean or MEAN, std or STD, 64, name)
     if name.startswith("timm/"):
         chosen = {} if layers is None else {"out_indices": tuple(layers)}
         net, config = load_timm(name, weights, features_only=True, **chosen, **timm_options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -61,7 +61,9 @@ def train_ptame(
     are augmented depends on (seed, step) alone.
 
     The explainer's initial weights are the caller's: call ``torch.manual_seed`` before making it. Explainer and classifier are
-    moved to the device that accelerate finds.
+    moved to the device that accelerate finds. A classifier without gradients comes wrapped by `queries.train_black_box`, with
+    ``masked(pixels, masks)``, its answer to what the masks keep, ``learn(pixels)``, called after every step, and
+    ``learned_state()`` and ``load_learned_state(state)`` for the checkpoint.
 
     Raises ValueError for a checkpoint of other settings or shapes, FileNotFoundError for a missing one, FloatingPointError
     when a loss is not finite.
@@ -73,9 +75,10 @@ def train_ptame(
     optimizer, schedule = _optimizer(trained, config)
     history: list[dict[str, float]] = []
     if resume:
-        history = _resume(_required(checkpoint), config, explainer, optimizer, schedule)
+        history = _resume(_required(checkpoint), config, explainer, classifier, optimizer, schedule)
     batches = DataLoader(_Draws(data), batch_sampler=_Batches(len(data), config, first=len(history)), num_workers=config.workers)
     classifier = classifier.to(accelerator.device)
+    answer = getattr(classifier, "masked", lambda pixels, masks: classifier(keep(pixels, masks)))
     model, optimizer, batches = accelerator.prepare(explainer.train(), optimizer, batches)
     with progress(config.steps, "train P-TAME") as bar:
         bar.update(len(history))
@@ -84,7 +87,7 @@ def train_ptame(
             with accelerator.autocast():
                 masks = model(pixels, targets).float().sigmoid()  # (B,B,h,w): for every image the maps of all targets of the batch
                 own = masks.diagonal().permute(2, 0, 1)  # (B,h,w): each image's own target
-                masked_logits = classifier(keep(pixels, own))
+                masked_logits = answer(pixels, own)
             loss = ptame_loss(masked_logits, targets, masks, config.loss)
             row = {"step": len(history), "lr": optimizer.param_groups[0]["lr"], **{k: v.item() for k, v in loss._asdict().items()}}
             if not torch.isfinite(loss.total):
@@ -95,11 +98,13 @@ def train_ptame(
             accelerator.backward(loss.total)
             optimizer.step()
             schedule.step()
+            if hasattr(classifier, "learn"):
+                row |= classifier.learn(pixels)
             history.append(row)
             bar.set_postfix(loss=f"{row['total']:.3f}", refresh=False)
             bar.update()
             if checkpoint and (len(history) % config.checkpoint_every == 0 or len(history) == config.steps):
-                _write_checkpoint(checkpoint, config, explainer, optimizer, schedule, history)
+                _write_checkpoint(checkpoint, config, explainer, classifier, optimizer, schedule, history)
             if on_step:
                 on_step(row)
     explainer.eval()
@@ -115,6 +120,12 @@ def _optimizer(trained: list[nn.Parameter], config: TrainingConfig) -> tuple[tor
         optimizer = torch.optim.SGD(trained, lr=config.lr, weight_decay=config.weight_decay, momentum=0.9, nesterov=True)
     # The schedule moves AdamW's momentum as well, torch's default; the published SGD keeps 0.9.
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, config.steps, cycle_momentum=config.optimizer == "adamw")
+
+
+def first_batches(data: Dataset, config: TrainingConfig, count: int) -> Iterator[Tensor]:
+    """Pixels (B,3,H,W) of ``count`` batches, as the training with another seed would see them."""
+    other = replace(config, steps=count, seed=config.seed + 1)
+    yield from DataLoader(_Draws(data), batch_sampler=_Batches(len(data), other, first=0), num_workers=config.workers)
 
 
 class _Draws(Dataset):
@@ -153,7 +164,7 @@ class _Batches:
             yield [(index, hash((self.config.seed, step, index)) % 2**31) for index in order[at : at + self.batch_size]]
 
 
-def _write_checkpoint(file: Path, config: TrainingConfig, explainer: PTAME, optimizer, schedule, history: list[dict]) -> None:
+def _write_checkpoint(file: Path, config: TrainingConfig, explainer: PTAME, classifier: nn.Module, optimizer, schedule, history: list[dict]) -> None:
     state = {
         "config": _comparable(config),
         "explainer": explainer.trained_state(),
@@ -161,6 +172,8 @@ def _write_checkpoint(file: Path, config: TrainingConfig, explainer: PTAME, opti
         "schedule": {k: v for k, v in schedule.state_dict().items() if not k.startswith("_")},
         "history": history,
     }
+    if hasattr(classifier, "learned_state"):
+        state["classifier"] = {"kind": type(classifier).__name__, **classifier.learned_state()}
     with paths.whole(file) as unfinished:
         torch.save(state, unfinished)
     with paths.whole(file.with_suffix(".history.json")) as unfinished:
@@ -179,7 +192,7 @@ def _required(checkpoint: Path | None) -> Path:
     return checkpoint
 
 
-def _resume(file: Path, config: TrainingConfig, explainer: PTAME, optimizer, schedule) -> list[dict]:
+def _resume(file: Path, config: TrainingConfig, explainer: PTAME, classifier: nn.Module, optimizer, schedule) -> list[dict]:
     """Fill everything from a checkpoint; nothing but tensors and plain values is ever unpickled."""
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
@@ -193,4 +206,9 @@ def _resume(file: Path, config: TrainingConfig, explainer: PTAME, optimizer, sch
     explainer.fill(state["explainer"], file)
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
+    kind = type(classifier).__name__ if hasattr(classifier, "load_learned_state") else None
+    if state.get("classifier", {}).get("kind") != kind:
+        raise ValueError(f"{file} was made with another way of asking the classifier: use that one, or start with resume=False")
+    if "classifier" in state:
+        classifier.load_learned_state(state["classifier"])
     return state["history"]

@@ -134,3 +134,121 @@ def test_a_timm_auxiliary_takes_a_whole_classifiers_file_and_its_own_normalisati
     assert auxiliary.mean.flatten().tolist() == [0.5] * 3
     assert torch.equal(auxiliary.model.state_dict()["conv_stem.weight"], whole.conv_stem.weight)
     assert len(auxiliary.layers) == len(auxiliary.channels) == 4  # a saved explainer tells which levels it used
+
+
+def test_timms_channels_last_maps_are_turned(pixels):
+    net = timm.create_model("swin_tiny_patch4_window7_224", features_only=True, pretrained=False, depths=(1, 1, 1, 1), img_size=64, window_size=2)
+    auxiliary = FeatureExtractor(net, None, (0.5,) * 3, (0.5,) * 3, 64)
+    assert auxiliary.channels == (96, 192, 384, 768)
+    for ours, theirs in zip(auxiliary(pixels), net((pixels - 0.5) / 0.5), strict=True):
+        torch.testing.assert_close(ours, theirs.permute(0, 3, 1, 2))
+
+
+def test_torchvisions_channels_last_maps_are_turned():
+    auxiliary = load_auxiliary("swin_t", ["features.1", "features.3"], weights=None)
+    assert shapes(auxiliary, 224, 160) == [(96, 56, 40), (192, 28, 20)]
+
+
+def test_tokens_become_a_grid_without_the_class_token():
+    layers = [f"encoder.layers.encoder_layer_{i}.ln" for i in (9, 10, 11)]  # T-TAME's
+    torch.manual_seed(0)
+    auxiliary = load_auxiliary("vit_b_16", layers, weights=None)
+    assert auxiliary.layers == tuple(layers)
+    assert auxiliary.channels == (768,) * 3
+    image = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        tokens = auxiliary.run(image)[layers[1]]  # (1,197,768)
+        level = auxiliary(image)[1]
+    assert tokens.shape == (1, 197, 768)
+    for row, column in ((0, 0), (0, 13), (5, 2), (13, 13)):
+        assert level[0, :, row, column].equal(tokens[0, 1 + 14 * row + column])
+
+
+class Tokens(nn.Module):
+    """Patches of 8 as tokens behind ``prefix`` others."""
+
+    def __init__(self, prefix=1, name_them=False):
+        super().__init__()
+        self.patches, self.block, self.prefix = nn.Conv2d(3, 6, 8, 8), nn.LayerNorm(6), prefix
+        if name_them:
+            self.num_prefix_tokens = prefix
+
+    def forward(self, x):
+        tokens = self.patches(x).flatten(2).transpose(1, 2)  # (B,N,6)
+        return self.block(torch.cat([tokens.new_zeros(len(tokens), self.prefix, 6), tokens], 1))
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 2, 5])
+@pytest.mark.parametrize("size", [(64, 64), (96, 64), (32, 128), (64, 40)])
+def test_prefix_tokens_and_images_of_any_aspect(prefix, size):
+    net = Tokens(prefix)
+    auxiliary = extractor(["block"], net, size)
+    assert auxiliary.layouts == [prefix]
+    image = torch.rand(2, 3, *size)
+    with torch.no_grad():
+        patches = net.patches((image - auxiliary.mean) / auxiliary.std)
+        expected = net.block(patches.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        torch.testing.assert_close(auxiliary(image)[0], expected)
+        assert auxiliary(torch.rand(1, 3, 80, 80))[0].shape == (1, 6, 10, 10)  # another size than it was made with
+
+
+def test_the_models_own_number_of_prefix_tokens_is_believed():
+    assert extractor(["block"], Tokens(17, name_them=True), 64).channels == (6,)
+    assert extractor(["block"], Tokens(17, name_them=True), 64).layouts == [17]  # 81 tokens would else be a 9 x 9 grid
+
+
+class Untraceable(nn.Module):
+    """Its way depends on the data, so that no graph can be made of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.ran, self.spare = small_cnn(), [], nn.Identity()
+
+    def forward(self, x):
+        if x.mean() > 1e6:
+            return x
+        for name, module in self.body.named_children():
+            x = module(x)
+            self.ran.append(name)
+        return x
+
+
+def test_a_model_that_cannot_be_traced_is_hooked_and_left_early(pixels):
+    net = Untraceable()
+    auxiliary, plain = extractor(["body.l3", "body.l1"], net), extractor(["l3", "l1"], net.body)
+    assert auxiliary.layers == ("body.l1", "body.l3")
+    assert auxiliary.channels == (4, 16)
+    net.ran.clear()
+    for ours, theirs in zip(auxiliary(pixels), plain(pixels), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert net.ran == ["l1", "l2"]  # l3 answers and nothing goes on
+    assert not any(module._forward_hooks for module in net.modules())
+    with pytest.raises(ValueError, match=r"no layer 'l9' in Untraceable: it has body, .*body\.l1"):
+        extractor(["l9"], Untraceable())
+    with pytest.raises(ValueError, match=r"Untraceable does not call spare when it runs: choose other layers"):
+        extractor(["spare", "body.l1"], Untraceable())
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, x
+
+
+def test_a_layer_that_gives_no_tensor_is_named():
+    net = nn.Sequential()
+    net.add_module("first", nn.Conv2d(3, 4, 3))
+    net.add_module("pair", Pair())
+
+    class Wrapped(Untraceable):
+        def forward(self, x):
+            return net(x) if x.mean() < 1e6 else x
+
+    wrapped = Wrapped()
+    wrapped.net = net
+    with pytest.raises(ValueError, match=r"layer 'net\.pair' of Wrapped gives a tuple: a feature map is"):
+        extractor(["net.pair"], wrapped)
+
+
+def test_a_token_layer_that_is_no_grid_is_named():
+    with pytest.raises(ValueError, match=r"layer 'block' of Tokens gives shape \(1, 51, 6\): .*tokens \(B,P\+N,C\) of a grid"):
+        extractor(["block"], Tokens(50), (8, 8))

@@ -96,7 +96,8 @@ def test_profiles(study_root):
 
 def test_a_profile_that_extends_another(study_root):
     make_profile(study_root, tiny={"steps": 3, "lr": 0.1}, other={"n": 1})
-    changes = {"extends": "x", "classifiers": ["embedded/vit"], "notebooks": {"tiny": {"lr": 0.2}}, "per_classifier": {"embedded/vit": {"other": {"n": 2}}}}
+    per_classifier = {"embedded/vit": {"other": {"n": 2}}}
+    changes = {"extends": "x", "classifiers": ["embedded/vit"], "notebooks": {"tiny": {"lr": 0.2}}, "per_classifier": per_classifier}
     (study_root / "workflow" / "profiles" / "y.yaml").write_text(yaml.safe_dump(changes))
     assert study.load_profile("y") == {
         "classifiers": ["embedded/vit"],
