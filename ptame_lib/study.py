@@ -29,6 +29,7 @@ from .classifiers import EMBEDDED
 
 LITERALS = {"str": str, "int": int, "float": float, "bool": bool, "list": list}
 DEFAULTS = "small"  # the profile of the notebooks' own defaults: it has no YAML
+OF_MANY = ("03_compare", "11_black_box")  # notebooks about several classifiers, which can be run for one
 RECORDED = ("torch", "torchvision", "timm", "grad-cam", "accelerate", "numpy")
 
 
@@ -137,7 +138,7 @@ def parameters_for(profile: str, notebook: str, classifier: str | None = None) -
     if classifier not in content["classifiers"]:
         raise ValueError(f"unknown classifier {classifier!r} in profile {profile}: it has {', '.join(content['classifiers'])}")
     parameters |= (content.get("per_classifier", {}).get(classifier) or {}).get(notebook) or {}
-    return parameters | ({"classifiers": [classifier]} if notebook == "03_compare" else {"classifier": classifier})
+    return parameters | ({"classifiers": [classifier]} if notebook in OF_MANY else {"classifier": classifier})
 
 
 # ----------------------------------------------------------------------------------------------------- records
