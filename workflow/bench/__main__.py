@@ -1,10 +1,11 @@
 """``make bench``: speed and memory as ratios, measured side by side in one run, written to results/bench.csv.
 
-``--only explainer`` or ``--only methods`` runs a part (the file keeps the other's rows); ``--peak CASE`` is the bench's own
+``--only explainer`` (or methods, imputation) runs a part (the file keeps the others' rows); ``--peak CASE`` is the bench's own
 call for a process that measures one work's memory.
 """
 
 import argparse
+import importlib
 import os
 import sys
 
@@ -15,7 +16,7 @@ import torch
 
 from ptame_lib import paths, study
 
-PARTS = ("explainer", "methods")
+PARTS = ("explainer", "methods", "imputation")
 
 
 def main() -> None:
@@ -28,14 +29,12 @@ def main() -> None:
         case, work = asked.peak.split(".")
         print(measure.megabytes_of(explainer_cases.PEAKS[case]()[work]))
         return
-    for line in explainer_cases.check():
-        print(line)
+    if asked.only in (None, "explainer"):
+        for line in explainer_cases.check():
+            print(line)
     file = paths.root() / "results" / "bench.csv"
     for part in [asked.only] if asked.only else PARTS:
-        if part == "methods":
-            import method_cases as cases
-        else:
-            cases = explainer_cases
+        cases = importlib.import_module(f"{part.removesuffix('s')}_cases")
         found = measure.table(cases.rows())
         print(found.drop(columns="device").round(3).to_string(index=False))
         known = pd.read_csv(file) if file.is_file() else measure.table([])

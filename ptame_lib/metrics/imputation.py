@@ -1,0 +1,165 @@
+"""ROAD's noisy linear imputation for a whole batch at once: multigrid-preconditioned conjugate gradients without a matrix."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DIRECT, DIAGONAL = 1 / 6, 1 / 12  # weights of the 4 direct and the 4 diagonal neighbours
+
+
+def linear_imputation(
+    pixels: Tensor, known: Tensor, noise: float = 0.01, generator: torch.Generator | None = None, *, tolerance: float = 1e-4, most: int = 200
+) -> Tensor:
+    """Fill the pixels that are not known: each becomes the weighted mean of its neighbours (Rong et al., ICML 2022).
+
+    ``pixels`` (B,C,H,W); ``known`` (B,H,W) bool. A missing pixel is 1/6 of each direct and 1/12 of each diagonal neighbour, at
+    the border renormalised to those there are, solved for all missing pixels jointly; then normal noise of deviation ``noise``
+    is added to the imputed ones (drawn with ``generator``). An image without a known pixel becomes 0. The residual is brought below
+    ``tolerance`` of the right-hand side, which keeps the pixels within 1e-3 of a direct solution. Returns new pixels.
+
+    Raises ValueError where shapes don't belong together, RuntimeError if ``most`` iterations don't suffice.
+    """
+    if pixels.ndim != 4 or known.shape != (pixels.shape[0], *pixels.shape[2:]) or known.dtype != torch.bool:
+        raise ValueError(f"pixels {tuple(pixels.shape)} need a bool mask of (B,H,W), got {known.dtype} {tuple(known.shape)}")
+    # On the CPU a few images at a time: what an iteration touches then stays in the cache.
+    part = len(pixels) if pixels.is_cuda else max(1, 2 * 224 * 224 // (pixels.shape[2] * pixels.shape[3]))
+    with torch.no_grad():
+        filled = [_solve(p.float(), k, tolerance, most) for p, k in zip(pixels.split(part), known.split(part), strict=True)]
+    result = torch.where(known[:, None], pixels, torch.cat(filled).to(pixels.dtype))
+    if noise:
+        drawn = torch.randn(pixels.shape, generator=generator, dtype=pixels.dtype).to(pixels.device)
+        result = torch.where(known[:, None], result, result + noise * drawn)
+    return result
+
+
+def _solve(pixels: Tensor, known: Tensor, tolerance: float, most: int) -> Tensor:
+    """Conjugate gradients on the symmetric system of one part of the batch; all images and channels go side by side."""
+    unknown = (~known)[:, None].float()
+    grids = _grids(unknown)
+    given = pixels * (1 - unknown)
+    b = unknown * _neighbours(given)
+    x = unknown * _pyramid_fill(given, 1 - unknown)
+    r = b - grids[0].apply(x)
+    goal = tolerance * b.flatten(2).norm(dim=2).clamp_min(1e-12)
+    p = z = _cycle(grids, 0, r)
+    rz = (r * z).sum((2, 3), keepdim=True)
+    for _ in range(most):
+        if bool((r.flatten(2).norm(dim=2) <= goal).all()):
+            return x
+        q = grids[0].apply(p)
+        step = rz / (p * q).sum((2, 3), keepdim=True).clamp_min(1e-30)
+        x = torch.addcmul(x, step, p)
+        r = torch.addcmul(r, step, q, value=-1)
+        z = _cycle(grids, 0, r)
+        rz, before = (r * z).sum((2, 3), keepdim=True), rz
+        p = torch.addcmul(z, rz / before.clamp_min(1e-30), p)
+    raise RuntimeError(f"the imputation did not reach tolerance {tolerance} in {most} iterations: check the pixels for NaN, or raise most")
+
+
+def _shifted_sum(x: Tensor, axis: int) -> Tensor:
+    """x[i-1] + 2 x[i] + x[i+1] along an axis, 0 outside."""
+    y = 2 * x
+    n = x.shape[axis] - 1
+    y.narrow(axis, 1, n).add_(x.narrow(axis, 0, n))
+    y.narrow(axis, 0, n).add_(x.narrow(axis, 1, n))
+    return y
+
+
+def _neighbours(x: Tensor) -> Tensor:
+    """Weighted sum of the 8 neighbours (B,C,H,W), 0 outside: the 3 x 3 kernel is [1,2,1] by [1,2,1] without its middle, over 12."""
+    return torch.add(_shifted_sum(_shifted_sum(x, 2), 3), x, alpha=-4).mul_(1 / 12)
+
+
+class _Finest:
+    """The system at full resolution: ``unknown * (weights there are * x - neighbours(x))``, symmetric and positive."""
+
+    def __init__(self, unknown: Tensor):
+        self.unknown = unknown
+        self.weights = unknown * _neighbours(torch.ones_like(unknown[:1]))
+        self.inverse = unknown / self.weights.clamp_min(1e-12)
+
+    def apply(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.weights * x, self.unknown, _neighbours(x), value=-1)
+
+
+class _Coarse:
+    """A coarser system, by its couplings: of each cell to known pixels, and to its neighbours to the E, S, SE and SW."""
+
+    SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
+
+    def __init__(self, to_known: Tensor, edges: list[Tensor]):
+        self.to_known, self.edges = to_known, edges
+        total = to_known.clone()
+        for edge, (here, there) in zip(edges, map(self._pair, self.SHIFTS), strict=True):
+            total[here] += edge[here]
+            total[there] += edge[here]
+        self.total, self.inverse = total, torch.where(total > 0, 1 / total.clamp_min(1e-12), 0)
+
+    @staticmethod
+    def _pair(shift: tuple[int, int]) -> tuple[tuple, tuple]:
+        """Slices of all cells that have a neighbour at ``shift``, and of those neighbours."""
+        dy, dx = shift
+        rows = (slice(None, -dy or None), slice(dy, None))
+        columns = (slice(-dx, None), slice(None, dx)) if dx < 0 else (slice(None, -dx or None), slice(dx, None))
+        return (..., rows[0], columns[0]), (..., rows[1], columns[1])
+
+    def apply(self, x: Tensor) -> Tensor:
+        y = self.total * x
+        for edge, (here, there) in zip(self.edges, map(self._pair, self.SHIFTS), strict=True):
+            y[here].addcmul_(edge[here], x[there], value=-1)
+            y[there].addcmul_(edge[here], x[here], value=-1)
+        return y
+
+
+def _grids(unknown: Tensor) -> list:
+    """The systems from fine to coarse. A cell is 2 x 2 cells of the finer grid; couplings between cells add up, and are
+    halved, since constant functions on cells are twice as stiff as smooth ones."""
+    finest = _Finest(unknown)
+    to_known = unknown * _neighbours(1 - unknown)
+    edges = []
+    for weight, shift in zip((DIRECT, DIRECT, DIAGONAL, DIAGONAL), _Coarse.SHIFTS, strict=True):
+        here, there = _Coarse._pair(shift)
+        edge = torch.zeros_like(unknown)
+        edge[here] = weight * unknown[here] * unknown[there]
+        edges.append(edge)
+    grids = [finest]
+    while max(to_known.shape[2:]) > 2:
+        pad = [0, to_known.shape[3] % 2, 0, to_known.shape[2] % 2]
+        to_known, (e, s, se, sw) = F.pad(to_known, pad), [F.pad(edge, pad) for edge in edges]
+        ee, eo, oe, oo = ((..., slice(y, None, 2), slice(x, None, 2)) for y in (0, 1) for x in (0, 1))  # (row, column) even or odd
+        east = e[eo] + e[oo] + se[eo]
+        east[..., :-1] += sw[ee][..., 1:]  # from a cell's upper left pixel to the lower right one of its western neighbour
+        edges = [0.5 * east, 0.5 * (s[oe] + s[oo] + se[oe] + sw[oo]), 0.5 * se[oo], 0.5 * sw[oe]]
+        to_known = to_known[ee] + to_known[eo] + to_known[oe] + to_known[oo]
+        grids.append(_Coarse(to_known, edges))
+    return grids
+
+
+def _cycle(grids: list, level: int, r: Tensor) -> Tensor:
+    """One symmetric V-cycle of multigrid as a preconditioner: damped Jacobi before and after the coarser grid's correction."""
+    grid = grids[level]
+    x = 0.8 * grid.inverse * r
+    if level + 1 == len(grids):
+        for _ in range(8):
+            x = torch.addcmul(x, grid.inverse, r - grid.apply(x), value=0.8)
+        return x
+    rest = r - grid.apply(x)
+    height, width = rest.shape[2:]
+    padded = F.pad(rest, [0, width % 2, 0, height % 2]) if height % 2 or width % 2 else rest
+    coarse = _cycle(grids, level + 1, 4 * F.avg_pool2d(padded, 2))
+    inside = grid.unknown if level == 0 else (grid.total > 0).float()
+    x = torch.addcmul(x, inside, F.interpolate(coarse, scale_factor=2)[..., :height, :width])
+    return torch.addcmul(x, grid.inverse, r - grid.apply(x), value=0.8)
+
+
+def _pyramid_fill(given: Tensor, weight: Tensor) -> Tensor:
+    """A first guess: missing pixels get the mean of the known ones in the smallest 2^k x 2^k cell that has any."""
+    if max(given.shape[2:]) <= 1 or bool((weight > 0).all()):
+        return given / weight.clamp_min(1e-12)
+    height, width = given.shape[2:]
+    pad = [0, width % 2, 0, height % 2]
+    coarse = _pyramid_fill(4 * F.avg_pool2d(F.pad(given, pad), 2), 4 * F.avg_pool2d(F.pad(weight, pad), 2))
+    fine = F.interpolate(coarse, scale_factor=2, mode="bilinear")[..., :height, :width]
+    return torch.where(weight > 0, given / weight.clamp_min(1e-12), fine)
