@@ -1,0 +1,83 @@
+"""ROAD: remove the most (MoRF) or the least (LeRF) relevant pixels, impute them, and ask the classifier again.
+
+Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods", ICML 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..masking import resize
+from .imputation import linear_imputation
+
+SHARES = (0.1, 0.3, 0.5, 0.7)
+Impute = Callable[[Tensor, Tensor], Tensor]  # pixels (B,C,H,W), known (B,H,W) bool -> pixels
+
+
+def known_pixels(maps: Tensor, share: float, order: str, *, seed: int = 0, official: bool = False) -> Tensor:
+    """Which pixels stay, (B,H,W) bool, when ``share`` of each map's (B,H,W) pixels is removed: the highest (``MoRF``) or lowest (``LeRF``).
+
+    Exactly round(N share) pixels go; ties are broken by a random order, drawn for each map from ``seed`` alone. ``official=True`` is
+    the original's rule instead, for parity: thresholds with all their ties, so that MoRF removes one pixel more and a constant
+    map loses everything. Raises ValueError for another order or a share outside [0, 1].
+    """
+    if order not in ("MoRF", "LeRF") or not 0 <= share <= 1:
+        raise ValueError(f"order must be MoRF or LeRF and share in [0, 1], got {order!r} and {share}")
+    flat = maps.flatten(1)
+    n = flat.shape[1]
+    if official:
+        ordered = flat.sort(1).values
+        above, below = ordered[:, int(n * share) - 1, None], ordered[:, int(n * (1 - share)) - 1, None]
+        return (flat > above if order == "LeRF" else flat < below).view(maps.shape)
+    shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(maps.device)
+    ranked = shuffled[flat[:, shuffled].argsort(dim=1, descending=order == "MoRF", stable=True)]  # the first go first
+    known = torch.ones_like(flat, dtype=torch.bool).scatter_(1, ranked[:, : round(n * share)], False)
+    return known.view(maps.shape)
+
+
+def telea_imputation(pixels: Tensor, known: Tensor, radius: int = 3) -> Tensor:
+    """Fill missing pixels by TELEA's inpainting (OpenCV), the original's default. The whole image is cut to 8 bits, as there."""
+    filled = []
+    for image, mask in zip(pixels.cpu(), known.cpu(), strict=True):
+        levels = (image.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+        result = cv2.inpaint(np.ascontiguousarray(levels), (~mask).numpy().astype(np.uint8), radius, cv2.INPAINT_TELEA)
+        filled.append(torch.from_numpy(result).view(*levels.shape).permute(2, 0, 1) / 255)
+    return torch.stack(filled).to(pixels)
+
+
+@torch.no_grad()
+def road(
+    classifier: nn.Module,
+    pixels: Tensor,
+    targets: Tensor,
+    maps: Tensor,
+    order: str,
+    shares: Sequence[float] = SHARES,
+    impute: Impute = linear_imputation,
+    *,
+    seed: int = 0,
+    official: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Per image and share (B,S): 1 where the decision is still the target, else 0; and the target's probability.
+
+    ``maps`` (B,h,w) are resized to the image. After MoRF low values are good, after LeRF high ones. ``seed`` breaks ties, ``official`` as
+    in `known_pixels`.
+    """
+    masks = resize(maps.float(), pixels.shape[-2:])
+    accuracy, confidence = [], []
+    for share in shares:
+        logits = classifier(impute(pixels, known_pixels(masks, share, order, seed=seed, official=official)))
+        accuracy.append((logits.argmax(1) == targets).double())
+        confidence.append(logits.double().softmax(1).gather(1, targets[:, None])[:, 0])
+    return torch.stack(accuracy, 1), torch.stack(confidence, 1)
+
+
+def summary(values: Tensor, shares: Sequence[float] = SHARES) -> Tensor:
+    """The area (B,) under a `road` curve (B,S), by trapezoids, with 1 where nothing and 0 where everything is removed."""
+    ends = values.new_ones(len(values), 1), values.new_zeros(len(values), 1)
+    return torch.trapezoid(torch.cat([ends[0], values, ends[1]], 1), torch.tensor([0.0, *shares, 1.0], dtype=values.dtype, device=values.device))
