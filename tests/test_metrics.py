@@ -6,7 +6,23 @@ import pytest
 import torch
 from torch import nn
 
-from ptame_lib.metrics import average_drop, average_gain, best_iou, increase_in_confidence, iou, masked_confidence, pointing_game
+from ptame_lib import resize
+from ptame_lib.metrics import (
+    average_drop,
+    average_gain,
+    average_precision,
+    best_iou,
+    deletion,
+    energy_pointing_game,
+    increase_in_confidence,
+    insertion,
+    iou,
+    masked_confidence,
+    pointing_game,
+    saliency_metric,
+    sparseness,
+)
+from ptame_lib.metrics.curves import blurred, emptied, transition
 from ptame_lib.metrics.drop import confidence
 
 
@@ -122,3 +138,68 @@ def test_the_truth_itself_is_the_best_map():
     assert pointing_game(truth.float(), truth).eq(1).all()
     noise = torch.rand(6, 16, 16, generator=torch.Generator().manual_seed(2))
     assert best_iou(noise, truth).max() < 0.6
+
+
+def test_energy_by_hand():
+    truth = torch.tensor([[[True, False], [False, True]]]).expand(3, 2, 2)
+    maps = torch.tensor([[[2.0, 1.0], [1.0, 5.0]], [[0.0, 3.0], [1.0, 0.0]], [[4.0, 4.0], [4.0, 4.0]]])
+    assert energy_pointing_game(maps, truth).tolist() == pytest.approx([1.0, 0.0, 0.5])  # normalised: 1 0 / 0 4; ...; nothing
+
+
+def test_average_precision_is_scikit_learns():
+    from sklearn.metrics import average_precision_score
+
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(6, 9, 7, generator=generator) > 0.7
+    maps = torch.rand(6, 9, 7, generator=generator)
+    maps[3:] = (maps[3:] * 4).round()  # many ties
+    expected = [average_precision_score(t.flatten().numpy(), m.flatten().numpy()) for t, m in zip(truth, maps, strict=True)]
+    assert average_precision(maps, truth).tolist() == pytest.approx(expected, abs=1e-6)
+    assert average_precision(maps[:1], torch.zeros(1, 9, 7, dtype=torch.bool)).isnan().all()
+    assert average_precision(truth.float(), truth).tolist() == pytest.approx([1.0] * 6)
+
+
+def test_insertion_and_deletion_by_hand():
+    """Brightness answers 1/(1 + 3^-b). Half the pixels are white, half black: deletion turns white to grey first, or black to grey."""
+    pixels = torch.zeros(2, 3, 8, 8)
+    pixels[:, :, :, :4] = 1
+    maps = torch.zeros(2, 8, 8)
+    maps[0, :, :4] = 1
+    maps[1, :, 4:] = 1
+    targets = torch.tensor([0, 0])
+    p = lambda b: 1 / (1 + 3**-b)  # noqa: E731
+    curve = transition(Brightness(), pixels, emptied(pixels), targets, maps, 2)
+    assert curve[0].tolist() == pytest.approx([p(0.5), p(0.25), p(0.5)])  # the white half became grey, then the black one
+    assert curve[1].tolist() == pytest.approx([p(0.5), p(0.75), p(0.5)])
+    assert deletion(Brightness(), pixels, targets, maps, 2).tolist() == pytest.approx([(p(0.5) + p(b)) / 2 for b in (0.25, 0.75)])
+    pixels, maps = (resize(x.flatten(0, -3), (32, 32)).view(*x.shape[:-2], 32, 32) for x in (pixels, maps))
+    up = insertion(Brightness(), pixels, targets, maps, 8)
+    assert up[0] > up[1]  # the blurred edge becomes white first
+    ends = transition(Brightness(), blurred(pixels), pixels, targets, maps, 4)
+    assert not blurred(pixels).allclose(pixels)
+    torch.testing.assert_close(ends[:, -1], confidence(Brightness(), pixels, targets))
+    torch.testing.assert_close(ends[:, 0], confidence(Brightness(), blurred(pixels), targets))
+
+
+def test_curves_do_not_depend_on_the_batch_even_with_ties():
+    pixels = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    targets, maps = torch.zeros(3, dtype=torch.long), torch.zeros(3, 4, 4)
+    whole = deletion(Brightness(), pixels, targets, maps, 4)
+    torch.testing.assert_close(whole, torch.cat([deletion(Brightness(), pixels[i : i + 1], targets[:1], maps[:1], 4) for i in range(3)]))
+
+
+def test_saliency_metric_by_hand():
+    maps = torch.tensor([[[0.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 1.0]]])
+    found = saliency_metric(maps, torch.tensor([0.5, 0.75]))
+    assert found.tolist() == pytest.approx([math.log(0.25 / 0.5), 0.0])
+    assert saliency_metric(torch.zeros(1, 4, 4), torch.ones(1)).item() == pytest.approx(math.log(0.05))
+    assert saliency_metric(maps[:1], torch.zeros(1)).isfinite().all()
+
+
+def test_sparseness_by_hand():
+    assert sparseness(torch.full((1, 4, 4), 3.0)).tolist() == [0]
+    one = torch.zeros(1, 4, 4)
+    one[0, 1, 1] = 1
+    assert sparseness(one).item() == pytest.approx(15 / 16)  # 1 - 1/n
+    assert sparseness(torch.tensor([[[0.0, 1.0], [0.0, 1.0]]])).item() == pytest.approx(0.5)
+    assert sparseness(one * 9 - 2).item() == pytest.approx(15 / 16)

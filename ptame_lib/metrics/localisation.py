@@ -32,3 +32,29 @@ def iou(maps: Tensor, truth: Tensor, threshold: float) -> Tensor:
 def best_iou(maps: Tensor, truth: Tensor) -> Tensor:
     """The best IoU of each image over the thresholds .1, .2, ..., .9."""
     return torch.stack([iou(maps, truth, t) for t in THRESHOLDS]).amax(0)
+
+
+def energy_pointing_game(maps: Tensor, truth: Tensor) -> Tensor:
+    """Share of the normalised map's sum that lies in the truth mask (Wang et al., "Score-CAM", CVPRW 2020); an empty map has the
+    truth's share of the image, as a map without any preference would.
+
+    >>> energy_pointing_game(torch.tensor([[[0.0, 3.0], [1.0, 0.0]]]), torch.tensor([[[False, True], [False, False]]]))
+    tensor([0.7500])
+    """
+    flat, inside = resize(normalise(maps), truth.shape[-2:]).flatten(1), truth.flatten(1).float()
+    total = flat.sum(1)
+    return torch.where(total > 0, (flat * inside).sum(1) / total.clamp_min(1e-12), inside.mean(1))
+
+
+def average_precision(maps: Tensor, truth: Tensor) -> Tensor:
+    """Average precision of the pixels as a ranking of truth before the rest: sum of precision times gain of recall over the distinct
+    values of the map, as scikit-learn's. NaN where the truth is empty, since no recall is defined then."""
+    flat, inside = resize(maps.float(), truth.shape[-2:]).flatten(1), truth.flatten(1)
+    order = flat.argsort(dim=1, descending=True)
+    values, hits = flat.gather(1, order), inside.gather(1, order).double().cumsum(1)
+    last = torch.ones_like(inside)  # of a run of equal values: only there a threshold can lie
+    last[:, :-1] = values[:, 1:] != values[:, :-1]
+    precision = hits / torch.arange(1, flat.shape[1] + 1, device=flat.device)
+    known = torch.where(last, hits, 0.0).cummax(1).values  # hits at the last threshold so far
+    gained = torch.diff(known, prepend=known.new_zeros(len(known), 1), dim=1)
+    return ((precision * gained).sum(1) / hits[:, -1]).float()

@@ -1,0 +1,47 @@
+"""Insertion and deletion: how the probability follows when pixels come or go, most relevant first.
+
+Petsiuk et al., "RISE", BMVC 2018.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
+
+from ..masking import resize
+from .drop import confidence
+
+
+def blurred(pixels: Tensor) -> Tensor:
+    """The start of insertion: a Gaussian of deviation 5 on 224 pixels, in proportion on other sizes."""
+    sigma = 5 * pixels.shape[-1] / 224
+    return gaussian_blur(pixels, 2 * round(2 * sigma) + 1, sigma)
+
+
+def emptied(pixels: Tensor) -> Tensor:
+    """The end of deletion: every image's mean colour."""
+    return pixels.mean((2, 3), keepdim=True).expand_as(pixels)
+
+
+@torch.no_grad()
+def transition(classifier: nn.Module, start: Tensor, end: Tensor, targets: Tensor, maps: Tensor, steps: int = 32, *, seed: int = 0) -> Tensor:
+    """The target's probability (B,steps+1) while the pixels of ``start`` (B,3,H,W) are replaced by those of ``end``, an equal
+    share per step, in descending order of the map (B,h,w); ties in a random order drawn from ``seed`` alone."""
+    flat = resize(maps.float(), start.shape[-2:]).flatten(1)
+    n = flat.shape[1]
+    shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(maps.device)
+    ranked = shuffled[flat[:, shuffled].argsort(dim=1, descending=True, stable=True)]
+    place = torch.empty_like(ranked).scatter_(1, ranked, torch.arange(n, device=maps.device).expand_as(ranked)).view(-1, 1, *start.shape[-2:])
+    stages = [torch.where(place < round(n * k / steps), end, start) for k in range(steps + 1)]
+    return torch.stack([confidence(classifier, images, targets) for images in stages], 1)
+
+
+def insertion(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, steps: int = 32) -> Tensor:
+    """Area (B,) under the probability while the pixels come into the blurred image; higher is better."""
+    return torch.trapezoid(transition(classifier, blurred(pixels), pixels, targets, maps, steps), dx=1 / steps)
+
+
+def deletion(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, steps: int = 32) -> Tensor:
+    """Area (B,) under the probability while the pixels give way to the mean colour; lower is better."""
+    return torch.trapezoid(transition(classifier, pixels, emptied(pixels), targets, maps, steps), dx=1 / steps)
