@@ -3,11 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import Arrays
 from torch import nn
 
-from ptame_lib import PTAME, Classifier, build_methods, decide, load_auxiliary, load_classifier
-from ptame_lib.methods import centred_gaussian, gradcam, random_map, rise
+from ptame_lib import PTAME, Classifier, build_methods, decide, load_auxiliary, load_classifier, normalise
+from ptame_lib.methods import CAMS, cam, centred_gaussian, gradcam, guided_backprop, integrated_gradients, occlusion, random_map, rise
 from ptame_lib.methods.gradcam import target_layer
+from ptame_lib.methods.occlusion import squares
 from ptame_lib.methods.rise import rise_masks
 
 SIDE = 32
@@ -185,3 +187,95 @@ def test_the_centred_gaussian_is_centred_and_symmetric():
     assert maps[0, 16, 10] == 1
     torch.testing.assert_close(maps, maps.flip(-1).flip(-2))
     assert maps[0].argmin().item() in (0, 20, 32 * 21, 33 * 21 - 1)
+
+
+class CamNet(nn.Module):
+    """The parity files' network."""
+
+    def __init__(self, width, classes):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8)
+        self.layer = nn.Sequential(nn.Conv2d(8, 12, 3, 2, 1), nn.BatchNorm2d(12), nn.ReLU())
+        self.conv3, self.bn3, self.relu3 = nn.Conv2d(12, width, 3, 1, 1), nn.BatchNorm2d(width), nn.ReLU()
+        self.fc = nn.Linear(width, classes)
+
+    def forward(self, x):
+        x = self.layer(self.bn1(self.conv1(x)).relu())
+        return self.fc(self.relu3(self.bn3(self.conv3(x))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("method", CAMS)
+@pytest.mark.parametrize("case", [0, 1])
+def test_cams_are_the_packages(case, method):
+    arrays = Arrays(f"gradcam_{case}")
+    net = CamNet(arrays.description["c3"], arrays.description["num_classes"])
+    net.load_state_dict(arrays.part("model/"))
+    classifier = Classifier(net, (0.0,) * 3, (1.0,) * 3, 48)
+    for layer in ("relu3", "layer"):
+        maps = cam(method, classifier, net.get_submodule(layer))(arrays["images"], arrays["targets"])
+        torch.testing.assert_close(maps, arrays[f"cam/{CAMS[method].__name__}/{layer}"], atol=1e-4, rtol=0)
+    assert not any(m._forward_hooks or m._backward_hooks for m in classifier.modules())
+
+
+@pytest.mark.parametrize("method", CAMS)
+@pytest.mark.parametrize("k", [0, 3])
+def test_every_cam_points_into_the_right_quadrant(method, k, noise):
+    shares = quadrant_shares(cam(method, plain(Quadrants()))(noise, torch.full((3,), k)))
+    assert shares.argmax(1).eq(k).all()
+
+
+@pytest.mark.parametrize("method", CAMS)
+def test_every_cam_works_on_tokens(method, noise):
+    maps = cam(method, plain(TokenNet()))(noise, torch.tensor([0, 1, 2]))
+    assert maps.shape == (3, SIDE, SIDE)
+    assert maps.isfinite().all()
+
+
+def test_an_unknown_cam_is_named(classifier):
+    with pytest.raises(ValueError, match=r"unknown CAM method 'GradCAM': choose one of Grad-CAM, Grad-CAM\+\+, Score-CAM"):
+        cam("GradCAM", classifier)
+
+
+def test_integrated_gradients_of_a_linear_classifier_are_weight_times_pixel(noise):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 4, bias=False))
+    targets = torch.tensor([0, 1, 3])
+    expected = (net[1].weight[targets].view(3, 3, SIDE, SIDE) * noise).sum(1).abs().detach()
+    torch.testing.assert_close(integrated_gradients(plain(net), steps=5)(noise, targets), normalise(expected), atol=1e-5, rtol=0)
+
+
+def test_guided_backprop_stops_negative_gradients(noise):
+    """logit = relu(x) * (1 - 2) summed: the gradient that reaches the ReLU is negative everywhere, so nothing passes."""
+
+    class Negative(nn.Module):
+        def __init__(self, sign):
+            super().__init__()
+            self.relu, self.sign = nn.ReLU(), sign
+
+        def forward(self, x):
+            return self.sign * self.relu(x - 0.5).sum((1, 2, 3))[:, None].repeat(1, 2)
+
+    targets = torch.zeros(3, dtype=torch.long)
+    assert not guided_backprop(plain(Negative(-1)))(noise, targets).any()
+    positive = guided_backprop(plain(Negative(1)))(noise, targets)
+    torch.testing.assert_close(positive, normalise((noise > 0.5).float().sum(1)))
+
+
+@pytest.mark.parametrize("k", range(4))
+def test_occlusion_points_into_the_right_quadrant(k, noise):
+    net = Quadrants()
+    calls = []
+    net.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
+    maps = occlusion(plain(net))(noise, torch.full((3,), k))
+    assert sum(calls) == 3 * (squares((SIDE, SIDE)) + 1)
+    assert quadrant_shares(maps).argmax(1).eq(k).all()
+    assert maps.shape == (3, SIDE, SIDE)
+
+
+@pytest.mark.parametrize("method", [integrated_gradients, guided_backprop, occlusion])
+def test_captums_methods_leave_no_hooks_and_give_maps_in_range(method, classifier, pixels):
+    with torch.no_grad():
+        maps = method(classifier)(pixels, torch.tensor([0, 1, 2, 3]))
+    assert maps.shape == (4, *pixels.shape[-2:])
+    assert maps.min() >= 0
+    assert maps.max() <= 1
+    assert not any(m._forward_hooks or m._backward_hooks or m._forward_pre_hooks for m in classifier.modules())

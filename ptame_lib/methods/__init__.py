@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 from ..ptame import PTAME
 from .controls import centred_gaussian, random_map
-from .gradcam import gradcam
+from .gradcam import CAMS, cam, gradcam
+from .guided_backprop import guided_backprop
+from .integrated_gradients import integrated_gradients
+from .occlusion import occlusion
 from .rise import rise
 
 Explain = Callable[[Tensor, Tensor], Tensor]
@@ -45,4 +48,17 @@ def build_methods(classifier: nn.Module, explainer: PTAME | None = None, *, rise
     ]
 
 
-__all__ = ["Explain", "Method", "build_methods", "centred_gaussian", "gradcam", "random_map", "rise"]
+__all__ = [
+    "CAMS",
+    "Explain",
+    "Method",
+    "build_methods",
+    "cam",
+    "centred_gaussian",
+    "gradcam",
+    "guided_backprop",
+    "integrated_gradients",
+    "occlusion",
+    "random_map",
+    "rise",
+]

@@ -1,6 +1,7 @@
-"""Grad-CAM through the grad-cam package, with the target layer found for convolutional networks and transformers.
+"""CAM methods through the grad-cam package, with the target layer found for convolutional networks and transformers.
 
-Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017.
+Grad-CAM: Selvaraju et al., ICCV 2017. Grad-CAM++: Chattopadhay et al., WACV 2018. Score-CAM: Wang et al., CVPRW 2020.
+Ablation-CAM: Desai & Ramaswamy, WACV 2020. LayerCAM: Jiang et al., IEEE TIP 2021. HiResCAM: Draelos & Carin, 2020.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from functools import partial
 from math import isqrt
 
 import torch
-from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam import AblationCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, ScoreCAM
+from pytorch_grad_cam.ablation_layer import AblationLayer, AblationLayerVit
 from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
@@ -19,29 +21,52 @@ from torch import Tensor, nn
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 
-def gradcam(classifier: nn.Module, layer: nn.Module | None = None) -> Callable[[Tensor, Tensor], Tensor]:
-    """Grad-CAM on ``layer`` (default: `target_layer`); maps (B,H,W) at the image's size, as the package makes them.
+CAMS: dict[str, type[BaseCAM]] = {
+    "Grad-CAM": GradCAM,
+    "Grad-CAM++": GradCAMPlusPlus,
+    "Score-CAM": ScoreCAM,
+    "Ablation-CAM": AblationCAM,
+    "LayerCAM": LayerCAM,
+    "HiResCAM": HiResCAM,
+}
 
-    >>> saliency = gradcam(classifier)(pixels, targets)   # doctest: +SKIP
+
+def cam(name: str, classifier: nn.Module, layer: nn.Module | None = None) -> Callable[[Tensor, Tensor], Tensor]:
+    """A method of `CAMS` on ``layer`` (default: `target_layer`); maps (B,H,W) at the image's size, as the package makes them.
+
+    Score-CAM and Ablation-CAM ask the classifier once per channel of the layer, the others once forward and once backward. Raises
+    ValueError for an unknown name.
     """
+    if name not in CAMS:
+        raise ValueError(f"unknown CAM method {name!r}: choose one of {', '.join(CAMS)}")
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
-        with cam_of(GradCAM, classifier, pixels, layer) as cam, torch.enable_grad():
-            maps = cam(pixels.detach().clone().requires_grad_(), [ClassifierOutputTarget(int(t)) for t in targets])
+        with cam_of(CAMS[name], classifier, pixels, layer) as method, torch.enable_grad():
+            maps = method(pixels.detach().clone().requires_grad_(), [ClassifierOutputTarget(int(t)) for t in targets])
         return torch.from_numpy(maps).to(pixels.device)
 
     return explain
+
+
+def gradcam(classifier: nn.Module, layer: nn.Module | None = None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Grad-CAM on ``layer`` (default: `target_layer`); maps (B,H,W).
+
+    >>> saliency = gradcam(classifier)(pixels, targets)   # doctest: +SKIP
+    """
+    return cam("Grad-CAM", classifier, layer)
 
 
 @contextmanager
 def cam_of(kind: type[BaseCAM], classifier: nn.Module, pixels: Tensor, layer: nn.Module | None = None, **options) -> Iterator[BaseCAM]:
     """A CAM method of the grad-cam package on ``layer`` (default: `target_layer`); its hooks are gone after the block, whatever happens."""
     found, prefix = (layer, None) if layer is not None else target_layer(classifier, pixels[:1])
-    cam = kind(classifier, [found], None if prefix is None else partial(_to_grid, prefix=prefix), **options)
+    if kind is AblationCAM and "ablation_layer" not in options:
+        options["ablation_layer"] = AblationLayer() if prefix is None else AblationLayerVit()
+    method = kind(classifier, [found], None if prefix is None else partial(_to_grid, prefix=prefix), **options)
     try:  # not the package's context manager: it swallows an IndexError
-        yield cam
+        yield method
     finally:
-        cam.activations_and_grads.release()
+        method.activations_and_grads.release()
 
 
 def target_layer(classifier: nn.Module, pixels: Tensor) -> tuple[nn.Module, int | None]:

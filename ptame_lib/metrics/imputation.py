@@ -10,7 +10,7 @@ DIRECT, DIAGONAL = 1 / 6, 1 / 12  # weights of the 4 direct and the 4 diagonal n
 
 
 def linear_imputation(
-    pixels: Tensor, known: Tensor, noise: float = 0.01, generator: torch.Generator | None = None, *, tolerance: float = 1e-4, most: int = 200
+    pixels: Tensor, known: Tensor, noise: float = 0.01, generator: torch.Generator | None = None, *, tolerance: float = 5e-5, most: int = 200
 ) -> Tensor:
     """Fill the pixels that are not known: each becomes the weighted mean of its neighbours (Rong et al., ICML 2022).
 

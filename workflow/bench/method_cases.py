@@ -10,7 +10,6 @@ from captum.attr import IntegratedGradients
 from explainer_cases import explainer, images, whole_step
 from measure import COLUMNS, device, device_name, interleaved, row, seconds
 from pytorch_grad_cam import AblationCAM, GradCAM, GradCAMPlusPlus, ScoreCAM
-from pytorch_grad_cam.ablation_layer import AblationLayer, AblationLayerVit
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from ptame_lib import load_classifier
@@ -32,16 +31,15 @@ def methods(name: str) -> tuple[dict[str, Callable], dict[str, Callable]]:
         with torch.no_grad():
             classifier(pixels)
 
-    def cam(kind, **options):
+    def cam(kind):
         def run():
-            with cam_of(kind, classifier, pixels, **options) as method:
+            with cam_of(kind, classifier, pixels) as method:
                 method(pixels.clone().requires_grad_(), wanted)
 
         return run
 
     part = rise(classifier, masks=MEASURED_MASKS)
     gradients = IntegratedGradients(classifier)
-    ablation = AblationLayerVit if name.startswith("vit") else AblationLayer
     cheap = {
         "one classifier forward": forward,
         "P-TAME": lambda: made.explain(pixels, targets),
@@ -52,7 +50,7 @@ def methods(name: str) -> tuple[dict[str, Callable], dict[str, Callable]]:
         f"RISE, {RISE_MASKS} masks (measured on {MEASURED_MASKS})": lambda: part(pixels, targets),
         "integrated gradients, 50 steps": lambda: gradients.attribute(pixels, target=targets, n_steps=50, internal_batch_size=10),
         "Score-CAM": cam(ScoreCAM),
-        "Ablation-CAM": cam(AblationCAM, ablation_layer=ablation()),
+        "Ablation-CAM": cam(AblationCAM),
     }
     return cheap, dear
 
