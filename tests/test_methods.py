@@ -80,7 +80,9 @@ def test_every_method_gives_maps_between_0_and_1(name, pixels):
         assert maps.shape == ((4, 32, 32) if method.name == "P-TAME" else (4, 64, 64))
         assert maps.isfinite().all()
         assert maps.min() >= 0
-        assert 0.5 < maps.amax((1, 2)).min() <= maps.max() <= 1 + 1e-6
+        highest = maps.amax((1, 2))
+        assert 0.5 < highest.max() <= 1 + 1e-6
+        assert (highest > 0.5).all() or method.name == "Grad-CAM"  # whose map is empty where the layer only speaks against the class
         assert not maps.requires_grad
         assert method(pixels[:1], targets[:1]).shape[0] == 1
     assert pixels.equal(before)
