@@ -7,10 +7,23 @@ from conftest import Arrays
 from torch import nn
 
 from ptame_lib import PTAME, Classifier, build_methods, decide, load_auxiliary, load_classifier, normalise
-from ptame_lib.methods import CAMS, cam, centred_gaussian, gradcam, guided_backprop, integrated_gradients, occlusion, random_map, rise
+from ptame_lib.methods import (
+    CAMS,
+    cam,
+    centred_gaussian,
+    gradcam,
+    guided_backprop,
+    integrated_gradients,
+    kernel_shap,
+    lime,
+    occlusion,
+    random_map,
+    rise,
+)
 from ptame_lib.methods.gradcam import target_layer
 from ptame_lib.methods.occlusion import squares
 from ptame_lib.methods.rise import rise_masks
+from ptame_lib.methods.superpixels import superpixels
 
 SIDE = 32
 
@@ -281,3 +294,27 @@ def test_captums_methods_leave_no_hooks_and_give_maps_in_range(method, classifie
     assert maps.min() >= 0
     assert maps.max() <= 1
     assert not any(m._forward_hooks or m._backward_hooks or m._forward_pre_hooks for m in classifier.modules())
+
+
+def test_superpixels_are_numbered_without_gaps(noise):
+    parts = superpixels(noise, 20)
+    assert parts.shape == (3, SIDE, SIDE)
+    for part in parts:
+        assert part.unique().tolist() == list(range(int(part.max()) + 1))
+        assert 5 <= part.max() <= 40
+
+
+@pytest.mark.parametrize("method", [lime, kernel_shap])
+@pytest.mark.parametrize("k", [1, 2])
+def test_lime_and_shap_point_into_the_right_quadrant(method, k, noise):
+    net = Quadrants()
+    calls = []
+    net.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
+    explain, targets = method(plain(net), samples=120, segments=16), torch.full((3,), k)
+    maps = explain(noise, targets)
+    assert quadrant_shares(maps).argmax(1).eq(k).all()
+    assert sum(calls) >= 3 * 120
+    assert maps.equal(explain(noise, targets))  # seeded
+    torch.testing.assert_close(maps[1], explain(noise[1:2], targets[:1])[0])  # and every image by itself
+    assert maps.min() == 0
+    assert maps.max() == 1

@@ -15,6 +15,8 @@ from .controls import centred_gaussian, random_map
 from .gradcam import CAMS, cam, gradcam
 from .guided_backprop import guided_backprop
 from .integrated_gradients import integrated_gradients
+from .kernel_shap import kernel_shap
+from .lime import lime
 from .occlusion import occlusion
 from .rise import rise
 
@@ -58,6 +60,8 @@ __all__ = [
     "gradcam",
     "guided_backprop",
     "integrated_gradients",
+    "kernel_shap",
+    "lime",
     "occlusion",
     "random_map",
     "rise",

@@ -1,0 +1,38 @@
+"""What LIME and KernelSHAP share: SLIC superpixels (scikit-image) and a loop over images, since each fits a model of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from skimage.segmentation import slic
+from torch import Tensor, nn
+
+from ..masking import normalise
+
+
+def superpixels(pixels: Tensor, segments: int = 50) -> Tensor:
+    """About ``segments`` superpixels of each image (B,3,H,W): their numbers (B,H,W) int64, from 0 without gaps."""
+    options = {"compactness": 20, "sigma": 1, "start_label": 0}  # grainy images, too, fall into about that many
+    found = [torch.from_numpy(slic(image.permute(1, 2, 0).numpy(), segments, **options)) for image in pixels.detach().cpu().double()]
+    return torch.stack([numbers.unique(return_inverse=True)[1] for numbers in found]).to(pixels.device)
+
+
+def explain_superpixels(
+    make: Callable[[Callable], object], classifier: nn.Module, segments: int, samples: int, seed: int, batch_size: int
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """A captum method, made of the classifier's probabilities, on superpixels against black; each image's samples are drawn from
+    ``seed`` alone. Maps (B,H,W) in [0,1]: evidence for the class, min-max normalised; what speaks against it is 0."""
+    method = make(lambda pixels: classifier(pixels).softmax(1))
+
+    def explain(pixels: Tensor, targets: Tensor) -> Tensor:
+        maps, parts = [], superpixels(pixels, segments)
+        for image, target, part in zip(pixels.split(1), targets, parts.split(1), strict=True):
+            options = {"n_samples": samples, "perturbations_per_eval": batch_size, "baselines": 0}
+            with torch.no_grad(), torch.random.fork_rng():
+                torch.manual_seed(seed)
+                found = method.attribute(image, target=int(target), feature_mask=part[:, None].expand(-1, 3, -1, -1), **options)
+            maps.append(found[:, 0])
+        return normalise(torch.cat(maps).clamp_min(0))
+
+    return explain
