@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from conftest import Arrays
 from torch import nn
 
-from ptame_lib import PTAME, Classifier, build_methods, decide, load_auxiliary, load_classifier, normalise
+from ptame_lib import PTAME, Classifier, build_methods, decide, keep, load_auxiliary, load_classifier, normalise
 from ptame_lib.methods import (
     CAMS,
     cam,
@@ -17,6 +17,7 @@ from ptame_lib.methods import (
     kernel_shap,
     lime,
     occlusion,
+    opti_cam,
     random_map,
     rise,
 )
@@ -318,3 +319,34 @@ def test_lime_and_shap_point_into_the_right_quadrant(method, k, noise):
     torch.testing.assert_close(maps[1], explain(noise[1:2], targets[:1])[0])  # and every image by itself
     assert maps.min() == 0
     assert maps.max() == 1
+
+
+@pytest.mark.parametrize("k", range(4))
+def test_opti_cam_finds_the_channel_that_matters(k, noise):
+    """Each channel of the layer holds one quadrant: the weights must end up on the target's."""
+    net = Quadrants()
+    calls = []
+    net.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
+    classifier = plain(net)
+    maps = opti_cam(classifier, net.parts, steps=60)(noise, torch.full((3,), k))
+    shares = quadrant_shares(maps)
+    assert shares.argmax(1).eq(k).all()
+    assert shares[:, k].min() > 0.5
+    assert sum(calls) == 3 * 61
+    alone = opti_cam(classifier, net.parts, steps=60)(noise[1:2], torch.tensor([k]))
+    torch.testing.assert_close(maps[1], alone[0], atol=1e-4, rtol=0)
+    assert not any(m._forward_hooks for m in net.parts.modules())
+
+
+def test_opti_cam_raises_the_logit_and_works_on_tokens(noise):
+    net = TokenNet()
+    assert opti_cam(plain(net), steps=3)(noise, torch.tensor([0, 1, 2])).shape == (3, 4, 4)
+    torch.manual_seed(0)
+    classifier, targets = plain(SmallConv()), torch.tensor([0, 1, 1])
+    logit = [classifier(keep(noise, opti_cam(classifier, steps=steps)(noise, targets))).gather(1, targets[:, None]).sum().item() for steps in (0, 40)]
+    assert logit[1] > logit[0]
+
+
+class SmallConv(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 12, 3, 2, 1), nn.ReLU(), nn.Conv2d(12, 12, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(12 * 64, 2))

@@ -18,6 +18,7 @@ from .integrated_gradients import integrated_gradients
 from .kernel_shap import kernel_shap
 from .lime import lime
 from .occlusion import occlusion
+from .opti_cam import opti_cam
 from .rise import rise
 
 Explain = Callable[[Tensor, Tensor], Tensor]
@@ -63,6 +64,7 @@ __all__ = [
     "kernel_shap",
     "lime",
     "occlusion",
+    "opti_cam",
     "random_map",
     "rise",
 ]

@@ -1,0 +1,50 @@
+"""Opti-CAM: Zhang et al., "Opti-CAM: Optimizing saliency maps for interpretability", CVIU 2024."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..masking import keep, normalise
+from .gradcam import _to_grid, target_layer
+
+
+def opti_cam(classifier: nn.Module, layer: nn.Module | None = None, steps: int = 100, lr: float = 0.1) -> Callable[[Tensor, Tensor], Tensor]:
+    """Weights of the channels of ``layer`` (default: `target_layer`), found anew for every image by ``steps`` of Adam, so that the
+    target's logit on what the map keeps is highest; a softmax over channels keeps the weights positive.
+
+    Maps (B,h,w) in [0,1] at the layer's resolution. Costs ``1 + steps`` forward and ``steps`` backward passes.
+    """
+
+    def explain(pixels: Tensor, targets: Tensor) -> Tensor:
+        features = _features(classifier, pixels, layer)  # (B,C,h,w)
+        with torch.enable_grad():
+            u = torch.zeros(features.shape[:2], device=pixels.device, requires_grad=True)  # (B,C); images don't mix
+            optimizer = torch.optim.Adam([u], lr=lr)
+            for _ in range(steps):
+                logits = classifier(keep(pixels, _map(u, features)))
+                (gradient,) = torch.autograd.grad(-logits.gather(1, targets[:, None]).sum(), u)
+                u.grad = gradient
+                optimizer.step()
+        return _map(u.detach(), features)
+
+    return explain
+
+
+def _map(u: Tensor, features: Tensor) -> Tensor:
+    return normalise(torch.einsum("bc,bchw->bhw", u.softmax(1), features))
+
+
+def _features(classifier: nn.Module, pixels: Tensor, layer: nn.Module | None) -> Tensor:
+    """What the layer gives for the pixels, as maps (B,C,h,w)."""
+    found, prefix = (layer, None) if layer is not None else target_layer(classifier, pixels[:1])
+    kept: list[Tensor] = []
+    hook = found.register_forward_hook(lambda _, __, output: kept.append(output.detach()))
+    try:
+        with torch.no_grad():
+            classifier(pixels)
+    finally:
+        hook.remove()
+    return kept[-1] if prefix is None else _to_grid(kept[-1], prefix)
