@@ -36,13 +36,15 @@ def new_explainer(cfg: Any, classifier: Classifier, num_classes: int) -> PTAME:
     return PTAME(load_auxiliary(cfg.auxiliary, cfg.layers or None, None if cfg.auxiliary_weights == "none" else cfg.auxiliary_weights), num_classes)
 
 
-def load_explainer(file: str | Path, classifier: Classifier | None = None, auxiliary: str | None = None) -> PTAME:
-    """A trained explainer: ours (.safetensors), or the authors' (.ckpt), which needs the name of its ``auxiliary``.
+def load_explainer(
+    file: str | Path, classifier: Classifier | None = None, auxiliary: str | None = None, auxiliary_weights: str | Path | None = "default"
+) -> PTAME:
+    """A trained explainer: ours (.safetensors), or the authors' (.ckpt), which needs the name (and weights) of its ``auxiliary``.
 
     A T-TAME needs the ``classifier`` it explains, whose features it uses. Raises as `PTAME.load` and `PTAME.load_official_checkpoint`.
     """
     if Path(file).suffix == ".ckpt":
-        return PTAME.load_official_checkpoint(file, load_auxiliary(auxiliary or "resnet18"))
+        return PTAME.load_official_checkpoint(file, load_auxiliary(auxiliary or "resnet18", weights=auxiliary_weights))
     about = saved_config(file)
     if not about["auxiliary"].startswith(f"{OWN}:"):
         return PTAME.load(file)

@@ -51,11 +51,11 @@ def attend(then):
     return method
 
 
-def in_one_step(levels):
+def in_one_step(levels, _one_step):
     return sum(F.interpolate(a, levels[0].shape[-2:], mode="bilinear", align_corners=False) for a in levels)
 
 
-def aligned(levels):
+def aligned(levels, _one_step):
     return sum(F.interpolate(a, levels[0].shape[-2:], mode="bilinear", align_corners=True) for a in levels)
 
 

@@ -120,14 +120,14 @@ def test_a_profile_that_is_none(study_root, content):
 @pytest.mark.parametrize("file", sorted((CHECKOUT / "workflow" / "profiles").glob("*.yaml")), ids=lambda file: file.stem)
 def test_shipped_profiles_set_only_what_their_notebooks_have(file):
     content = study.load_profile(file.stem)
-    settings = [*content["notebooks"].items(), *(item for per in content["per_classifier"].values() for item in per.items())]
+    settings = [*content["notebooks"].items(), *(item for per in content.get("per_classifier", {}).values() for item in per.items())]
     assert settings
     for notebook, parameters in settings:
         known = papermill.inspect_notebook(str(CHECKOUT / "notebooks" / f"{notebook}.ipynb"))
         assert set(parameters or {}) <= set(known)
         for name, value in (parameters or {}).items():
             study._typed(name, known[name]["inferred_type_name"], value)
-    assert set(content["per_classifier"]) <= set(content["classifiers"])
+    assert set(content.get("per_classifier", {})) <= set(content["classifiers"])
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

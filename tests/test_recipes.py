@@ -1,0 +1,77 @@
+"""From parameters to explainers: what the notebooks share."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from ptame_lib import load_auxiliary, load_classifier, recipes, ttame
+
+
+def settings(**changes):
+    base = {"classifier": "embedded/resnet", "auxiliary": "embedded/auxiliary", "auxiliary_weights": "default", "layers": []}
+    return SimpleNamespace(**{**base, "images": "", "test_images": 4, "train_images": 6, "seed": 0, **changes})
+
+
+@pytest.fixture
+def classifier():
+    return load_classifier("embedded/resnet")
+
+
+def test_a_new_explainer_is_p_tame_or_t_tame(classifier):
+    explainer = recipes.new_explainer(settings(), classifier, 10)
+    assert (explainer.auxiliary.name, explainer.fuser.bias) == ("embedded/auxiliary", None)
+    own = recipes.new_explainer(settings(auxiliary="own"), classifier, 10)
+    assert own.auxiliary.layers == ("layer2", "layer3", "layer4")
+    assert own.fuser.bias is not None
+    assert recipes.new_explainer(settings(auxiliary="own", layers=["layer3"]), classifier, 10).auxiliary.layers == ("layer3",)
+    with pytest.raises(ValueError, match="name the layers of timm/x for auxiliary 'own': only vgg16"):
+        recipes.new_explainer(settings(auxiliary="own", classifier="timm/x"), classifier, 10)
+
+
+def test_explainers_load_by_what_their_file_says(classifier, tmp_path, pixels):
+    targets = torch.tensor([0, 1, 2, 3])
+    for auxiliary in ("embedded/auxiliary", "own"):
+        explainer = recipes.new_explainer(settings(auxiliary=auxiliary), classifier, 10)
+        explainer.save(tmp_path / "x.safetensors", classifier="embedded/resnet")
+        loaded = recipes.load_explainer(tmp_path / "x.safetensors", classifier)
+        torch.testing.assert_close(loaded.explain(pixels, targets), explainer.explain(pixels, targets))
+    with pytest.raises(ValueError, match=r"x\.safetensors uses the features of the classifier it explains .*: pass that classifier"):
+        recipes.load_explainer(tmp_path / "x.safetensors")
+
+
+def test_the_authors_checkpoint_takes_the_named_auxiliary(tmp_path, pixels):
+    explainer = recipes.new_explainer(settings(), None, 10)
+    state = {f"net.attention.{key}": value for key, value in explainer.trained_state().items()}
+    torch.save({"state_dict": state}, tmp_path / "theirs.ckpt")
+    loaded = recipes.load_explainer(tmp_path / "theirs.ckpt", auxiliary="embedded/auxiliary")
+    targets = torch.tensor([0, 1, 2, 3])
+    torch.testing.assert_close(loaded.explain(pixels, targets), explainer.explain(pixels, targets))
+    other = load_auxiliary("embedded/auxiliary", weights=None).model.state_dict()
+    random = recipes.load_explainer(tmp_path / "theirs.ckpt", auxiliary="embedded/auxiliary", auxiliary_weights=None)
+    assert other.keys() == random.auxiliary.model.state_dict().keys()
+    assert not random.explain(pixels, targets).allclose(explainer.explain(pixels, targets))
+
+
+def test_a_folder_is_split_in_two_parts_that_share_nothing(classifier, tmp_path):
+    for i in range(10):
+        Image.new("RGB", (70, 80), (20 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    cfg = settings(images=str(tmp_path))
+    train, test = recipes.split(cfg, classifier)
+    assert (len(train), len(test)) == (6, 4)
+    assert not set(train.files) & set(test.files)
+    assert recipes.held_out(cfg, classifier).files == test.files
+    assert recipes.held_out(settings(images=str(tmp_path), seed=1), classifier).files != test.files
+    with pytest.raises(ValueError, match=r"has 10 images, fewer than test_images=11"):
+        recipes.held_out(settings(images=str(tmp_path), test_images=11), classifier)
+
+
+def test_embedded_images_are_of_their_own_parts(classifier):
+    train, test = recipes.split(settings(), classifier)
+    assert (len(train), len(test)) == (6, 4)
+    assert not train.images[:4].equal(test.images)
+
+
+def test_ttame_is_public():
+    assert ttame(load_classifier("embedded/vgg"), ["features.11"], 10).num_classes == 10
