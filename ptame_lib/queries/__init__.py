@@ -15,7 +15,7 @@ from ..training import TrainingConfig, first_batches, train_ptame
 from .antithetic import Antithetic
 from .surrogate import Surrogate
 
-METHODS = ("surrogate", "antithetic")
+METHODS = ("antithetic", "surrogate")
 
 
 def train_black_box(
@@ -24,21 +24,21 @@ def train_black_box(
     data: Dataset,
     config: TrainingConfig = TrainingConfig(),
     *,
-    method: str = "surrogate",
+    method: str = "antithetic",
     queries_per_image: int = 300,
+    pairs: int = 8,
     masks_per_image: int = 4,
     warm_up: int = 100,
-    pairs: int = 32,
     checkpoint: Path | None = None,
     resume: bool = False,
     on_step: Callable[[dict[str, float]], None] | None = None,
 ) -> tuple[list[dict[str, float]], int]:
     """Train the explainer on a ``box`` (pixels (B,3,H,W) in [0,1] -> logits (B,K)) that has no gradients, such as a `BlackBox`.
 
-    ``method``: ``surrogate`` learns a differentiable imitation of the box from its answers (``warm_up`` steps before the first of
-    the explainer, then side by side, asking about ``masks_per_image`` random masks of each image of a step); ``antithetic``
-    estimates the gradient for every mask from ``pairs`` pairs of answers. The rest is as in `train_ptame`, and one explanation
-    is still one forward pass that does not ask the box.
+    ``method``: ``antithetic`` estimates the gradient for every mask from ``pairs`` pairs of answers, and needs nothing else;
+    ``surrogate`` learns a differentiable imitation of the box from its answers (``warm_up`` steps before the first of the explainer,
+    then side by side, asking about ``masks_per_image`` random masks of each image of a step). Notebook 11 compares them. The rest is
+    as in `train_ptame`, and one explanation is still one forward pass that does not ask the box.
 
     Returns the history and the number of images asked for, which is checked beforehand to be at most ``queries_per_image``
     times the number of training images. Raises ValueError where it would be more, or for an unknown method.
