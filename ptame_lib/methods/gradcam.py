@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from math import isqrt
 
 import torch
 from pytorch_grad_cam import AblationCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, ScoreCAM
@@ -17,6 +16,8 @@ from pytorch_grad_cam.ablation_layer import AblationLayer, AblationLayerVit
 from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
+
+from ..features import find_layout, to_map
 
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
@@ -62,11 +63,24 @@ def cam_of(kind: type[BaseCAM], classifier: nn.Module, pixels: Tensor, layer: nn
     found, prefix = (layer, None) if layer is not None else target_layer(classifier, pixels[:1])
     if kind is AblationCAM and "ablation_layer" not in options:
         options["ablation_layer"] = AblationLayer() if prefix is None else AblationLayerVit()
-    method = kind(classifier, [found], None if prefix is None else partial(_to_grid, prefix=prefix), **options)
+    method = kind(classifier, [found], None if prefix is None else partial(to_map, layout=prefix, image=tuple(pixels.shape[-2:])), **options)
     try:  # not the package's context manager: it swallows an IndexError
         yield method
     finally:
         method.activations_and_grads.release()
+
+
+def layer_features(classifier: nn.Module, pixels: Tensor, layer: nn.Module | None = None) -> Tensor:
+    """What ``layer`` (default: `target_layer`) gives for the pixels (B,3,H,W), as maps (B,C,h,w) without a gradient."""
+    found, prefix = (layer, None) if layer is not None else target_layer(classifier, pixels[:1])
+    kept: list[Tensor] = []
+    hook = found.register_forward_hook(lambda _, __, output: kept.append(output.detach()))
+    try:
+        with torch.no_grad():
+            classifier(pixels)
+    finally:
+        hook.remove()
+    return kept[-1] if prefix is None else to_map(kept[-1], prefix, tuple(pixels.shape[-2:]))
 
 
 def target_layer(classifier: nn.Module, pixels: Tensor) -> tuple[nn.Module, int | None]:
@@ -96,8 +110,8 @@ def target_layer(classifier: nn.Module, pixels: Tensor) -> tuple[nn.Module, int 
     convolutional = [m for m in order if _is_map(shapes[m], image) and order.count(m) == 1 and not _ends_in_pool(m)]
     norms = [m for m in order if isinstance(m, nn.LayerNorm) and len(shapes[m]) == 3 and names[m].endswith(("norm1", "ln_1"))]
     if norms and (not convolutional or order.index(norms[-1]) > order.index(convolutional[-1])):
-        tokens = shapes[norms[-1]][1]
-        return norms[-1], tokens - isqrt(tokens) ** 2
+        tokens = torch.empty(shapes[norms[-1]], device="meta")
+        return norms[-1], find_layout(tokens, image, getattr(classifier, "model", classifier))
     if not convolutional:
         raise ValueError(f"no feature map found in {type(getattr(classifier, 'model', classifier)).__name__}: pass the layer for Grad-CAM")
     return convolutional[-1], None
@@ -110,10 +124,3 @@ def _is_map(shape: tuple[int, ...], image: tuple[int, int]) -> bool:
 def _ends_in_pool(module: nn.Module) -> bool:
     children = list(module.children())
     return isinstance(module, POOLS) or (isinstance(module, nn.Sequential) and bool(children) and _ends_in_pool(children[-1]))
-
-
-def _to_grid(tokens: Tensor, prefix: int) -> Tensor:
-    """Tokens (B,prefix+N,C) -> (B,C,side,side)."""
-    tokens = tokens[:, prefix:]
-    side = isqrt(tokens.shape[1])
-    return tokens.transpose(1, 2).unflatten(2, (side, side))

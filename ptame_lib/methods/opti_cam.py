@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..masking import keep, normalise
-from .gradcam import _to_grid, target_layer
+from .gradcam import layer_features
 
 
 def opti_cam(classifier: nn.Module, layer: nn.Module | None = None, steps: int = 100, lr: float = 0.1) -> Callable[[Tensor, Tensor], Tensor]:
@@ -19,7 +19,7 @@ def opti_cam(classifier: nn.Module, layer: nn.Module | None = None, steps: int =
     """
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
-        features = _features(classifier, pixels, layer)  # (B,C,h,w)
+        features = layer_features(classifier, pixels, layer)  # (B,C,h,w)
         with torch.enable_grad():
             u = torch.zeros(features.shape[:2], device=pixels.device, requires_grad=True)  # (B,C); images don't mix
             optimizer = torch.optim.Adam([u], lr=lr)
@@ -35,16 +35,3 @@ def opti_cam(classifier: nn.Module, layer: nn.Module | None = None, steps: int =
 
 def _map(u: Tensor, features: Tensor) -> Tensor:
     return normalise(torch.einsum("bc,bchw->bhw", u.softmax(1), features))
-
-
-def _features(classifier: nn.Module, pixels: Tensor, layer: nn.Module | None) -> Tensor:
-    """What the layer gives for the pixels, as maps (B,C,h,w)."""
-    found, prefix = (layer, None) if layer is not None else target_layer(classifier, pixels[:1])
-    kept: list[Tensor] = []
-    hook = found.register_forward_hook(lambda _, __, output: kept.append(output.detach()))
-    try:
-        with torch.no_grad():
-            classifier(pixels)
-    finally:
-        hook.remove()
-    return kept[-1] if prefix is None else _to_grid(kept[-1], prefix)

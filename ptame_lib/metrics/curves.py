@@ -11,6 +11,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from ..masking import resize
 from .drop import confidence
+from .ranking import ranked
 
 
 def blurred(pixels: Tensor) -> Tensor:
@@ -28,11 +29,9 @@ def emptied(pixels: Tensor) -> Tensor:
 def transition(classifier: nn.Module, start: Tensor, end: Tensor, targets: Tensor, maps: Tensor, steps: int = 32, *, seed: int = 0) -> Tensor:
     """The target's probability (B,steps+1) while the pixels of ``start`` (B,3,H,W) are replaced by those of ``end``, an equal
     share per step, in descending order of the map (B,h,w); ties in a random order drawn from ``seed`` alone."""
-    flat = resize(maps.float(), start.shape[-2:]).flatten(1)
-    n = flat.shape[1]
-    shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(maps.device)
-    ranked = shuffled[flat[:, shuffled].argsort(dim=1, descending=True, stable=True)]
-    place = torch.empty_like(ranked).scatter_(1, ranked, torch.arange(n, device=maps.device).expand_as(ranked)).view(-1, 1, *start.shape[-2:])
+    order = ranked(resize(maps.float(), start.shape[-2:]), seed=seed)
+    n = order.shape[1]
+    place = order.argsort(1).view(-1, 1, *start.shape[-2:])  # of each pixel in the order
     stages = [torch.where(place < round(n * k / steps), end, start) for k in range(steps + 1)]
     return torch.stack([confidence(classifier, images, targets) for images in stages], 1)
 

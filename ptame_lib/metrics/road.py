@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..masking import resize
 from .imputation import linear_imputation
+from .ranking import ranked
 
 SHARES = (0.1, 0.3, 0.5, 0.7)
 Impute = Callable[[Tensor, Tensor], Tensor]  # pixels (B,C,H,W), known (B,H,W) bool -> pixels
@@ -34,9 +35,8 @@ def known_pixels(maps: Tensor, share: float, order: str, *, seed: int = 0, offic
         ordered = flat.sort(1).values
         above, below = ordered[:, int(n * share) - 1, None], ordered[:, int(n * (1 - share)) - 1, None]
         return (flat > above if order == "LeRF" else flat < below).view(maps.shape)
-    shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(maps.device)
-    ranked = shuffled[flat[:, shuffled].argsort(dim=1, descending=order == "MoRF", stable=True)]  # the first go first
-    known = torch.ones_like(flat, dtype=torch.bool).scatter_(1, ranked[:, : round(n * share)], False)
+    removed = ranked(maps, highest_first=order == "MoRF", seed=seed)[:, : round(n * share)]
+    known = torch.ones_like(flat, dtype=torch.bool).scatter_(1, removed, False)
     return known.view(maps.shape)
 
 
