@@ -1,0 +1,18 @@
+"""The order in which pixels come or go."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def ranked(maps: Tensor, *, highest_first: bool = True, seed: int = 0) -> Tensor:
+    """The pixels' indices (B,H*W) in the order of their map's values (B,H,W); ties in a random order, drawn for each map from
+    ``seed`` alone.
+
+    >>> ranked(torch.tensor([[[0.1, 0.9], [0.5, 0.3]]]))
+    tensor([[1, 2, 3, 0]])
+    """
+    flat = maps.flatten(1)
+    shuffled = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(seed)).to(maps.device)
+    return shuffled[flat[:, shuffled].argsort(dim=1, descending=highest_first, stable=True)]
