@@ -78,6 +78,11 @@ def decide(classifier: nn.Module, pixels: Tensor) -> Tensor:
         return classifier(pixels).argmax(1)
 
 
+def device_of(classifier: nn.Module) -> torch.device:
+    """Where the classifier's tensors are; the CPU for one without any."""
+    return next((tensor.device for tensor in [*classifier.parameters(), *classifier.buffers()]), torch.device("cpu"))
+
+
 def load_classifier(
     name: str, weights: str | Path | None = "default", labels: Sequence[str] | None = None, *, mean=None, std=None, **options
 ) -> Classifier | BlackBox:

@@ -56,8 +56,8 @@ def runs(profile: str) -> Path:
 
 
 def slug(name: str) -> str:
-    """A name that may hold slashes as one file name: ``embedded/vgg`` -> ``embedded-vgg``."""
-    return name.replace("/", "-")
+    """A name as one file name: ``embedded/vgg`` -> ``embedded-vgg``, ``ground truth`` -> ``ground-truth``."""
+    return name.replace("/", "-").replace(" ", "-")
 
 
 def explainer(profile: str, classifier: str) -> Path:

@@ -10,7 +10,8 @@ import torch
 from test_metrics import Brightness
 
 from ptame_lib import Method
-from ptame_lib.comparison import METRICS, cached, evaluate, evaluate_all, main_table, styled, tidy, wins
+from ptame_lib.comparison import cached, evaluate, evaluate_all
+from ptame_lib.metrics.suite import METRICS
 
 
 def method(maps, name="by hand"):
@@ -24,10 +25,13 @@ HALF = math.sqrt(3) / (math.sqrt(3) + 1)  # the answer to an image that is half 
 
 
 def test_evaluate_by_hand():
-    values, seconds = evaluate(Brightness(), method(LEFT), WHITE, batch_size=2)
+    values, cost = evaluate(Brightness(), method(LEFT), WHITE, batch_size=2)
     assert list(values) == ["image", *METRICS]
     assert values["image"].tolist() == [0, 1, 2, 3, 4]
-    assert seconds >= 0
+    passes = {"forwards": 1, "backwards": 0, "images": 5, "source": "test"}
+    assert {key: cost[key] for key in passes} == passes
+    assert cost["ms_per_image"] >= 0
+    assert cost["peak_mb"] == 0  # the map is there already
     half, black = 100 * (0.75 - HALF) / 0.75, 100 / 3
     expected = {"AD100": half, "AD50": half, "AD15": black, "IC100": 0, "IC50": 0, "IC15": 0, "pointing": 100, "IoU": 100}
     for name, value in expected.items():
@@ -49,8 +53,13 @@ def test_an_increase_by_hand():
 
 def test_without_a_truth_there_are_no_localisation_columns():
     values, _ = evaluate(Brightness(), method(LEFT), [{"pixels": torch.ones(3, 4, 4)}])
-    assert list(values) == ["image", *METRICS[:6]]
-    assert "pointing" not in set(tidy(values.assign(classifier="c", method="m"))["metric"])
+    assert list(values) == ["image", *(name for name, metric in METRICS.items() if not metric.needs_truth)]
+
+
+def test_a_method_can_be_shown_the_truth():
+    oracle = Method("ground truth", lambda pixels, truth: truth.float(), 0, 0, "control", sees_truth=True)
+    values, _ = evaluate(Brightness(), oracle, WHITE, curves=False)
+    assert (values[["pointing", "energy", "IoU", "AP"]] == 100).all(None)
 
 
 def test_the_batch_size_changes_nothing():
@@ -60,11 +69,37 @@ def test_the_batch_size_changes_nothing():
 
 
 def test_evaluate_all():
-    per_image, cost = evaluate_all("net", Brightness(), [method(LEFT, "a"), method(1 - LEFT, "b")], WHITE)
-    assert list(per_image) == ["classifier", "method", "image", *METRICS]
-    assert per_image["method"].tolist() == ["a"] * 5 + ["b"] * 5
+    per_image, cost = evaluate_all("net", Brightness(), [method(LEFT, "a"), method(1 - LEFT, "b")], WHITE, {"b": 2}, curves=False)
+    assert list(per_image)[:4] == ["classifier", "method", "image", "AD100"]
+    assert per_image["method"].tolist() == ["a"] * 5 + ["b"] * 2
+    assert per_image["image"].tolist() == [0, 1, 2, 3, 4, 0, 1]
     assert per_image.groupby("method")["pointing"].mean().to_dict() == {"a": 100, "b": 0}
-    assert cost[["classifier", "method", "forwards", "backwards"]].values.tolist() == [["net", "a", 1, 0], ["net", "b", 1, 0]]
+    assert cost[["classifier", "method", "forwards", "images"]].values.tolist() == [["net", "a", 1, 5], ["net", "b", 1, 2]]
+
+
+def test_methods_that_are_done_are_not_done_again(tmp_path):
+    """The second method fails; once it is mended, the first one's values are still there."""
+    asked = []
+
+    def first(pixels, targets):
+        asked.append(len(pixels))
+        return LEFT.expand(len(pixels), -1, -1)
+
+    def fail(pixels, targets):
+        raise RuntimeError("broken")
+
+    def run(second, made_from):
+        methods = [Method("a b", first, 1, 0, "test"), Method("b", second, 1, 0, "test")]
+        return evaluate_all("net", Brightness(), methods, WHITE, curves=False, kept=(tmp_path, made_from))
+
+    with pytest.raises(RuntimeError, match="broken"):
+        run(fail, {"seed": 0})
+    before = len(asked)
+    per_image, _ = run(first, {"seed": 0})
+    assert len(asked) == 2 * before
+    assert per_image["method"].tolist() == ["a b"] * 5 + ["b"] * 5
+    run(first, {"seed": 1})
+    assert len(asked) == 4 * before
 
 
 @pytest.fixture
@@ -75,47 +110,6 @@ def per_image():
     parts = {"P-TAME": base, "b": base + 10, "c": base}
     frames = [pd.DataFrame({"classifier": "net", "method": m, "image": range(n), "AD100": v, "IC100": 100 - v}) for m, v in parts.items()]
     return pd.concat(frames, ignore_index=True)
-
-
-def test_tidy_and_the_main_table_by_hand(per_image):
-    table = tidy(per_image)
-    assert list(table) == ["classifier", "method", "metric", "value", "low", "high", "n"]
-    row = table.query("method == 'b' and metric == 'AD100'").iloc[0]
-    assert (row["value"], row["n"]) == (pytest.approx(41), 12)
-    assert row["low"] < 41 < row["high"]
-    wide = main_table(table)
-    assert list(wide) == ["AD100", "IC100"]
-    assert list(wide.index) == [("net", "P-TAME"), ("net", "b"), ("net", "c")]  # in the order of the methods
-    assert wide.loc[("net", "b")].tolist() == [41.0, 59.0]
-
-
-def test_the_best_is_bold(per_image):
-    html = styled(tidy(per_image[per_image["method"] != "c"])).to_html()
-    assert "AD100 ↓" in html
-    assert "IC100 ↑" in html
-    assert html.count("font-weight: bold") == 1  # one rule ...
-    rule = html.split("{")[0]
-    assert "row0_col0" in rule  # ... for P-TAME's two cells
-    assert "row0_col1" in rule
-    assert "row1" not in rule
-
-
-def test_wins_by_hand(per_image):
-    found = wins(per_image).set_index(["metric", "method"])
-    for metric in ("AD100", "IC100"):  # lower is better, higher is better: the gain says who is better
-        assert found.loc[(metric, "b"), "gain"] == pytest.approx(10)
-        assert found.loc[(metric, "c"), "gain"] == 0
-        assert found.loc[(metric, "b"), "p"] == pytest.approx(2 * 2 / 2**12, abs=0.002)  # two sign patterns, Holm over two tests
-        assert found.loc[(metric, "c"), "p"] == 1
-    other = wins(per_image, reference="b").set_index(["metric", "method"])
-    assert other.loc[("AD100", "P-TAME"), "gain"] == pytest.approx(-10)
-
-
-def test_wins_pairs_by_image(per_image):
-    shuffled = per_image.sample(frac=1, random_state=0)
-    left = wins(per_image).sort_values(["metric", "method"], ignore_index=True)
-    right = wins(shuffled).sort_values(["metric", "method"], ignore_index=True)
-    assert left["gain"].tolist() == pytest.approx(right["gain"].tolist())
 
 
 def test_cached_computes_once_for_the_same_things(tmp_path, per_image):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -20,11 +21,13 @@ def centred_gaussian(pixels: Tensor, targets: Tensor) -> Tensor:
 
 
 def random_map(seed: int = 0) -> Callable[[Tensor, Tensor], Tensor]:
-    """Uniform noise per pixel, (B,H,W) in [0,1]; the i-th image ever asked for gets the same map whatever the batches."""
-    generator = torch.Generator().manual_seed(seed)
+    """Uniform noise per pixel, (B,H,W) in [0,1], drawn from ``seed`` and the image: an image gets the same map in any batch and at any time."""
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
-        maps = [torch.rand(pixels.shape[-2:], generator=generator) for _ in pixels]
+        maps = []
+        for image in pixels.cpu():
+            generator = torch.Generator().manual_seed(crc32(image.contiguous().numpy().tobytes(), seed))
+            maps.append(torch.rand(image.shape[-2:], generator=generator))
         return normalise(torch.stack(maps).to(pixels.device))
 
     return explain

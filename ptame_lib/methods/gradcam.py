@@ -7,8 +7,9 @@ Ablation-CAM: Desai & Ramaswamy, WACV 2020. LayerCAM: Jiang et al., IEEE TIP 202
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from functools import partial
+from io import StringIO
 
 import torch
 from pytorch_grad_cam import AblationCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, ScoreCAM
@@ -42,7 +43,8 @@ def cam(name: str, classifier: nn.Module, layer: nn.Module | None = None) -> Cal
         raise ValueError(f"unknown CAM method {name!r}: choose one of {', '.join(CAMS)}")
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
-        with cam_of(CAMS[name], classifier, pixels, layer) as method, torch.enable_grad():
+        # The package shows a bar of its own for every batch.
+        with cam_of(CAMS[name], classifier, pixels, layer) as method, torch.enable_grad(), redirect_stderr(StringIO()):
             maps = method(pixels.detach().clone().requires_grad_(), [ClassifierOutputTarget(int(t)) for t in targets])
         return torch.from_numpy(maps).to(pixels.device)
 

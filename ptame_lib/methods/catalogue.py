@@ -1,0 +1,114 @@
+"""The catalogue: every method by its name in tables, with its cost and its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..classifiers import device_of
+from .controls import centred_gaussian, random_map
+from .gradcam import cam, layer_features
+from .guided_backprop import guided_backprop
+from .integrated_gradients import integrated_gradients
+from .kernel_shap import kernel_shap
+from .lime import lime
+from .occlusion import occlusion, squares
+from .opti_cam import opti_cam
+from .rise import rise
+
+Explain = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method for one classifier. ``forwards``: passes through the classifier (for P-TAME, its auxiliary) per image;
+    ``backwards``: backward passes; ``source``: where it was published. One that ``sees_truth`` is given the truth masks (B,H,W) as targets.
+    """
+
+    name: str
+    explain: Explain
+    forwards: int
+    backwards: int
+    source: str
+    sees_truth: bool = False
+
+    def __call__(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        return self.explain(pixels, targets)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What methods may spend per image: RISE's ``masks``, integrated gradients' ``path_steps``, LIME's and KernelSHAP's ``samples`` on about
+    ``segments`` superpixels, Opti-CAM's ``opti_steps``. ``seed`` of everything drawn."""
+
+    masks: int = 500
+    path_steps: int = 50
+    samples: int = 200
+    segments: int = 50
+    opti_steps: int = 100
+    seed: int = 0
+
+
+TRAINED = {  # one explanation is one forward pass
+    "P-TAME": "Ntrougkas et al., IEEE OJSP 2025",
+    "T-TAME": "Ntrougkas et al., IEEE Access 2024",
+    "L-CAM-Img": "Gkartzonika et al., ECCV workshops 2022",
+}
+
+
+def _channels(classifier: nn.Module) -> int:
+    """How many channels CAM methods look at: Score-CAM and Ablation-CAM ask once for each."""
+    return layer_features(classifier, torch.zeros(1, 3, *classifier.input_size, device=device_of(classifier))).shape[1]
+
+
+def _cam(name: str, source: str) -> Callable[[nn.Module, Budget], Method]:
+    return lambda classifier, _: Method(name, cam(name, classifier), 1, 1, source)
+
+
+def _channelwise(name: str, source: str, whole: int) -> Callable[[nn.Module, Budget], Method]:
+    """A CAM method that asks once per channel, and ``whole`` times about the whole image."""
+    return lambda classifier, _: Method(name, cam(name, classifier), whole + _channels(classifier), 0, source)
+
+
+CATALOGUE: dict[str, Callable[[nn.Module, Budget], Method]] = {
+    "Grad-CAM": _cam("Grad-CAM", "Selvaraju et al., ICCV 2017"),
+    "Grad-CAM++": _cam("Grad-CAM++", "Chattopadhay et al., WACV 2018"),
+    "LayerCAM": _cam("LayerCAM", "Jiang et al., IEEE TIP 2021"),
+    "HiResCAM": _cam("HiResCAM", "Draelos & Carin, 2020"),
+    "Score-CAM": _channelwise("Score-CAM", "Wang et al., CVPR workshops 2020", 1),
+    "Ablation-CAM": _channelwise("Ablation-CAM", "Desai & Ramaswamy, WACV 2020", 2),
+    "Opti-CAM": lambda c, b: Method("Opti-CAM", opti_cam(c, steps=b.opti_steps), 1 + b.opti_steps, b.opti_steps, "Zhang et al., CVIU 2024"),
+    "RISE": lambda c, b: Method("RISE", rise(c, masks=b.masks, seed=b.seed), b.masks, 0, "Petsiuk et al., BMVC 2018"),
+    "integrated gradients": lambda c, b: Method(
+        "integrated gradients", integrated_gradients(c, b.path_steps), b.path_steps, b.path_steps, "Sundararajan et al., ICML 2017"
+    ),
+    "guided backpropagation": lambda c, _: Method("guided backpropagation", guided_backprop(c), 1, 1, "Springenberg et al., ICLR workshop 2015"),
+    "occlusion": lambda c, _: Method("occlusion", occlusion(c), 1 + squares(c.input_size), 0, "Zeiler & Fergus, ECCV 2014"),
+    "LIME": lambda c, b: Method("LIME", lime(c, b.samples, b.segments, b.seed), b.samples, 0, "Ribeiro et al., KDD 2016"),
+    "KernelSHAP": lambda c, b: Method("KernelSHAP", kernel_shap(c, b.samples, b.segments, b.seed), b.samples, 0, "Lundberg & Lee, NeurIPS 2017"),
+    "centred Gaussian": lambda c, b: Method("centred Gaussian", centred_gaussian, 0, 0, "control: ignores image and classifier"),
+    "random": lambda c, b: Method("random", random_map(b.seed), 0, 0, "control: ignores image and classifier"),
+}
+CONTROLS = ("edges", "centred Gaussian", "random")
+TRUTH = "ground truth"
+
+
+def build_methods(
+    classifier: nn.Module,
+    trained: Mapping[str, nn.Module] | None = None,
+    names: Sequence[str] | None = None,
+    budget: Budget = Budget(),
+) -> list[Method]:
+    """Methods for one classifier: its ``trained`` explainers, by their names in `TRAINED`, then those of ``names`` (default: the whole
+    `CATALOGUE`). Raises ValueError for an unknown name."""
+    for name in trained or {}:
+        if name not in TRAINED:
+            raise ValueError(f"unknown trained method {name!r}: choose from {', '.join(TRAINED)}")
+    for name in names or ():
+        if name not in CATALOGUE:
+            raise ValueError(f"unknown method {name!r}: choose from {', '.join(CATALOGUE)}")
+    made = [Method(name, explainer.explain, 1, 0, TRAINED[name]) for name, explainer in (trained or {}).items()]
+    return made + [CATALOGUE[name](classifier, budget) for name in (CATALOGUE if names is None else names)]
