@@ -27,9 +27,9 @@ def test_only_the_first_layers_are_randomised(name, upto, kept):
 
 
 def test_all_of_a_transformer_can_be_randomised():
-    """Up to its last layer but one; the position embedding, which no layer owns, too. Norms start as they would end: at 1 and 0."""
+    """The position embedding, which no layer owns, too. Norms start as they would end: at 1 and 0."""
     before = load_classifier("embedded/vit")
-    after = dict(randomise(before, "fc").model.named_parameters())
+    after = dict(randomise(before, "head").model.named_parameters())
     same = {name for name, value in before.model.named_parameters() if value.equal(after[name])}
     assert same == {"token_head.weight", "token_head.bias"}
 
