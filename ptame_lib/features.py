@@ -14,8 +14,12 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 from .classifiers import IMAGENET_MEAN, IMAGENET_STD, Frozen, load_embedded_net, load_timm, load_torchvision
 from .embedded_training import MEAN, STD
 
-EMBEDDED_AUXILIARIES = ("embedded/auxiliary", "embedded/resnet")
 STAGES = ("layer1", "layer2", "layer3", "layer4")
+EMBEDDED_LAYERS = {
+    "embedded/auxiliary": STAGES,
+    "embedded/resnet": STAGES,
+    "embedded/vgg": ("features.2", "features.5", "features.8", "features.11"),
+}
 PUBLISHED_LAYERS = {  # P-TAME, Table 2
     "resnet18": STAGES,
     "mobilenet_v3_small": ("features.9", "features.10", "features.11", "features.12"),
@@ -196,8 +200,8 @@ def load_auxiliary(
     four. ``weights`` as in `load_classifier` (torchvision's default is ``DEFAULT``, as in the paper); a whole
     classifier's file will do. ``mean``, ``std`` and timm's options as in `load_classifier`.
     """
-    if name in EMBEDDED_AUXILIARIES:
-        return FeatureExtractor(load_embedded_net(name, weights), layers or STAGES, mean or MEAN, std or STD, 64, name)
+    if name in EMBEDDED_LAYERS:
+        return FeatureExtractor(load_embedded_net(name, weights), layers or EMBEDDED_LAYERS[name], mean or MEAN, std or STD, 64, name)
     if name.startswith("timm/"):
         chosen = {} if layers is None else {"out_indices": tuple(layers)}
         net, config = load_timm(name, weights, features_only=True, **chosen, **timm_options)
@@ -207,7 +211,7 @@ def load_auxiliary(
         return FeatureExtractor(net, None, mean or config["mean"], std or config["std"], config["input_size"][1:], name)
     if name not in torchvision.models.list_models(torchvision.models):
         raise ValueError(
-            f"unknown auxiliary {name!r}: choose {', '.join(EMBEDDED_AUXILIARIES)}, a torchvision model such as {', '.join(PUBLISHED_LAYERS)}, "
+            f"unknown auxiliary {name!r}: choose {', '.join(EMBEDDED_LAYERS)}, a torchvision model such as {', '.join(PUBLISHED_LAYERS)}, "
             "or 'timm/<model>'"
         )
     if layers is None and name not in PUBLISHED_LAYERS:

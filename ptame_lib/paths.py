@@ -60,9 +60,14 @@ def slug(name: str) -> str:
     return name.replace("/", "-").replace(" ", "-")
 
 
-def explainer(profile: str, classifier: str) -> Path:
-    """Where the P-TAME trained for ``classifier`` lies."""
-    return results(profile) / f"ptame-{slug(classifier)}.safetensors"
+def explainer(profile: str, classifier: str, method: str = "P-TAME") -> Path:
+    """Where the explainer of a trained ``method`` for ``classifier`` lies: ``ptame-embedded-vgg.safetensors``."""
+    return results(profile) / f"{stem(method)}-{slug(classifier)}.safetensors"
+
+
+def stem(method: str) -> str:
+    """A trained method as part of a file name: ``L-CAM-Img`` -> ``lcamimg``."""
+    return method.lower().replace("-", "")
 
 
 def per_image(profile: str, classifier: str) -> Path:

@@ -6,32 +6,40 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
+from torch.utils.data import Dataset
 
 from . import paths
 from .classifiers import Classifier
-from .datasets import Embedded, ImageFolder, load_embedded
+from .comparison import evaluate
+from .datasets import Embedded, ImageFolder, first, load_embedded
 from .features import load_auxiliary
 from .losses import PTAMEWeights
+from .methods import Method
+from .methods.lcam import LCAM, lcam, lcam_config
 from .methods.ttame import LAYERS, own_features, ttame
 from .ptame import PTAME, saved_config
-from .training import TrainingConfig
+from .training import TrainingConfig, train_ptame
 
-OWN = "own"  # in place of an auxiliary: the classifier's own features, which is T-TAME
+OWN, LAST = "own", "last"  # names of features that are the classifier's own: T-TAME's levels, L-CAM's last map
 
 
 def new_explainer(cfg: Any, classifier: Classifier, num_classes: int) -> PTAME:
-    """An untrained explainer: P-TAME on ``cfg.auxiliary``, or T-TAME where that is ``own``.
+    """An untrained explainer of ``cfg.method``: P-TAME on ``cfg.auxiliary``, or T-TAME or L-CAM-Img on the classifier's own features.
 
-    ``cfg.layers`` of the auxiliary, empty for the published ones; ``cfg.auxiliary_weights``: ``default``, ``none`` or a file.
-    Raises ValueError for unknown names and layers.
+    ``cfg.layers`` of the auxiliary or the classifier, empty for the published ones; ``cfg.auxiliary_weights``: ``default``, ``none``
+    or a file. Raises ValueError for unknown names and layers.
     """
-    if cfg.auxiliary == OWN:
+    if cfg.method == "L-CAM-Img":
+        return lcam(classifier, num_classes, cfg.layers[0] if cfg.layers else None, f"{LAST}:{cfg.classifier}")
+    if cfg.method == "T-TAME":
         if not cfg.layers and cfg.classifier not in LAYERS:
-            raise ValueError(f"name the layers of {cfg.classifier} for auxiliary {OWN!r}: only {', '.join(LAYERS)} have known ones")
+            raise ValueError(f"name the layers of {cfg.classifier} for T-TAME: only {', '.join(LAYERS)} have known ones")
         return ttame(classifier, cfg.layers or LAYERS[cfg.classifier], num_classes, f"{OWN}:{cfg.classifier}")
     return PTAME(load_auxiliary(cfg.auxiliary, cfg.layers or None, None if cfg.auxiliary_weights == "none" else cfg.auxiliary_weights), num_classes)
 
@@ -41,21 +49,22 @@ def load_explainer(
 ) -> PTAME:
     """A trained explainer: ours (.safetensors), or the authors' (.ckpt), which needs the name (and weights) of its ``auxiliary``.
 
-    A T-TAME needs the ``classifier`` it explains, whose features it uses. Raises as `PTAME.load` and `PTAME.load_official_checkpoint`.
+    T-TAME and L-CAM need the ``classifier`` they explain, whose features they use. Raises as `PTAME.load` and `PTAME.load_official_checkpoint`.
     """
     if Path(file).suffix == ".ckpt":
         return PTAME.load_official_checkpoint(file, load_auxiliary(auxiliary or "resnet18", weights=auxiliary_weights))
     about = saved_config(file)
-    if not about["auxiliary"].startswith(f"{OWN}:"):
+    kind = {OWN: PTAME, LAST: LCAM}.get(about["auxiliary"].split(":")[0])
+    if kind is None:
         return PTAME.load(file)
     if classifier is None:
         raise ValueError(f"{file} uses the features of the classifier it explains ({about['auxiliary']}): pass that classifier")
-    return PTAME.load(file, own_features(classifier, json.loads(about["layers"]), about["auxiliary"]))
+    return kind.load(file, own_features(classifier, json.loads(about["layers"]), about["auxiliary"]))
 
 
 def training_config(cfg: Any) -> TrainingConfig:
-    """The training settings among a notebook's parameters."""
-    return TrainingConfig(
+    """The training settings among a notebook's parameters; L-CAM-Img has a loss of its own."""
+    config = TrainingConfig(
         steps=cfg.steps,
         batch_size=cfg.batch_size,
         lr=cfg.lr,
@@ -66,6 +75,43 @@ def training_config(cfg: Any) -> TrainingConfig:
         precision=cfg.precision,
         workers=cfg.workers,
     )
+    return lcam_config(config) if getattr(cfg, "method", None) == "L-CAM-Img" else config
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One thing of P-TAME changed: its ``auxiliary`` (`OWN`: T-TAME) or that one's ``weights``, the number of its last ``levels`` (0: all), or
+    of the first training ``images`` (0: all)."""
+
+    name: str
+    auxiliary: str
+    weights: str | None = "default"
+    levels: int = 0
+    images: int = 0
+
+
+def try_variant(variant: Variant, seed: int, cfg: Any, classifier: Classifier, train: Dataset, test: Dataset) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train a variant with ``seed`` and evaluate it: per-image values (classifier, method, seed, image, metrics), and one row about it
+    (method, seed, channels, resolution, contributions of the levels)."""
+    torch.manual_seed(seed)
+    num_classes = classifier(train[0]["pixels"][None]).shape[1]
+    if variant.auxiliary == OWN:
+        explainer = ttame(classifier, LAYERS[cfg.classifier], num_classes)
+    else:
+        auxiliary = load_auxiliary(variant.auxiliary, weights=variant.weights)
+        if variant.levels:
+            auxiliary = load_auxiliary(variant.auxiliary, auxiliary.layers[-variant.levels :], variant.weights)
+        explainer = PTAME(auxiliary, num_classes)
+    data = first(train, variant.images) if variant.images else train
+    train_ptame(explainer, classifier, data, replace(training_config(cfg), seed=seed))
+    values, _ = evaluate(classifier, Method(variant.name, explainer.explain, 1, 0, "P-TAME"), test, curves=cfg.curves)
+    labels = {"method": variant.name, "seed": seed}
+    about = {
+        "channels": "/".join(map(str, explainer.auxiliary.channels)),
+        "resolution": "{} x {}".format(*explainer.maps(train[0]["pixels"][None], torch.tensor([0])).shape[-2:]),
+        "contributions": "/".join(f"{share:.4f}" for share in explainer.contributions().tolist()),
+    }
+    return values.assign(classifier=cfg.classifier, **labels), pd.DataFrame([labels | about])
 
 
 def folder(images: str, classifier: Classifier) -> ImageFolder:
@@ -94,11 +140,12 @@ def _parts(cfg: Any, classifier: Classifier) -> tuple[ImageFolder, ImageFolder]:
     return tuple(ImageFolder(data.folder, data.size, data.resize, part) for part in names)
 
 
-def trained_explainer(profile: str, classifier: str) -> Path:
+def trained_explainer(profile: str, classifier: str, method: str = "P-TAME") -> Path:
     """The explainer that notebook 02 trains for ``classifier``; where it is missing, 02 is executed first with the profile's settings."""
-    file = paths.explainer(profile, classifier)
+    file = paths.explainer(profile, classifier, method)
     if not file.is_file():
-        print(f"no explainer for {classifier} yet: running 02_train_ptame", file=sys.stderr)
-        command = [sys.executable, "-m", "ptame_lib.study", "run", "02_train_ptame", "--profile", profile, "--classifier", classifier]
+        print(f"no {method} for {classifier} yet: running 02_train_ptame", file=sys.stderr)
+        command = [sys.executable, "-m", "ptame_lib.study", "run", "02_train_ptame", "--profile", profile]
+        command += ["--classifier", classifier, "--method", method]
         subprocess.run(command, check=True, env={**os.environ, "PTAME_ROOT": str(paths.root())})
     return file

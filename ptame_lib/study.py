@@ -216,7 +216,8 @@ def write_table(file: Path, table: pd.DataFrame) -> Path:
 
 
 def run_notebook(notebook: str, profile: str, classifier: str | None = None, extra: dict[str, Any] | None = None) -> Path:
-    """Execute a notebook of a profile through papermill into ``runs/<profile>/``; returns the executed notebook.
+    """Execute a notebook of a profile through papermill into ``runs/<profile>/``, for one ``classifier`` and with ``extra`` parameters;
+    returns the executed notebook, whose name tells the classifier and a ``method`` other than P-TAME.
 
     A failing one is kept as ``*.failed.ipynb``, and RuntimeError says which cell failed and with what.
     """
@@ -230,7 +231,8 @@ def run_notebook(notebook: str, profile: str, classifier: str | None = None, ext
     unknown = parameters.keys() - papermill.inspect_notebook(str(source)).keys()
     if unknown:
         raise ValueError(f"profile {profile}: notebook {notebook} has no parameter {', '.join(sorted(unknown))}")
-    name = notebook if classifier is None else f"{notebook}-{paths.slug(classifier)}"
+    method = parameters.get("method", "P-TAME")
+    name = "-".join([notebook, *([paths.slug(classifier)] if classifier else []), *([paths.stem(method)] if method != "P-TAME" else [])])
     done, running, failed = (paths.runs(profile) / f"{name}{suffix}.ipynb" for suffix in ("", ".running", ".failed"))
     try:
         papermill.execute_notebook(
@@ -246,7 +248,7 @@ def run_notebook(notebook: str, profile: str, classifier: str | None = None, ext
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``run NOTEBOOK --profile P [--classifier C]`` executes a notebook; ``report --profile P`` prints the main table."""
+    """``run NOTEBOOK --profile P [--classifier C] [--method M]`` executes a notebook; ``report --profile P`` prints the main table."""
     import argparse
 
     parser = argparse.ArgumentParser(prog="python -m ptame_lib.study", description=main.__doc__)
@@ -254,13 +256,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("notebook", nargs="?", help="name of a notebook, for run")
     parser.add_argument("--profile", default="embedded")
     parser.add_argument("--classifier")
+    parser.add_argument("--method", help="the explainer to train, for notebook 02")
     asked = parser.parse_intermixed_args(arguments)
     if asked.command == "report":
         print(report(asked.profile))
         return 0
-    _show_progress(f"{asked.notebook} {asked.classifier or ''}".strip())
+    _show_progress(" ".join(filter(None, (asked.notebook, asked.classifier, asked.method))))
     try:
-        run_notebook(asked.notebook or "", asked.profile, asked.classifier)
+        run_notebook(asked.notebook or "", asked.profile, asked.classifier, {"method": asked.method} if asked.method else None)
     except (RuntimeError, ValueError) as error:
         print(f"\nERROR: {error}", file=sys.stderr)
         return 1
@@ -286,13 +289,13 @@ def _show_progress(name: str) -> None:
 
 def report(profile: str) -> str:
     """The main table of a finished profile (where it compares), and where everything lies."""
-    from .comparison import main_table
+    from .tables import CORE, main_table
 
     lines = [f"Profile {profile}"]
     file = paths.results(profile) / "compare.csv"
     if file.is_file():
-        table = main_table(pd.read_csv(file))
-        lines = [f"Profile {profile}, percent: AD lower is better; IC, pointing and IoU higher is better", "", table.to_string(), ""]
+        table = main_table(pd.read_csv(file), list(CORE))
+        lines = [f"Profile {profile}, percent: AD and MoRF lower is better; all others higher is better", "", table.to_string(), ""]
     places = {"tables": paths.results(profile), "figures": paths.figures(profile), "executed notebooks": paths.runs(profile)}
     return "\n".join(lines + [f"{what:>18}: {paths.show(folder)}/" for what, folder in places.items()])
 

@@ -11,6 +11,7 @@ from .metrics.suite import METRICS
 from .statistics import bootstrap_interval, holm, paired_permutation_test
 
 LEVEL = 0.05  # of every test
+CORE = ("AD100", "IC100", "AD50", "IC50", "AD15", "IC15", "MoRF confidence", "LeRF confidence", "pointing", "IoU")  # a summary of the main ones
 MAIN = [name for name, metric in METRICS.items() if metric.main]
 
 

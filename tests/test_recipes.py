@@ -6,11 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ptame_lib import load_auxiliary, load_classifier, recipes, ttame
+from ptame_lib import ImageFolder, load_auxiliary, load_classifier, recipes, ttame
+from ptame_lib.datasets import first
 
 
 def settings(**changes):
-    base = {"classifier": "embedded/resnet", "auxiliary": "embedded/auxiliary", "auxiliary_weights": "default", "layers": []}
+    base = {"classifier": "embedded/resnet", "method": "P-TAME", "auxiliary": "embedded/auxiliary", "auxiliary_weights": "default", "layers": []}
     return SimpleNamespace(**{**base, "images": "", "test_images": 4, "train_images": 6, "seed": 0, **changes})
 
 
@@ -19,23 +20,28 @@ def classifier():
     return load_classifier("embedded/resnet")
 
 
-def test_a_new_explainer_is_p_tame_or_t_tame(classifier):
+def test_a_new_explainer_is_of_the_method(classifier):
     explainer = recipes.new_explainer(settings(), classifier, 10)
     assert (explainer.auxiliary.name, explainer.fuser.bias) == ("embedded/auxiliary", None)
-    own = recipes.new_explainer(settings(auxiliary="own"), classifier, 10)
+    own = recipes.new_explainer(settings(method="T-TAME"), classifier, 10)
     assert own.auxiliary.layers == ("layer2", "layer3", "layer4")
     assert own.fuser.bias is not None
-    assert recipes.new_explainer(settings(auxiliary="own", layers=["layer3"]), classifier, 10).auxiliary.layers == ("layer3",)
-    with pytest.raises(ValueError, match="name the layers of timm/x for auxiliary 'own': only vgg16"):
-        recipes.new_explainer(settings(auxiliary="own", classifier="timm/x"), classifier, 10)
+    assert recipes.new_explainer(settings(method="T-TAME", layers=["layer3"]), classifier, 10).auxiliary.layers == ("layer3",)
+    with pytest.raises(ValueError, match="name the layers of timm/x for T-TAME: only vgg16"):
+        recipes.new_explainer(settings(method="T-TAME", classifier="timm/x"), classifier, 10)
+    last = recipes.new_explainer(settings(method="L-CAM-Img"), classifier, 10)
+    assert last.auxiliary.layers == ("layer4",)
+    assert not last.convs
+    assert recipes.new_explainer(settings(method="L-CAM-Img", layers=["layer3"]), classifier, 10).auxiliary.layers == ("layer3",)
 
 
 def test_explainers_load_by_what_their_file_says(classifier, tmp_path, pixels):
     targets = torch.tensor([0, 1, 2, 3])
-    for auxiliary in ("embedded/auxiliary", "own"):
-        explainer = recipes.new_explainer(settings(auxiliary=auxiliary), classifier, 10)
+    for method in ("P-TAME", "T-TAME", "L-CAM-Img"):
+        explainer = recipes.new_explainer(settings(method=method), classifier, 10)
         explainer.save(tmp_path / "x.safetensors", classifier="embedded/resnet")
         loaded = recipes.load_explainer(tmp_path / "x.safetensors", classifier)
+        assert type(loaded) is type(explainer)
         torch.testing.assert_close(loaded.explain(pixels, targets), explainer.explain(pixels, targets))
     with pytest.raises(ValueError, match=r"x\.safetensors uses the features of the classifier it explains .*: pass that classifier"):
         recipes.load_explainer(tmp_path / "x.safetensors")
@@ -75,3 +81,35 @@ def test_embedded_images_are_of_their_own_parts(classifier):
 
 def test_ttame_is_public():
     assert ttame(load_classifier("embedded/vgg"), ["features.11"], 10).num_classes == 10
+
+
+def test_a_variant_is_trained_and_measured(classifier):
+    cfg = settings(steps=2, batch_size=4, lr=1e-2, weight_decay=0.01, ce=5.0, area=1.0, smooth=0.02, border=0.3, p=2.0, curves=False)
+    cfg.optimizer, cfg.precision, cfg.workers = "adamw", "no", 0
+    train, test = recipes.split(cfg, classifier)
+    for variant, channels, resolution in (
+        (recipes.Variant("two levels", "embedded/auxiliary", levels=2), "64/128", "8 x 8"),
+        (recipes.Variant("random", "embedded/vgg", weights=None, images=4), "16/32/64/128", "32 x 32"),
+        (recipes.Variant("own", recipes.OWN), "48/96/192", "16 x 16"),
+    ):
+        values, about = recipes.try_variant(variant, 3, cfg, classifier, train, test)
+        assert values[["classifier", "method", "seed"]].drop_duplicates().values.tolist() == [["embedded/resnet", variant.name, 3]]
+        assert len(values) == 4
+        assert {"AD100", "IoU"} <= set(values)
+        assert "insertion" not in values
+        assert about[["channels", "resolution"]].values.tolist() == [[channels, resolution]]
+        assert sum(map(float, about["contributions"][0].split("/"))) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_first_items_still_augment(tmp_path):
+    for i in range(3):
+        Image.new("RGB", (90, 90), (80 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    data = ImageFolder(tmp_path, 64, 73)
+    part = first(data, 2)
+    assert len(part) == 2
+    assert part[1]["pixels"].equal(data[1]["pixels"])
+    assert part.draw(1, torch.Generator().manual_seed(0))["pixels"].equal(data.draw(1, torch.Generator().manual_seed(0))["pixels"])
+    assert not hasattr(first([1, 2, 3], 2), "draw")
+    for n in (0, 4):
+        with pytest.raises(ValueError, match=f"the first {n} images are asked for, but there are 3"):
+            first(data, n)

@@ -1,6 +1,19 @@
 """Data sets: all give pixels in [0,1]."""
 
+from torch.utils.data import Dataset, Subset
+
 from .embedded import Embedded, load_embedded
 from .folders import ImageFolder
 
-__all__ = ["Embedded", "ImageFolder", "load_embedded"]
+
+def first(data: Dataset, n: int) -> Subset:
+    """The first ``n`` items of a data set, which still augments by ``draw`` where it did. Raises ValueError where it has fewer."""
+    if not 0 < n <= len(data):
+        raise ValueError(f"the first {n} images are asked for, but there are {len(data)}")
+    part = Subset(data, range(n))
+    if hasattr(data, "draw"):
+        part.draw = data.draw  # the indices are the same
+    return part
+
+
+__all__ = ["Embedded", "ImageFolder", "first", "load_embedded"]
