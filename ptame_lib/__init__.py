@@ -9,7 +9,7 @@ from .datasets import Embedded, ImageFolder, load_embedded
 from .features import FeatureExtractor, load_auxiliary
 from .losses import PTAMELoss, PTAMEWeights, ptame_loss
 from .masking import keep, keep_share, normalise, remove, resize
-from .methods import Method, build_methods
+from .methods import Budget, Method, build_methods
 from .methods.ttame import ttame
 from .ptame import PTAME, saved_config
 from .queries import train_black_box
@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BlackBox",
+    "Budget",
     "Classifier",
     "Embedded",
     "FeatureExtractor",

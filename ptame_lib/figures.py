@@ -14,8 +14,27 @@ from torch import Tensor
 from . import paths
 
 PALETTE = seaborn.color_palette("colorblind").as_hex()
-METHOD_COLOURS = {"P-TAME": PALETTE[0], "Grad-CAM": PALETTE[1], "RISE": PALETTE[2], "centred Gaussian": PALETTE[7], "random": "#c8c8c8"}
+METHOD_COLOURS = {  # the trained methods and those most often compared; all others are grey
+    "P-TAME": PALETTE[0],
+    "T-TAME": PALETTE[9],
+    "L-CAM-Img": PALETTE[4],
+    "Grad-CAM": PALETTE[1],
+    "RISE": PALETTE[2],
+    "Opti-CAM": PALETTE[3],
+    "Score-CAM": PALETTE[5],
+    "extremal perturbations": PALETTE[6],
+    "iGOS++": PALETTE[8],
+    "random": "#c8c8c8",
+    "centred Gaussian": "#c8c8c8",
+    "edges": "#c8c8c8",
+    "ground truth": "#000000",
+}
 MAP_COLOURS = "viridis"  # of saliency maps: even in brightness, readable for the colour-blind
+
+
+def colour(method: str) -> str:
+    """The method's colour in every figure."""
+    return METHOD_COLOURS.get(method, "#7f7f7f")
 
 
 def use_style() -> None:

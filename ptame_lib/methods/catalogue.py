@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ..classifiers import device_of
-from .controls import centred_gaussian, random_map
+from .controls import centred_gaussian, random_map, truth_map
+from .edges import edges
+from .extremal_perturbations import AREAS, extremal_perturbations
 from .gradcam import cam, layer_features
 from .guided_backprop import guided_backprop
+from .igos import igos
 from .integrated_gradients import integrated_gradients
 from .kernel_shap import kernel_shap
 from .lime import lime
@@ -41,17 +44,23 @@ class Method:
 
 @dataclass(frozen=True)
 class Budget:
-    """What methods may spend per image: RISE's ``masks``, integrated gradients' ``path_steps``, LIME's and KernelSHAP's ``samples`` on about
-    ``segments`` superpixels, Opti-CAM's ``opti_steps``. ``seed`` of everything drawn."""
+    """What methods may spend per image: RISE's ``masks``, integrated gradients' ``path_steps``, LIME's and KernelSHAP's ``samples`` on
+    about ``segments`` superpixels, Opti-CAM's ``opti_steps``, extremal perturbations' ``perturbation_steps``, iGOS++'s ``igos_steps`` of
+    ``igos_path`` points each. ``seed`` of everything drawn."""
 
     masks: int = 500
     path_steps: int = 50
     samples: int = 200
     segments: int = 50
     opti_steps: int = 100
+    perturbation_steps: int = 800
+    igos_steps: int = 20
+    igos_path: int = 20
     seed: int = 0
 
 
+CONTROLS = ("edges", "centred Gaussian", "random")
+TRUTH = "ground truth"
 TRAINED = {  # one explanation is one forward pass
     "P-TAME": "Ntrougkas et al., IEEE OJSP 2025",
     "T-TAME": "Ntrougkas et al., IEEE Access 2024",
@@ -89,11 +98,25 @@ CATALOGUE: dict[str, Callable[[nn.Module, Budget], Method]] = {
     "occlusion": lambda c, _: Method("occlusion", occlusion(c), 1 + squares(c.input_size), 0, "Zeiler & Fergus, ECCV 2014"),
     "LIME": lambda c, b: Method("LIME", lime(c, b.samples, b.segments, b.seed), b.samples, 0, "Ribeiro et al., KDD 2016"),
     "KernelSHAP": lambda c, b: Method("KernelSHAP", kernel_shap(c, b.samples, b.segments, b.seed), b.samples, 0, "Lundberg & Lee, NeurIPS 2017"),
+    "extremal perturbations": lambda c, b: Method(
+        "extremal perturbations",
+        extremal_perturbations(c, steps=b.perturbation_steps),
+        b.perturbation_steps * len(AREAS),
+        b.perturbation_steps * len(AREAS),
+        "Fong et al., ICCV 2019",
+    ),
+    "iGOS++": lambda c, b: Method(
+        "iGOS++",
+        igos(c, b.igos_steps, b.igos_path, seed=b.seed),
+        4 * b.igos_steps * b.igos_path,
+        4 * b.igos_steps * b.igos_path,
+        "Khorram et al., CHIL 2021",
+    ),
+    "edges": lambda c, b: Method("edges", edges, 0, 0, "control: Sobel filter, ignores the classifier"),
     "centred Gaussian": lambda c, b: Method("centred Gaussian", centred_gaussian, 0, 0, "control: ignores image and classifier"),
     "random": lambda c, b: Method("random", random_map(b.seed), 0, 0, "control: ignores image and classifier"),
+    TRUTH: lambda c, b: Method(TRUTH, truth_map, 0, 0, "control: the mask of the evidence", sees_truth=True),
 }
-CONTROLS = ("edges", "centred Gaussian", "random")
-TRUTH = "ground truth"
 
 
 def build_methods(
