@@ -28,3 +28,14 @@ def random_map(seed: int = 0) -> Callable[[Tensor, Tensor], Tensor]:
         return normalise(torch.stack(maps).to(pixels.device))
 
     return explain
+
+
+def truth_map(pixels: Tensor, truth: Tensor) -> Tensor:
+    """The truth mask as an explanation: what a map can gain by showing the evidence's place and nothing else.
+
+    Unlike a method it takes, in place of the targets, the images' ``truth`` (B,H,W) bool; maps (B,H,W) in {0,1}, float32.
+    Raises ValueError for truths of another size than the images.
+    """
+    if truth.shape != (len(pixels), *pixels.shape[-2:]):
+        raise ValueError(f"one truth mask per image and of its size: got {tuple(truth.shape)} for images {tuple(pixels.shape)}")
+    return truth.float()
