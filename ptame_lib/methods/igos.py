@@ -1,0 +1,95 @@
+"""iGOS++: a deletion and an insertion mask, optimised together by integrated gradients.
+
+Khorram, Lawson, Fuxin, "iGOS++: Integrated Gradient Optimized Saliency by Bilateral Perturbations", ACM CHIL 2021: the
+objective over both masks and their product, the paths of its integrated gradients, and the bilateral total variation. The
+paper finds the length of a step by a line search; here it is fixed (the largest entry of each image's step) and shrinks
+linearly to 0. The regularisers are means over the mask, so that their weights don't depend on its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..masking import normalise, resize
+from .extremal_perturbations import blurs
+
+LIKENESS = 0.1  # neighbours whose colours differ by this much are tied together by a share of 1/e
+
+
+def igos(
+    classifier: nn.Module,
+    steps: int = 20,
+    path: int = 20,
+    *,
+    resolution: float = 1 / 8,
+    lr: float = 0.4,
+    sparse: float = 0.3,
+    smooth: float = 1.0,
+    noise: float = 0.0,
+    fill: str = "blur",
+    seed: int = 0,
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Maps (B,h,w) in [0,1] at the masks' resolution, a share of the image's: what both masks remove, min-max normalised.
+
+    ``path``: points of the integrated gradients. ``sparse`` and ``smooth`` weigh the area that the masks remove and its
+    bilateral total variation. ``noise``: standard deviation of what is added to every image asked for, drawn from ``seed``
+    alone and the same for all images, so that they don't touch each other. ``fill``: what a removed pixel becomes, ``blur`` as
+    in the paper, or ``black`` as elsewhere in the study.
+
+    Costs ``4 * steps * path`` forward and as many backward passes. Raises ValueError for another ``fill``.
+    """
+    if fill not in ("blur", "black"):
+        raise ValueError(f"unknown fill {fill!r}: choose blur or black")
+
+    def explain(pixels: Tensor, targets: Tensor) -> Tensor:
+        pixels, generator = pixels.detach(), torch.Generator().manual_seed(seed)
+        base = blurs(pixels)[-1] if fill == "blur" else torch.zeros_like(pixels)
+        grid = tuple(max(2, round(side * resolution)) for side in pixels.shape[-2:])
+        ties = likeness(F.adaptive_avg_pool2d(pixels, grid))
+        with torch.enable_grad():
+            masks = torch.ones(2, len(pixels), *grid, device=pixels.device, requires_grad=True)  # deletion, insertion; 1 keeps
+            for step in range(steps):
+                both = masks.prod(0)
+                penalty = sparse * (1 - both).mean((1, 2)) + smooth * bilateral_variation(both, ties)
+                (gradient,) = torch.autograd.grad(penalty.sum(), masks)
+                for point in range(1, path + 1):
+                    draw = noise * torch.randn(pixels.shape[1:], generator=generator).to(pixels)
+                    answers = bilateral_scores(classifier, pixels, base, targets, masks, point / path, draw)
+                    gradient += torch.autograd.grad(answers.sum(), masks)[0] / path
+                with torch.no_grad():
+                    length = gradient.abs().amax((0, 2, 3), keepdim=True).clamp_min(1e-12)
+                    masks.sub_(lr * (1 - step / steps) * gradient / length).clamp_(0, 1)
+        return normalise(1 - masks.detach().prod(0))
+
+    return explain
+
+
+def bilateral_scores(
+    classifier: nn.Module, pixels: Tensor, base: Tensor, targets: Tensor, masks: Tensor, share: float = 1.0, noise: Tensor | float = 0.0
+) -> Tensor:
+    """The objective without its regularisers (B,): f(D) + f(DI) - f(1 - I) - f(1 - DI), with f the target's probability on
+    what a mask keeps of the pixels, the rest from ``base``, for the deletion and insertion masks D and I, (2,B,h,w).
+
+    ``share`` (0..1) scales D, I and DI, and is the place on the path of the integrated gradients: as it falls to 0, deletion
+    comes to the base, insertion to the whole image.
+    """
+    deletion, insertion, both = (share * resize(part, pixels.shape[-2:]) for part in (*masks, masks.prod(0)))
+    kept = torch.stack([deletion, both, 1 - insertion, 1 - both])  # (4,B,H,W)
+    images = base + kept[:, :, None] * (pixels - base) + noise
+    p = classifier(images.flatten(0, 1)).softmax(1).unflatten(0, (4, len(pixels)))
+    p = p.gather(2, targets.expand(4, -1)[..., None])[..., 0]
+    return p[0] + p[1] - p[2] - p[3]
+
+
+def likeness(images: Tensor) -> tuple[Tensor, Tensor]:
+    """How alike neighbours along x and y are, exp(-|difference|^2 / `LIKENESS`^2): (B,h,w-1) and (B,h-1,w) in [0,1]."""
+    return tuple(torch.exp(-images.diff(dim=axis).square().sum(1) / LIKENESS**2) for axis in (-1, -2))
+
+
+def bilateral_variation(masks: Tensor, ties: tuple[Tensor, Tensor]) -> Tensor:
+    """Mean squared difference (B,) of neighbours of the masks (B,h,w), each weighed by its tie: edges of the image are free."""
+    return sum((tie * masks.diff(dim=axis).square()).mean((1, 2)) for tie, axis in zip(ties, (-1, -2), strict=True))
