@@ -1,10 +1,11 @@
 """Extremal perturbations: the smooth mask of a given area that keeps the target's score highest.
 
 Fong, Patrick, Vedaldi, "Understanding Deep Networks via Extremal Perturbations and Smooth Masks", ICCV 2019: the perturbation
-by a local blur, the area constraint by ranking, and the smooth mask by a max-convolution. The paper's reading leaves open,
-and here is chosen: the target's logit as score; a mean instead of a sum over pixels in the area term, so that its weight
-doesn't depend on the image's size; how the weight grows (linearly from 0); the learning rate; and every length as a share of
-the image's side.
+by a local blur, the area constraint by ranking, the smooth mask by a max-convolution, stochastic gradient descent with
+momentum, and the sum over areas as the map. Chosen here, where the paper's values belong to images of 224 pixels or are not
+plain from its formulas: the target's logit as score; a mean instead of a sum over pixels in the area term, so that its weight
+does not depend on the image's size; the weight's linear growth from 0; the start at 0.5, the learning rate, the kernel's
+scale of half a cell, and every length as a share of the image's side.
 """
 
 from __future__ import annotations
@@ -100,8 +101,8 @@ class SmoothMasks:
     """Coarse parameters (B,h,w) in [0,1] -> smooth masks (B,H,W) in [0,1] by a smooth max-convolution.
 
     A pixel is the smooth maximum, sum(f exp(f/T)) / sum(exp(f/T)), of f = k(distance) * parameter over the parameters near it,
-    with k(d) = exp(-max(0, d - 1)^2 / 4) and d in half cells. Parameters lie at the centres of square cells, and those more than
-    two cells away are left out: there k is below 0.33 for certain, and what is near outweighs it.
+    with k(d) = exp(-max(0, d - 1)^2 / 4), d in half cells, and T = `TEMPERATURE`. Parameters lie at the centres of square cells;
+    those of cells more than two away from the pixel's own are left out, since their k is below exp(-4).
     """
 
     reach = 2  # cells

@@ -1,9 +1,10 @@
 """iGOS++: a deletion and an insertion mask, optimised together by integrated gradients.
 
 Khorram, Lawson, Fuxin, "iGOS++: Integrated Gradient Optimized Saliency by Bilateral Perturbations", ACM CHIL 2021: the
-objective over both masks and their product, the paths of its integrated gradients, and the bilateral total variation. The
-paper finds the length of a step by a line search; here it is fixed (the largest entry of each image's step) and shrinks
-linearly to 0. The regularisers are means over the mask, so that their weights don't depend on its size.
+objective over both masks and their product, the paths of its integrated gradients, the bilateral total variation, and the
+product as the map. The paper finds the length of a step by a line search; here it is fixed (the largest entry of each image's
+step) and shrinks linearly to 0. Chosen here as well: the weights, of means over the mask, so that they don't depend on its
+size; the masks' resolution; and that no noise is added unless asked for.
 """
 
 from __future__ import annotations
