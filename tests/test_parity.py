@@ -8,6 +8,8 @@ from conftest import PARITY, Arrays, TinyBackbone, small_cnn
 from ptame_lib import PTAME, Classifier, FeatureExtractor, PTAMEWeights, keep, keep_share, normalise, ptame_loss, resize
 from ptame_lib.classifiers import IMAGENET_MEAN, IMAGENET_STD
 from ptame_lib.metrics import average_drop, increase_in_confidence, masked_confidence
+from ptame_lib.metrics.drop import confidence
+from ptame_lib.statistics import mean_of_batch_means
 
 
 def auxiliary_of(arrays: Arrays) -> FeatureExtractor:
@@ -134,3 +136,26 @@ def test_average_drop_and_increase(case):
             torch.testing.assert_close(q, arrays[f"masked_scores_{batch}_{percent}"], atol=1e-5, rtol=0)
             torch.testing.assert_close(average_drop(p, q).mean(), arrays[f"batch_AD_{batch}"][i], atol=1e-4, rtol=0)
             torch.testing.assert_close(increase_in_confidence(p, q).mean(), arrays[f"batch_IC_{batch}"][i], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("case", [0, 1])
+def test_the_originals_average_over_batches_is_offered_too(case):
+    """Batches of 4, 4 and 3 images: the original averages three means, this study eleven images; both are in the arrays."""
+    arrays = Arrays(f"adic_{case}")
+    classifier = classifier_of(arrays)
+    drops, rises = [], []
+    for batch, size in enumerate(arrays.description["batches"]):
+        pixels = arrays[f"images_u8_{batch}"].float() / 255
+        maps, targets = arrays[f"masks_{batch}"][:, 0], arrays[f"targets_{batch}"]
+        assert len(pixels) == size
+        p = confidence(classifier, pixels, targets)
+        kept = [masked_confidence(classifier, pixels, targets, maps, share) for share in (1.0, 0.5, 0.15)]
+        drops.append(torch.stack([average_drop(p, q) for q in kept], 1))
+        rises.append(torch.stack([increase_in_confidence(p, q) for q in kept], 1))
+    drops, rises = torch.cat(drops).detach().numpy(), torch.cat(rises).detach().numpy()
+    for i in range(3):
+        ours = [mean_of_batch_means(values[:, i], batch_size=4) for values in (drops, rises)]
+        theirs = [arrays[f"result_{name}_100_50_15"][i].item() for name in ("AD", "IC")]
+        scale = 100 if max(theirs) > 1 else 1
+        assert [scale * value for value in ours] == pytest.approx(theirs, abs=1e-4 * scale)
+        assert scale * drops[:, i].mean() == pytest.approx(arrays["sample_weighted_AD_not_official"][i].item(), abs=1e-4 * scale)
