@@ -13,6 +13,11 @@ INSTALL = "pip install 'ptame-study[classifiers]'"
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
+def height_and_width(input_size: int | tuple[int, int]) -> tuple[int, int]:
+    """A side, or (height, width), as (height, width)."""
+    return (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+
+
 class BlackBox(nn.Module):
     """A classifier known by its answers alone: pixels (B,3,H,W) in [0,1] -> logits (B,K) float32.
 
@@ -45,7 +50,7 @@ class BlackBox(nn.Module):
         if labels is not None and num_classes not in (None, len(labels)):
             raise ValueError(f"{len(labels)} labels for {num_classes} classes: give one label per class")
         self.function = function
-        self.input_size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        self.input_size = height_and_width(input_size)
         self.labels = None if labels is None else tuple(labels)
         self.num_classes = num_classes if labels is None else len(labels)
         self.probabilities = probabilities

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from . import embedded_nets, paths
-from .blackbox import BlackBox, load_onnx
+from .blackbox import BlackBox, height_and_width, load_onnx
 from .embedded_training import MEAN, STD
 from .huggingface import load_huggingface
 
@@ -37,7 +37,7 @@ class Frozen(nn.Module):
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
-        self.input_size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        self.input_size = height_and_width(input_size)
 
     def train(self, mode: bool = True) -> Frozen:
         """Stay in eval mode, whatever a parent asks for."""

@@ -15,8 +15,6 @@ from ..training import TrainingConfig, first_batches, train_ptame
 from .antithetic import Antithetic
 from .surrogate import Surrogate
 
-METHODS = ("antithetic", "surrogate")
-
 
 def train_black_box(
     explainer: PTAME,
@@ -43,9 +41,9 @@ def train_black_box(
     Returns the history and the number of images asked for, which is checked beforehand to be at most ``queries_per_image``
     times the number of training images. Raises ValueError where it would be more, or for an unknown method.
     """
-    per_image = {"surrogate": 2 + masks_per_image, "antithetic": 2 + 2 * pairs}
+    per_image = {"antithetic": 2 + 2 * pairs, "surrogate": 2 + masks_per_image}
     if method not in per_image:
-        raise ValueError(f"unknown method {method!r}: choose {' or '.join(METHODS)}")
+        raise ValueError(f"unknown method {method!r}: choose {' or '.join(per_image)}")
     warm_up = warm_up if method == "surrogate" else 0
     wanted = config.batch_size * (config.steps * per_image[method] + warm_up * masks_per_image)
     if wanted > queries_per_image * len(data):

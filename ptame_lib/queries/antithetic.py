@@ -6,43 +6,24 @@ import torch
 from torch import Tensor, nn
 
 from ..masking import keep, resize
+from .asked import Asked
 
 
-class Antithetic(nn.Module):
+class Antithetic(Asked):
     """A black box whose Jacobian with respect to the mask is estimated from ``pairs`` of queries per image.
 
     A pair moves the mask by +-``step`` along a random sign pattern of ``cells`` x ``cells``, enlarged smoothly; the differences of the
     logits, times the patterns, add up to an estimate of the derivatives (Spall's simultaneous perturbation; evolution
-    strategies with antithetic samples). ``queries`` counts the images asked for.
+    strategies with antithetic samples).
     """
 
-    def __init__(self, box: nn.Module, *, pairs: int = 32, cells: int = 8, step: float = 0.25, seed: int = 0, batch_size: int = 256):
-        super().__init__()
-        self.box = box
-        self.pairs, self.cells, self.step, self.batch_size = pairs, cells, step, batch_size
-        self.queries = 0
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def ask(self, pixels: Tensor) -> Tensor:
-        """The box's logits (B,K), without gradients."""
-        self.queries += len(pixels)
-        with torch.no_grad():
-            return torch.cat([self.box(part) for part in pixels.split(self.batch_size)])
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.ask(pixels)
+    def __init__(self, box: nn.Module, *, pairs: int = 8, cells: int = 8, step: float = 0.25, seed: int = 0):
+        super().__init__(box, seed)
+        self.pairs, self.cells, self.step = pairs, cells, step
 
     def masked(self, pixels: Tensor, masks: Tensor) -> Tensor:
         """The box's logits (B,K) for what the masks (B,h,w) keep of the pixels, with an estimated gradient for the masks."""
         return _Estimated.apply(masks, pixels, self)
-
-    def learned_state(self) -> dict:
-        """Everything a resumed training needs."""
-        return {"generator": self.generator.get_state(), "queries": self.queries}
-
-    def load_learned_state(self, state: dict) -> None:
-        self.generator.set_state(state["generator"])
-        self.queries = state["queries"]
 
     def slopes(self, pixels: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Patterns (P,B,h,w) and the logits' slopes along them (P,B,K)."""

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from ..features import FeatureExtractor
 from ..masking import keep
+from .asked import Asked
 from .masks import coarse_masks
 
 
-class Surrogate(nn.Module):
+class Surrogate(Asked):
     """A black box with a way back: the values are the box's, the gradients those of a network that imitates it.
 
     The network is a trainable copy of an auxiliary, whose last level is pooled and read by a linear layer. At every step it is
@@ -25,12 +26,10 @@ class Surrogate(nn.Module):
     """
 
     def __init__(self, box: nn.Module, auxiliary: FeatureExtractor, num_classes: int, *, masks_per_image: int = 4, lr: float = 1e-3, seed: int = 0):
-        super().__init__()
-        self.box = box
+        super().__init__(box, seed)
         self.features = copy.deepcopy(auxiliary).requires_grad_(True)
         self.head = nn.Linear(auxiliary.channels[-1], num_classes).to(next(self.features.parameters()).device)
-        self.masks_per_image, self.queries = masks_per_image, 0
-        self.generator = torch.Generator().manual_seed(seed)
+        self.masks_per_image = masks_per_image
         # Batch norms keep their statistics: half of what the network sees is masked, and what it imitates is not.
         self.optimizer = torch.optim.AdamW(
             [{"params": self.features.parameters(), "lr": lr}, {"params": self.head.parameters(), "lr": 10 * lr}], weight_decay=0.0
@@ -40,12 +39,6 @@ class Surrogate(nn.Module):
     def imitate(self, pixels: Tensor) -> Tensor:
         """The surrogate's own logits (B,K) for pixels (B,3,H,W)."""
         return self.head(self.features(pixels)[-1].mean((2, 3)))
-
-    def ask(self, pixels: Tensor) -> Tensor:
-        """The box's logits (B,K), without gradients."""
-        self.queries += len(pixels)
-        with torch.no_grad():
-            return self.box(pixels)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The box's logits (B,K); where a gradient is asked for, it flows through the surrogate."""
@@ -81,18 +74,11 @@ class Surrogate(nn.Module):
         return {"distillation": loss.item(), "agreement": (own.argmax(1) == answers.argmax(1)).float().mean().item()}
 
     def learned_state(self) -> dict:
-        """Everything a resumed training needs."""
-        return {
-            "features": self.features.state_dict(),
-            "head": self.head.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "queries": self.queries,
-        }
+        parts = {"features": self.features.state_dict(), "head": self.head.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return super().learned_state() | parts
 
     def load_learned_state(self, state: dict) -> None:
+        super().load_learned_state(state)
         self.features.load_state_dict(state["features"])
         self.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
-        self.queries = state["queries"]

@@ -10,8 +10,7 @@ from measure import device, interleaved, peak, row
 from torch import nn
 
 from ptame_lib import PTAME, PTAMEWeights, decide, keep, load_auxiliary, load_classifier
-from ptame_lib.losses import area_term, smoothness_term
-from ptame_lib.training import ptame_loss
+from ptame_lib.losses import area_term, ptame_loss, smoothness_term
 
 VGG = PTAMEWeights(ce=0.07278, area=0.977712, smooth=0.0001, border=0.3, p=0.3)  # the one published setting with every term
 
@@ -32,15 +31,16 @@ def images(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.rand(count, 3, 224, 224, generator=generator).to(device()), torch.randint(0, 1000, (count,), generator=generator).to(device())
 
 
+@torch.no_grad()
+def features(made: PTAME, pixels: torch.Tensor) -> list[torch.Tensor]:
+    return made.auxiliary(pixels)
+
+
 def explaining(batch: int = 8) -> dict[str, Callable]:
     made, (pixels, targets) = explainer().eval(), images(batch)
 
-    def features():
-        with torch.no_grad():
-            return made.auxiliary(pixels)
-
     return {
-        "features": features,
+        "features": lambda: features(made, pixels),
         "ours": lambda: made.explain(pixels, targets),
         "straightforward": lambda: oracle.explain(made, pixels, targets),
     }
@@ -49,10 +49,6 @@ def explaining(batch: int = 8) -> dict[str, Callable]:
 def training(batch: int = 32) -> dict[str, Callable]:
     """The explainer's share of a step: maps of the batch's targets, area and smoothness terms, backward."""
     made, (pixels, targets) = explainer().train(), images(batch)
-
-    def features():
-        with torch.no_grad():
-            return made.auxiliary(pixels)
 
     def ours():
         made.zero_grad()
@@ -68,7 +64,7 @@ def training(batch: int = 32) -> dict[str, Callable]:
     def gradients():
         return {name: p.grad for name, p in made.named_parameters() if p.grad is not None}
 
-    return {"features": features, "ours": ours, "straightforward": straightforward}
+    return {"features": lambda: features(made, pixels), "ours": ours, "straightforward": straightforward}
 
 
 def whole_step(classifier_name: str, batch: int) -> dict[str, Callable]:
