@@ -3,46 +3,50 @@
 from ptame_lib import PTAME, decide, load_auxiliary, load_classifier, train_ptame
 """
 
-from .blackbox import BlackBox, load_onnx
-from .classifiers import Classifier, decide, load_classifier
-from .datasets import Embedded, ImageFolder, load_embedded
-from .features import FeatureExtractor, load_auxiliary
-from .losses import PTAMELoss, PTAMEWeights, ptame_loss
-from .masking import keep, keep_share, normalise, remove, resize
-from .methods import Budget, Method, build_methods
-from .methods.ttame import ttame
-from .ptame import PTAME, saved_config
-from .queries import train_black_box
-from .training import TrainingConfig, train_ptame
+from importlib import import_module
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "BlackBox",
-    "Budget",
-    "Classifier",
-    "Embedded",
-    "FeatureExtractor",
-    "ImageFolder",
-    "Method",
-    "PTAME",
-    "PTAMELoss",
-    "PTAMEWeights",
-    "TrainingConfig",
-    "build_methods",
-    "decide",
-    "keep",
-    "keep_share",
-    "load_auxiliary",
-    "load_classifier",
-    "load_embedded",
-    "load_onnx",
-    "normalise",
-    "ptame_loss",
-    "remove",
-    "resize",
-    "saved_config",
-    "train_black_box",
-    "train_ptame",
-    "ttame",
-]
+_HOMES = {
+    "BlackBox": "blackbox",
+    "Budget": "methods",
+    "build_methods": "methods",
+    "Classifier": "classifiers",
+    "decide": "classifiers",
+    "Embedded": "datasets",
+    "FeatureExtractor": "features",
+    "ImageFolder": "datasets",
+    "keep": "masking",
+    "keep_share": "masking",
+    "load_auxiliary": "features",
+    "load_classifier": "classifiers",
+    "load_embedded": "datasets",
+    "load_onnx": "blackbox",
+    "Method": "methods",
+    "normalise": "masking",
+    "PTAME": "ptame",
+    "ptame_loss": "losses",
+    "PTAMELoss": "losses",
+    "PTAMEWeights": "losses",
+    "remove": "masking",
+    "resize": "masking",
+    "saved_config": "ptame",
+    "train_black_box": "queries",
+    "train_ptame": "training",
+    "TrainingConfig": "training",
+    "ttame": "methods.ttame",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str):
+    """Public names are imported when they are first asked for: torch and its relatives take seconds, which not every command needs."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -21,11 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 import yaml
 
 from . import paths
-from .classifiers import EMBEDDED
 
 LITERALS = {"str": str, "int": int, "float": float, "bool": bool, "list": list}
 DEFAULTS = "small"  # the profile of the notebooks' own defaults: it has no YAML
@@ -123,6 +121,12 @@ def load_profile(name: str) -> dict[str, Any]:
     return content
 
 
+def _small() -> dict[str, Any]:
+    from .classifiers import EMBEDDED  # here, since it takes seconds and running a notebook does without
+
+    return {"classifiers": EMBEDDED, "notebooks": {}}
+
+
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """``changes`` over ``base``, mappings entry by entry."""
     both = {key: _merged(base[key], value) for key, value in changes.items() if isinstance(value, dict) and isinstance(base.get(key), dict)}
@@ -131,7 +135,7 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def parameters_for(profile: str, notebook: str, classifier: str | None = None) -> dict[str, Any]:
     """What a profile sets for a notebook, and for one classifier of it (``per_classifier`` overrides ``notebooks``)."""
-    content = {"classifiers": EMBEDDED, "notebooks": {}} if profile == DEFAULTS else load_profile(profile)
+    content = _small() if profile == DEFAULTS else load_profile(profile)
     parameters = {"profile": profile, **(content["notebooks"].get(notebook) or {})}
     if classifier is None:
         return parameters
@@ -158,6 +162,8 @@ class Record:
 
 def provenance(cfg: Any, seconds: float) -> dict[str, Any]:
     """Commit, versions, seed, device, parameters, seconds, peak memory in MB (of this process)."""
+    import torch
+
     versions = {"python": platform.python_version()}
     for package in RECORDED:
         try:
@@ -190,7 +196,7 @@ def fingerprint(*files: Path, **parameters: Any) -> dict[str, Any]:
     """What a result was made from: the parameters, a hash of the files' contents and one of this package's and the data's."""
     sources = sorted((paths.root() / "ptame_lib").rglob("*.py")) + sorted(paths.embedded().glob("*.safetensors"))
     hashes = {paths.show(f): _hash([f]) for f in files}
-    return {**parameters, "files": hashes, "library": _hash(sources), "torch": torch.__version__}
+    return {**parameters, "files": hashes, "library": _hash(sources), "torch": version("torch")}
 
 
 def _hash(files: Sequence[Path]) -> str:

@@ -63,7 +63,7 @@ ROAD curve with the noisy linear imputation, ``TELEA MoRF accuracy`` with TELEA'
 
 @torch.no_grad()
 def measure(
-    classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, truth: Tensor | None = None, *, curves: bool = True, steps: int = 16
+    classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, truth: Tensor | None = None, *, curves: bool = True, steps: int = 10
 ) -> dict[str, Tensor]:
     """Every metric of `METRICS`, one value (B,) per image, times its scale.
 

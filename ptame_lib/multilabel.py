@@ -1,0 +1,96 @@
+"""Multi-label comparison: every method's masks of an image's labels, together against the objects' pixels."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from .masking import resize
+from .metrics import (
+    background_coverage,
+    continuous_iou,
+    f1_score,
+    label_confidence,
+    mask_iou,
+    mean_f1,
+    mean_iou,
+    object_coverage,
+    roc_auc,
+    saliency_metric,
+    soft_accuracy,
+    soft_f1,
+)
+from .metrics.localisation import THRESHOLDS
+from .progress import progress
+
+MASKS = {  # (masks, truth) -> one value per image
+    "mean F1": mean_f1,
+    "soft F1": soft_f1,
+    "soft accuracy": soft_accuracy,
+    "mean IoU": mean_iou,
+    "continuous IoU": continuous_iou,
+    "ROC AUC": roc_auc,
+    "object coverage": object_coverage,
+    "background coverage": background_coverage,
+}
+
+
+@dataclass(frozen=True)
+class MaskMethod:
+    """A method that gives one mask per class: ``explain`` takes pixels (B,3,H,W) and targets (B,) to maps (B,h,w) in [0,1], which are used
+    as they are. One that ``sees_truth`` is given the masks of the targets' objects (B,H,W) as targets."""
+
+    name: str
+    explain: Callable[[Tensor, Tensor], Tensor]
+    sees_truth: bool = False
+
+
+def baselines() -> list[MaskMethod]:
+    """Masks of 0, of 0.5 and of 1 everywhere, and the objects' own pixels."""
+    flat = [MaskMethod(f"all {v:g}", lambda pixels, _, v=v: torch.full_like(pixels[:, 0], v)) for v in (0.0, 0.5, 1.0)]
+    return [*flat, MaskMethod("ground truth", lambda pixels, truth: truth.float(), sees_truth=True)]
+
+
+def aggregate(method: MaskMethod, pixels: Tensor, labels: Tensor, truth: Tensor | None = None) -> Tensor:
+    """One mask (B,H,W) per image: the pixelwise maximum over its labels' masks; 0 without labels. ``labels`` (B,K), ``truth`` (B,K,H,W)."""
+    rows, classes = (labels > 0.5).nonzero(as_tuple=True)
+    found = torch.zeros(len(pixels), *pixels.shape[-2:], device=pixels.device)
+    if len(rows):
+        asked = truth[rows, classes] if method.sees_truth else classes
+        maps = resize(method.explain(pixels[rows], asked).float(), pixels.shape[-2:])
+        found.index_reduce_(0, rows, maps, "amax")
+    return found
+
+
+def evaluate_masks(classifier: nn.Module, method: MaskMethod, data: Dataset, *, batch_size: int = 20) -> tuple[pd.DataFrame, float]:
+    """A method's aggregate masks on every image: per-image values, and milliseconds per image.
+
+    ``data``: items with ``pixels``, ``labels`` (K,) and ``truth`` (K,H,W) bool. Columns: image, those of `MASKS` in percent, ``saliency
+    score`` in nats, and ``F1 at t``, ``mask IoU at t`` for the thresholds .1, ..., .9.
+    """
+    rows, spent = [], []
+    with progress(len(data), method.name) as bar:
+        for batch in DataLoader(data, batch_size):
+            pixels, labels, objects = (batch[key].to(classifier.mean.device) for key in ("pixels", "labels", "truth"))
+            start = time.perf_counter()
+            masks = aggregate(method, pixels, labels, objects)
+            spent.append(1000 * (time.perf_counter() - start) / len(pixels))
+            truth = objects.any(1)
+            columns = {name: 100 * metric(masks, truth).double() for name, metric in MASKS.items()}
+            kept = label_confidence(classifier, pixels, labels, masks)
+            columns["saliency score"] = saliency_metric(masks, kept, as_they_are=True).double()
+            for t in THRESHOLDS:
+                columns[f"F1 at {t:g}"] = 100 * f1_score(masks, truth, t).double()
+                columns[f"mask IoU at {t:g}"] = 100 * mask_iou(masks, truth, t).double()
+            rows.append(torch.stack(list(columns.values()), 1).cpu())
+            bar.update(len(pixels))
+    values = pd.DataFrame(torch.cat(rows).numpy(), columns=list(columns))
+    values.insert(0, "image", range(len(values)))
+    return values, statistics.median(spent)
