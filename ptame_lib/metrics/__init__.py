@@ -19,6 +19,7 @@ from .segmentation import (
     soft_accuracy,
     soft_f1,
 )
+from .specificity import class_confusion, label_confidence, one_by_one, specificity
 
 __all__ = [
     "aggregate_masks",
@@ -27,6 +28,7 @@ __all__ = [
     "average_precision",
     "background_coverage",
     "best_iou",
+    "class_confusion",
     "continuous_iou",
     "deletion",
     "energy_pointing_game",
@@ -35,12 +37,14 @@ __all__ = [
     "insertion",
     "iou",
     "known_pixels",
+    "label_confidence",
     "linear_imputation",
     "mask_iou",
     "masked_confidence",
     "mean_f1",
     "mean_iou",
     "object_coverage",
+    "one_by_one",
     "pointing_game",
     "road",
     "roc_auc",
@@ -48,5 +52,6 @@ __all__ = [
     "soft_accuracy",
     "soft_f1",
     "sparseness",
+    "specificity",
     "telea_imputation",
 ]
