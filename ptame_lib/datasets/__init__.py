@@ -1,6 +1,8 @@
 """Data sets: all give pixels in [0,1]."""
 
+from .coco import COCO
 from .embedded import Embedded, load_embedded
 from .folders import ImageFolder
+from .voc import VOC
 
-__all__ = ["Embedded", "ImageFolder", "load_embedded"]
+__all__ = ["COCO", "VOC", "Embedded", "ImageFolder", "load_embedded"]
