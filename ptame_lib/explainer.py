@@ -22,7 +22,7 @@ from torchvision.models.segmentation import deeplabv3_resnet50
 from torchvision.ops import Conv2dNormActivation
 
 from . import saved
-from .classifiers import IMAGENET_MEAN, IMAGENET_STD
+from .classifiers import IMAGENET_MEAN, IMAGENET_STD, load_embedded_net, load_torchvision
 from .embedded_training import MEAN, STD
 
 FORMAT = "explainer-1"
@@ -30,37 +30,43 @@ REMEDY = "Load it with the architecture and the number of classes it was trained
 
 
 class EncoderDecoder(nn.Module):
-    """A small U-Net for 64x64 pixels, 0.3 M parameters: normalised images (B,3,H,W) -> logits (B,K,H,W).
+    """A small U-Net for 64x64 pixels, 1 M parameters: normalised images (B,3,H,W) -> logits (B,K,H,W).
 
-    Four levels of stride 2, 4, 8 and 16; on the way back each is upsampled, joined with the level above and convolved. The last,
-    of half the image's size, is upsampled to the image.
+    The way down is the embedded `ResNetLike`, levels of stride 2, 4, 8 and 16; on the way back each level is upsampled, joined with
+    the one above and convolved. The first level's logits are upsampled to the image.
     """
 
-    def __init__(self, num_classes: int, widths: tuple[int, ...] = (16, 32, 64, 96)):
+    def __init__(self, num_classes: int, pretrained: bool = False):
         super().__init__()
-        inside = (3, *widths[:-1])
-        self.down = nn.ModuleList(
-            nn.Sequential(Conv2dNormActivation(a, b, stride=2), Conv2dNormActivation(b, b)) for a, b in zip(inside, widths, strict=True)
-        )
+        self.encoder = load_embedded_net("embedded/multi-resnet", "default" if pretrained else None)
+        widths = tuple(layer[0].conv1.out_channels for layer in self._layers())
+        del self.encoder.fc
         self.up = nn.ModuleList(Conv2dNormActivation(a + b, a) for a, b in pairwise(widths))
         self.head = nn.Conv2d(widths[0], num_classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         size, levels = x.shape[-2:], []
-        for down in self.down:
-            x = down(x)
+        x = self.encoder.stem(x)
+        for layer in self._layers():
+            x = layer(x)
             levels.append(x)  # (B, widths[l], H / 2^(l+1), W / 2^(l+1))
         for level, up in zip(levels[-2::-1], reversed(self.up), strict=True):
             x = up(torch.cat([level, F.interpolate(x, level.shape[-2:], mode="bilinear", align_corners=False)], 1))
         return F.interpolate(self.head(x), size, mode="bilinear", align_corners=False)
 
+    def _layers(self) -> tuple[nn.Module, ...]:
+        return self.encoder.layer1, self.encoder.layer2, self.encoder.layer3, self.encoder.layer4
+
 
 class DeepLab(nn.Module):
-    """torchvision's DeepLabV3 on a ResNet-50 without pretrained weights, as published: (B,3,H,W) -> logits (B,K,H,W)."""
+    """torchvision's DeepLabV3 on a ResNet-50: normalised images (B,3,H,W) -> logits (B,K,H,W)."""
 
-    def __init__(self, num_classes: int):
+    def __init__(self, num_classes: int, pretrained: bool = False):
         super().__init__()
         self.net = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=num_classes, aux_loss=None)
+        if pretrained:
+            state = load_torchvision("resnet50", "default", "IMAGENET1K_V1").state_dict()
+            self.net.backbone.load_state_dict({key: value for key, value in state.items() if not key.startswith("fc.")})
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)["out"]
@@ -74,16 +80,19 @@ class Explainer(nn.Module):
     """The Explainer of a classifier with ``num_classes`` classes: pixels (B,3,H,W) in [0,1] -> mask logits (B,K,H,W).
 
     ``architecture``: ``deeplab``, the published one, made for 224x224 pixels (its batch norm needs two images or more while training),
-    or ``small``, for the embedded images. The normalisation is inside. Raises ValueError for another architecture.
+    or ``small``, for the embedded images. All weights are random, as published; with ``pretrained`` the backbone starts from one that
+    classifies: ImageNet's ResNet-50, or ``embedded/multi-resnet``. The normalisation is inside.
+
+    Raises ValueError for another architecture, RuntimeError where pretrained weights can't be downloaded.
     """
 
-    def __init__(self, num_classes: int, architecture: str = "deeplab"):
+    def __init__(self, num_classes: int, architecture: str = "deeplab", pretrained: bool = False):
         super().__init__()
         if architecture not in ARCHITECTURES:
             raise ValueError(f"unknown architecture {architecture!r}: choose {' or '.join(ARCHITECTURES)}")
         kind, mean, std = ARCHITECTURES[architecture]
         self.num_classes, self.architecture = num_classes, architecture
-        self.net = kind(num_classes)
+        self.net = kind(num_classes, pretrained)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.models import resnet50
 from torchvision.models.segmentation import DeepLabV3_ResNet50_Weights
 
-from ptame_lib import PTAME
+from ptame_lib import PTAME, load_classifier
 from ptame_lib.explainer import ARCHITECTURES, Explainer, saved_config
 
 
@@ -48,7 +49,23 @@ def test_the_published_network():
 
 
 def test_the_small_network_is_small(explainer):
-    assert 1e5 < sum(p.numel() for p in explainer.parameters()) < 5e5
+    assert 5e5 < sum(p.numel() for p in explainer.parameters()) < 1.5e6
+
+
+def test_a_pretrained_backbone_comes_from_the_classifier(explainer):
+    shipped = load_classifier("embedded/multi-resnet").model.state_dict()
+    started = Explainer(4, "small", pretrained=True).net.encoder.state_dict()
+    assert started.keys() == {key for key in shipped if not key.startswith("fc.")}
+    assert all(value.equal(shipped[key]) for key, value in started.items())
+    assert not explainer.net.encoder.stem[0].weight.equal(started["stem.0.weight"])
+
+
+def test_a_pretrained_deeplab_starts_from_a_resnet(monkeypatch):
+    torch.manual_seed(3)
+    net = resnet50()
+    monkeypatch.setattr("ptame_lib.explainer.load_torchvision", lambda name, *_: {"resnet50": net}[name])
+    started = Explainer(4, pretrained=True).net.net.backbone.state_dict()
+    assert all(value.equal(net.state_dict()[key]) for key, value in started.items())
 
 
 def test_the_normalisation_is_inside(reddish):
@@ -104,7 +121,7 @@ def test_what_cannot_be_loaded(explainer, auxiliary, tmp_path):
     PTAME(auxiliary, 4).save(tmp_path / "ptame.safetensors")
     with pytest.raises(ValueError, match=r"ptame\.safetensors is not an Explainer saved by Explainer\.save \(format 'ptame-1'"):
         Explainer.load(tmp_path / "ptame.safetensors")
-    with pytest.raises(ValueError, match=r"net\.head\.weight has shape \(4, 16, 1, 1\), expected \(5, 16, 1, 1\)\. Load it with the architecture"):
+    with pytest.raises(ValueError, match=r"net\.head\.weight has shape \(4, 24, 1, 1\), expected \(5, 24, 1, 1\)\. Load it with the architecture"):
         Explainer(5, "small").fill(explainer.trained_state(), "file")
     with pytest.raises(ValueError, match=r"unexpected \['net\.more'\]"):
         explainer.fill({**explainer.trained_state(), "net.more": torch.zeros(1)}, "file")
