@@ -33,16 +33,20 @@ class EncoderDecoder(nn.Module):
     """A small U-Net for 64x64 pixels, 1 M parameters: normalised images (B,3,H,W) -> logits (B,K,H,W).
 
     The way down is the embedded `ResNetLike`, levels of stride 2, 4, 8 and 16; on the way back each level is upsampled, joined with
-    the one above and convolved. The first level's logits are upsampled to the image.
+    the one above and convolved. Logits of the first level (where) and of the last (which class) are upsampled to the image and added.
     """
 
     def __init__(self, num_classes: int, pretrained: bool = False):
         super().__init__()
         self.encoder = load_embedded_net("embedded/multi-resnet", "default" if pretrained else None)
         widths = tuple(layer[0].conv1.out_channels for layer in self._layers())
-        del self.encoder.fc
         self.up = nn.ModuleList(Conv2dNormActivation(a + b, a) for a, b in pairwise(widths))
         self.head = nn.Conv2d(widths[0], num_classes, 1)
+        self.coarse = nn.Conv2d(widths[-1], num_classes, 1)
+        if pretrained and num_classes == self.encoder.fc.out_features:  # its classifying layer, applied at every place
+            self.coarse.weight.data = self.encoder.fc.weight.data[:, :, None, None].clone()
+            self.coarse.bias.data = self.encoder.fc.bias.data.clone()
+        del self.encoder.fc
 
     def forward(self, x: Tensor) -> Tensor:
         size, levels = x.shape[-2:], []
@@ -50,9 +54,10 @@ class EncoderDecoder(nn.Module):
         for layer in self._layers():
             x = layer(x)
             levels.append(x)  # (B, widths[l], H / 2^(l+1), W / 2^(l+1))
+        coarse = self.coarse(x)
         for level, up in zip(levels[-2::-1], reversed(self.up), strict=True):
             x = up(torch.cat([level, F.interpolate(x, level.shape[-2:], mode="bilinear", align_corners=False)], 1))
-        return F.interpolate(self.head(x), size, mode="bilinear", align_corners=False)
+        return sum(F.interpolate(logits, size, mode="bilinear", align_corners=False) for logits in (self.head(x), coarse))
 
     def _layers(self) -> tuple[nn.Module, ...]:
         return self.encoder.layer1, self.encoder.layer2, self.encoder.layer3, self.encoder.layer4

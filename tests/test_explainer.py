@@ -38,8 +38,12 @@ def test_logits_have_the_images_size(explainer, size):
     assert explainer(torch.rand(2, 3, *size)).shape == (2, 4, *size)
 
 
-def test_the_published_network():
-    explainer = Explainer(20)
+def test_the_published_network(monkeypatch):
+    net = resnet50()
+    monkeypatch.setattr("ptame_lib.explainer.load_torchvision", lambda name, *_: {"resnet50": net}[name])
+    explainer = Explainer(20, pretrained=True)
+    started = explainer.net.net.backbone.state_dict()
+    assert all(value.equal(net.state_dict()[key]) for key, value in started.items())
     assert explainer.architecture == "deeplab"
     published = DeepLabV3_ResNet50_Weights.DEFAULT.meta["num_params"]  # with 21 classes and an auxiliary head
     head = 9 * 1024 * 256 + 2 * 256 + 21 * 257
@@ -58,14 +62,22 @@ def test_a_pretrained_backbone_comes_from_the_classifier(explainer):
     assert started.keys() == {key for key in shipped if not key.startswith("fc.")}
     assert all(value.equal(shipped[key]) for key, value in started.items())
     assert not explainer.net.encoder.stem[0].weight.equal(started["stem.0.weight"])
+    all_ten = Explainer(10, "small", pretrained=True).net
+    assert all_ten.coarse.weight[:, :, 0, 0].equal(shipped["fc.weight"])
+    assert all_ten.coarse.bias.equal(shipped["fc.bias"])
 
 
-def test_a_pretrained_deeplab_starts_from_a_resnet(monkeypatch):
-    torch.manual_seed(3)
-    net = resnet50()
-    monkeypatch.setattr("ptame_lib.explainer.load_torchvision", lambda name, *_: {"resnet50": net}[name])
-    started = Explainer(4, pretrained=True).net.net.backbone.state_dict()
-    assert all(value.equal(net.state_dict()[key]) for key, value in started.items())
+def test_the_small_networks_logits_are_those_of_two_levels(explainer):
+    """Without the fine head what is left is the last level's, of stride 16, upsampled."""
+    net, pixels = explainer.eval().net, images(1)
+    torch.nn.init.zeros_(net.head.weight)
+    torch.nn.init.zeros_(net.head.bias)
+    with torch.no_grad():
+        normalised = (pixels - explainer.mean) / explainer.std
+        features = net.encoder.layer4(net.encoder.layer3(net.encoder.layer2(net.encoder.layer1(net.encoder.stem(normalised)))))
+        expected = torch.nn.functional.interpolate(net.coarse(features), (64, 64), mode="bilinear")
+        assert features.shape[-2:] == (4, 4)
+        torch.testing.assert_close(explainer(pixels), expected)
 
 
 def test_the_normalisation_is_inside(reddish):
