@@ -18,6 +18,7 @@ from .embedded_training import MEAN, STD
 from .huggingface import load_huggingface
 
 EMBEDDED = ("embedded/vgg", "embedded/resnet", "embedded/vit")
+EMBEDDED_MULTI = ("embedded/multi-vgg", "embedded/multi-resnet")
 TORCHVISION = ("vgg16", "resnet50", "vit_b_16")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -88,7 +89,8 @@ def load_classifier(
 ) -> Classifier | BlackBox:
     """A wrapped classifier by name.
 
-    - ``embedded/vgg``, ``embedded/resnet``, ``embedded/vit``: 64x64 pixels, 10 digits;
+    - ``embedded/vgg``, ``embedded/resnet``, ``embedded/vit``: 64x64 pixels, 10 digits, one per image;
+    - ``embedded/multi-vgg``, ``embedded/multi-resnet``: the same with several digits per image, one binary decision each;
     - torchvision's ``vgg16``, ``resnet50`` and ``vit_b_16``: 224x224, 1000 classes;
     - ``timm/<any model>``, with mean, std and size from timm's data config; options go to ``timm.create_model``;
     - ``hf/<repository or local folder>``: a Hugging Face image classifier, with what its own image processor says;
@@ -106,7 +108,7 @@ def load_classifier(
     kind, _, rest = name.partition("/")
     if kind not in ("timm", "onnx") and options:
         raise ValueError(f"{name!r} takes no options {', '.join(options)}: only 'timm/<model>' and 'onnx/<file>' take any")
-    if name in (*EMBEDDED, "embedded/auxiliary"):  # the auxiliary is a classifier too, though the study does not explain it
+    if name in (*EMBEDDED, *EMBEDDED_MULTI, "embedded/auxiliary"):  # the auxiliary is a classifier too, though the study does not explain it
         return Classifier(load_embedded_net(name, weights), mean or MEAN, std or STD, 64, labels or [str(digit) for digit in range(10)])
     if name in TORCHVISION:
         return Classifier(load_torchvision(name, weights, "IMAGENET1K_V1"), mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, labels)
@@ -125,7 +127,7 @@ def load_classifier(
             raise ValueError(f"{name!r} holds its weights: weights={weights!r} can't replace them")
         return load_onnx(rest, mean, std, labels=labels, **options)
     raise ValueError(
-        f"unknown classifier {name!r}: choose one of {', '.join(EMBEDDED + TORCHVISION)}, or 'timm/<model>' with a name from "
+        f"unknown classifier {name!r}: choose one of {', '.join(EMBEDDED + EMBEDDED_MULTI + TORCHVISION)}, or 'timm/<model>' with a name from "
         f"timm.list_models(), 'hf/<repository or folder>', 'onnx/<file>'"
     )
 

@@ -85,10 +85,13 @@ class ViTLike(nn.Module):
 
 
 def build(name: str) -> nn.Module:
-    """The untrained network ``vgg``, ``resnet``, ``vit`` or ``auxiliary`` (a narrower ResNet)."""
+    """The untrained network ``vgg``, ``resnet``, ``vit`` or ``auxiliary`` (a narrower ResNet); ``multi-vgg`` and ``multi-resnet``
+    are built alike and trained on several labels per image."""
     return {
         "vgg": VGGLike,
         "resnet": ResNetLike,
         "vit": ViTLike,
+        "multi-vgg": VGGLike,
+        "multi-resnet": ResNetLike,
         "auxiliary": lambda: ResNetLike(widths=(16, 32, 64, 128)),
     }[name]()

@@ -40,6 +40,14 @@ def remove(pixels: Tensor, masks: Tensor) -> Tensor:
     return pixels * (1 - resize(masks, pixels.shape[-2:]))[:, None]
 
 
+def blend(pixels: Tensor, masks: Tensor, colour: Tensor) -> Tensor:
+    """What the masks (B,h,w) keep of the pixels, as in `keep`, but a removed pixel takes the ``colour`` (1,3,1,1) or (B,3,1,1).
+
+    With a classifier's ``mean`` as colour, this multiplies its normalised image by the mask.
+    """
+    return torch.lerp(colour.to(pixels.dtype), pixels, resize(masks, pixels.shape[-2:])[:, None])
+
+
 def keep_share(maps: Tensor, share: float) -> Tensor:
     """Maps (B,H,W) with only the largest ``share`` (0..1) of each map's values, the others 0; the kept ones stay soft.
 

@@ -28,6 +28,7 @@ from .metrics import (
     soft_f1,
 )
 from .metrics.localisation import THRESHOLDS
+from .metrics.suite import Metric
 from .progress import progress
 
 MASKS = {  # (masks, truth) -> one value per image
@@ -40,6 +41,9 @@ MASKS = {  # (masks, truth) -> one value per image
     "object coverage": object_coverage,
     "background coverage": background_coverage,
 }
+METRICS = {name: Metric(name != "background coverage", main=False) for name in MASKS}
+METRICS |= {"saliency score": Metric(False, scale=1.0, main=False)}
+METRICS |= {f"{name} at {t:g}": Metric(True, main=False) for name in ("F1", "mask IoU") for t in THRESHOLDS}
 
 
 @dataclass(frozen=True)

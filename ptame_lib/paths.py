@@ -65,6 +65,11 @@ def explainer(profile: str, classifier: str, method: str = "P-TAME") -> Path:
     return results(profile) / f"{stem(method)}-{slug(classifier)}.safetensors"
 
 
+def masks(profile: str, classifier: str, loss: str = "explainer") -> Path:
+    """Where the Explainer trained with a loss (explainer or rtis) for ``classifier`` lies: ``rtis-embedded-multi-vgg.safetensors``."""
+    return results(profile) / f"{loss}-{slug(classifier)}.safetensors"
+
+
 def stem(method: str) -> str:
     """A trained method as part of a file name: ``L-CAM-Img`` -> ``lcamimg``."""
     return method.lower().replace("-", "")

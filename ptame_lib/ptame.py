@@ -19,11 +19,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from . import paths
+from . import saved
 from .features import FeatureExtractor, load_auxiliary
 from .masking import normalise
 
@@ -103,7 +101,6 @@ class PTAME(nn.Module):
 
     def save(self, file: str | Path, **about: str) -> None:
         """Write the trained parameters as safetensors, configuration in the metadata; ``about`` adds entries such as the seed."""
-        file = Path(file)
         config = {
             "format": FORMAT,
             "auxiliary": self.auxiliary.name,
@@ -113,8 +110,7 @@ class PTAME(nn.Module):
             "fuser_bias": str(self.fuser.bias is not None),
             "one_step": str(self.one_step),
         }
-        with paths.whole(file) as unfinished:
-            save_file({k: v.detach().cpu().contiguous() for k, v in self.trained_state().items()}, unfinished, config | about)
+        saved.write(file, self.trained_state(), config | about)
 
     @classmethod
     def load(cls, file: str | Path, auxiliary: FeatureExtractor | None = None) -> PTAME:
@@ -122,7 +118,7 @@ class PTAME(nn.Module):
 
         Raises FileNotFoundError, and ValueError for a file that is no P-TAME explainer or was trained on another auxiliary.
         """
-        config, state = _read(Path(file))
+        config, state = _read(file)
         name, layers = config["auxiliary"], json.loads(config["layers"])
         auxiliary = auxiliary or load_auxiliary(name, None if name.startswith("timm/") else layers)
         if name != auxiliary.name or set(layers or ()) != set(auxiliary.layers or ()):
@@ -152,15 +148,7 @@ class PTAME(nn.Module):
 
     def fill(self, state: dict[str, Tensor], source: str | Path) -> None:
         """Take over trained parameters; ValueError names the keys or shapes that don't fit, and what to do."""
-        own = self.trained_state()
-        missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-        if missing or extra:
-            raise ValueError(f"{source} does not fit this explainer: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}. {REMEDY}")
-        for key, value in state.items():
-            if value.shape != own[key].shape:
-                raise ValueError(
-                    f"{source} does not fit this explainer: {key} has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}. {REMEDY}"
-                )
+        saved.check_fits(self.trained_state(), state, source, REMEDY)
         self.load_state_dict(state, strict=False)
 
     def _check(self, classes: Tensor) -> None:
@@ -210,18 +198,8 @@ def saved_config(file: str | Path) -> dict[str, str]:
     return _read(Path(file))[0]
 
 
-def _read(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    if not file.is_file():
-        raise FileNotFoundError(f"no trained explainer at {file}: train one with notebooks/02_train_ptame.ipynb, or check the path")
-    try:
-        with safe_open(file, "pt") as tensors:
-            config = tensors.metadata() or {}
-            state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118 (safe_open is no dict)
-    except SafetensorError as error:
-        raise ValueError(f"{file} can't be read as safetensors ({error}): train the explainer again, or copy the file again") from error
-    if config.get("format") != FORMAT:
-        raise ValueError(f"{file} is not a P-TAME explainer saved by PTAME.save (format {config.get('format')!r}, expected {FORMAT!r})")
-    return config, state
+def _read(file: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    return saved.read(file, FORMAT, "a P-TAME explainer saved by PTAME.save", "02_train_ptame")
 
 
 def _read_official(file: Path) -> dict[str, Tensor]:

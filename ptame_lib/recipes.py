@@ -142,10 +142,18 @@ def _parts(cfg: Any, classifier: Classifier) -> tuple[ImageFolder, ImageFolder]:
 
 def trained_explainer(profile: str, classifier: str, method: str = "P-TAME") -> Path:
     """The explainer that notebook 02 trains for ``classifier``; where it is missing, 02 is executed first with the profile's settings."""
-    file = paths.explainer(profile, classifier, method)
+    return _trained(paths.explainer(profile, classifier, method), f"{method} for {classifier}", profile, "02_train_ptame", classifier, method=method)
+
+
+def trained_masks(profile: str, classifier: str, loss: str = "explainer") -> Path:
+    """The Explainer that notebook 07 trains with a ``loss`` (explainer or rtis), made as `trained_explainer` does."""
+    return _trained(paths.masks(profile, classifier, loss), f"{loss} for {classifier}", profile, "07_explainer_train", classifier, loss=loss)
+
+
+def _trained(file: Path, what: str, profile: str, notebook: str, classifier: str, **parameters: str) -> Path:
     if not file.is_file():
-        print(f"no {method} for {classifier} yet: running 02_train_ptame", file=sys.stderr)
-        command = [sys.executable, "-m", "ptame_lib.study", "run", "02_train_ptame", "--profile", profile]
-        command += ["--classifier", classifier, "--method", method]
+        print(f"no {what} yet: running {notebook}", file=sys.stderr)
+        command = [sys.executable, "-m", "ptame_lib.study", "run", notebook, "--profile", profile, "--classifier", classifier]
+        command += [text for name, value in parameters.items() for text in (f"--{name}", value)]
         subprocess.run(command, check=True, env={**os.environ, "PTAME_ROOT": str(paths.root())})
     return file

@@ -122,9 +122,9 @@ def load_profile(name: str) -> dict[str, Any]:
 
 
 def _small() -> dict[str, Any]:
-    from .classifiers import EMBEDDED  # here, since it takes seconds and running a notebook does without
+    from .classifiers import EMBEDDED, EMBEDDED_MULTI  # here, since it takes seconds and running a notebook does without
 
-    return {"classifiers": EMBEDDED, "notebooks": {}}
+    return {"classifiers": EMBEDDED, "multi_label": EMBEDDED_MULTI, "notebooks": {}}
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -139,8 +139,9 @@ def parameters_for(profile: str, notebook: str, classifier: str | None = None) -
     parameters = {"profile": profile, **(content["notebooks"].get(notebook) or {})}
     if classifier is None:
         return parameters
-    if classifier not in content["classifiers"]:
-        raise ValueError(f"unknown classifier {classifier!r} in profile {profile}: it has {', '.join(content['classifiers'])}")
+    known = [*content["classifiers"], *content.get("multi_label", [])]
+    if classifier not in known:
+        raise ValueError(f"unknown classifier {classifier!r} in profile {profile}: it has {', '.join(known)}")
     parameters |= (content.get("per_classifier", {}).get(classifier) or {}).get(notebook) or {}
     return parameters | ({"classifiers": [classifier]} if notebook in OF_MANY else {"classifier": classifier})
 
@@ -223,7 +224,7 @@ def write_table(file: Path, table: pd.DataFrame) -> Path:
 
 def run_notebook(notebook: str, profile: str, classifier: str | None = None, extra: dict[str, Any] | None = None) -> Path:
     """Execute a notebook of a profile through papermill into ``runs/<profile>/``, for one ``classifier`` and with ``extra`` parameters;
-    returns the executed notebook, whose name tells the classifier and a ``method`` other than P-TAME.
+    returns the executed notebook, whose name tells the classifier and a ``method`` other than P-TAME or a ``loss``.
 
     A failing one is kept as ``*.failed.ipynb``, and RuntimeError says which cell failed and with what.
     """
@@ -237,8 +238,8 @@ def run_notebook(notebook: str, profile: str, classifier: str | None = None, ext
     unknown = parameters.keys() - papermill.inspect_notebook(str(source)).keys()
     if unknown:
         raise ValueError(f"profile {profile}: notebook {notebook} has no parameter {', '.join(sorted(unknown))}")
-    method = parameters.get("method", "P-TAME")
-    name = "-".join([notebook, *([paths.slug(classifier)] if classifier else []), *([paths.stem(method)] if method != "P-TAME" else [])])
+    kinds = [paths.stem(value) for key, value in (extra or {}).items() if key in ("method", "loss") and value != "P-TAME"]
+    name = "-".join([notebook, *([paths.slug(classifier)] if classifier else []), *kinds])
     done, running, failed = (paths.runs(profile) / f"{name}{suffix}.ipynb" for suffix in ("", ".running", ".failed"))
     try:
         papermill.execute_notebook(
@@ -263,13 +264,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="embedded")
     parser.add_argument("--classifier")
     parser.add_argument("--method", help="the explainer to train, for notebook 02")
+    parser.add_argument("--loss", help="the loss to train with, for notebook 07")
     asked = parser.parse_intermixed_args(arguments)
     if asked.command == "report":
         print(report(asked.profile))
         return 0
-    _show_progress(" ".join(filter(None, (asked.notebook, asked.classifier, asked.method))))
+    extra = {name: value for name in ("method", "loss") if (value := getattr(asked, name))}
+    _show_progress(" ".join(filter(None, (asked.notebook, asked.classifier, *extra.values()))))
     try:
-        run_notebook(asked.notebook or "", asked.profile, asked.classifier, {"method": asked.method} if asked.method else None)
+        run_notebook(asked.notebook or "", asked.profile, asked.classifier, extra)
     except (RuntimeError, ValueError) as error:
         print(f"\nERROR: {error}", file=sys.stderr)
         return 1

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from . import multilabel
 from .methods import TRUTH
-from .metrics.suite import METRICS
+from .metrics import suite
 from .statistics import bootstrap_interval, holm, paired_permutation_test
 
+METRICS = suite.METRICS | multilabel.METRICS
 LEVEL = 0.05  # of every test
 CORE = ("AD100", "IC100", "AD50", "IC50", "AD15", "IC15", "MoRF confidence", "LeRF confidence", "pointing", "IoU")  # a summary of the main ones
 MAIN = [name for name, metric in METRICS.items() if metric.main]

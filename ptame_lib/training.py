@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -75,7 +77,7 @@ def train_ptame(
     optimizer, schedule = _optimizer(trained, config)
     history: list[dict[str, float]] = []
     if resume:
-        history = _resume(_required(checkpoint), config, explainer, classifier, optimizer, schedule)
+        history = _resume(_required(checkpoint), config, explainer, classifier, optimizer, schedule)["history"]
     batches = DataLoader(_Draws(data), batch_sampler=_Batches(len(data), config, first=len(history)), num_workers=config.workers)
     classifier = classifier.to(accelerator.device)
     answer = getattr(classifier, "masked", lambda pixels, masks: classifier(keep(pixels, masks)))
@@ -90,10 +92,7 @@ def train_ptame(
                 masked_logits = answer(pixels, own)
             loss = ptame_loss(masked_logits, targets, masks, config.loss)
             row = {"step": len(history), "lr": optimizer.param_groups[0]["lr"], **{k: v.item() for k, v in loss._asdict().items()}}
-            if not torch.isfinite(loss.total):
-                raise FloatingPointError(
-                    f"the loss is {row['total']} at step {row['step']}: lower lr (now {config.lr}), or check the images and the classifier"
-                )
+            _check_finite(row, config)
             optimizer.zero_grad()
             accelerator.backward(loss.total)
             optimizer.step()
@@ -109,6 +108,13 @@ def train_ptame(
                 on_step(row)
     explainer.eval()
     return history
+
+
+def _check_finite(row: dict[str, float], config: TrainingConfig) -> None:
+    if not math.isfinite(row["total"]):
+        raise FloatingPointError(
+            f"the loss is {row['total']} at step {row['step']}: lower lr (now {config.lr}), or check the images and the classifier"
+        )
 
 
 def _optimizer(trained: list[nn.Parameter], config: TrainingConfig) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
@@ -128,17 +134,28 @@ def first_batches(data: Dataset, config: TrainingConfig, count: int) -> Iterator
     yield from DataLoader(_Draws(data), batch_sampler=_Batches(len(data), other, first=0), num_workers=config.workers)
 
 
+def stops(history: list[dict[str, float]], config) -> bool:
+    """Whether the last ``config.patience`` validations (rows with ``val_total``) were no better than the best before them by more than
+    ``config.min_delta``: early stopping."""
+    best, waited = torch.inf, 0
+    for row in history:
+        if "val_total" in row:
+            better = row["val_total"] < best - config.min_delta
+            best, waited = (row["val_total"], 0) if better else (best, waited + 1)
+    return waited >= config.patience
+
+
 class _Draws(Dataset):
-    """Items (index, seed of its augmentation) -> pixels."""
+    """Items (index, seed of its augmentation) -> pixels, or whatever of the item is wanted."""
 
-    def __init__(self, data: Dataset):
-        self.data = data
+    def __init__(self, data: Dataset, wanted: Callable[[dict], Tensor | tuple[Tensor, ...]] = itemgetter("pixels")):
+        self.data, self.wanted = data, wanted
 
-    def __getitem__(self, item: tuple[int, int]) -> Tensor:
+    def __getitem__(self, item: tuple[int, int]) -> Tensor | tuple[Tensor, ...]:
         index, seed = item
         if hasattr(self.data, "draw"):
-            return self.data.draw(index, torch.Generator().manual_seed(seed))["pixels"]
-        return self.data[index]["pixels"]
+            return self.wanted(self.data.draw(index, torch.Generator().manual_seed(seed)))
+        return self.wanted(self.data[index])
 
 
 class _Batches:
@@ -164,13 +181,16 @@ class _Batches:
             yield [(index, hash((self.config.seed, step, index)) % 2**31) for index in order[at : at + self.batch_size]]
 
 
-def _write_checkpoint(file: Path, config: TrainingConfig, explainer: PTAME, classifier: nn.Module, optimizer, schedule, history: list[dict]) -> None:
+def _write_checkpoint(
+    file: Path, config: TrainingConfig, explainer: PTAME, classifier: nn.Module, optimizer, schedule, history: list[dict], **more
+) -> None:
     state = {
         "config": _comparable(config),
         "explainer": explainer.trained_state(),
         "optimizer": getattr(optimizer, "optimizer", optimizer).state_dict(),
         "schedule": {k: v for k, v in schedule.state_dict().items() if not k.startswith("_")},
         "history": history,
+        **more,
     }
     if hasattr(classifier, "learned_state"):
         state["classifier"] = {"kind": type(classifier).__name__, **classifier.learned_state()}
@@ -192,8 +212,8 @@ def _required(checkpoint: Path | None) -> Path:
     return checkpoint
 
 
-def _resume(file: Path, config: TrainingConfig, explainer: PTAME, classifier: nn.Module, optimizer, schedule) -> list[dict]:
-    """Fill everything from a checkpoint; nothing but tensors and plain values is ever unpickled."""
+def _resume(file: Path, config: TrainingConfig, explainer: PTAME, classifier: nn.Module, optimizer, schedule) -> dict:
+    """Fill everything from a checkpoint and return its content; nothing but tensors and plain values is ever unpickled."""
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
         saved = state["config"]
@@ -211,4 +231,4 @@ def _resume(file: Path, config: TrainingConfig, explainer: PTAME, classifier: nn
         raise ValueError(f"{file} was made with another way of asking the classifier: use that one, or start with resume=False")
     if "classifier" in state:
         classifier.load_learned_state(state["classifier"])
-    return state["history"]
+    return state

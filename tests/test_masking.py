@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ptame_lib import keep, keep_share, normalise, remove, resize
+from ptame_lib.masking import blend
 
 
 def rand(*shape, seed=0):
@@ -106,3 +107,12 @@ def test_keep_share_treats_each_map_by_itself():
 def test_keep_share_refuses_other_shares(share):
     with pytest.raises(ValueError, match="share must be in"):
         keep_share(torch.zeros(1, 2, 2), share)
+
+
+def test_blending_is_masking_the_normalised_image():
+    pixels, masks = torch.rand(2, 3, 6, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([[[1.0, 0.0]], [[0.5, 0.5]]])
+    mean, std = torch.tensor([0.2, 0.4, 0.6]).view(1, 3, 1, 1), torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
+    found = blend(pixels, masks, mean)
+    torch.testing.assert_close((found - mean) / std, keep((pixels - mean) / std, masks))
+    assert found[0, :, :, -1].equal(mean[0, :, :, 0].expand(3, 6))
+    torch.testing.assert_close(blend(pixels, masks, torch.zeros(1, 3, 1, 1)), keep(pixels, masks))

@@ -2,8 +2,10 @@
 
 from torch.utils.data import Dataset, Subset
 
+from .coco import COCO
 from .embedded import Embedded, load_embedded
 from .folders import ImageFolder
+from .voc import VOC
 
 
 def first(data: Dataset, n: int) -> Subset:
@@ -16,4 +18,4 @@ def first(data: Dataset, n: int) -> Subset:
     return part
 
 
-__all__ = ["Embedded", "ImageFolder", "first", "load_embedded"]
+__all__ = ["COCO", "VOC", "Embedded", "ImageFolder", "first", "load_embedded"]

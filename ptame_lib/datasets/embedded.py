@@ -34,7 +34,7 @@ class Embedded(torch.utils.data.Dataset):
 
     ``images`` (N,3,64,64) uint8; ``labels`` (N,) int64 for the single-label form, (N,10) bool for the multi-label one;
     ``truth`` the digits' pixels, (N,64,64) bool, or (N,10,64,64) with one mask per class. An item is a dict of
-    ``pixels`` (3,64,64) float32 in [0,1], ``label`` and ``truth``.
+    ``pixels`` (3,64,64) float32 in [0,1], ``label`` (``labels`` in the multi-label form) and ``truth``.
     """
 
     images: Tensor
@@ -46,7 +46,7 @@ class Embedded(torch.utils.data.Dataset):
         return len(self.images)
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
-        return {"pixels": self.images[i].float() / 255, "label": self.labels[i], "truth": self.truth[i]}
+        return {"pixels": self.images[i].float() / 255, "label" if self.labels.ndim == 1 else "labels": self.labels[i], "truth": self.truth[i]}
 
 
 def load_embedded(split: str, n: int, *, multi_label: bool = False, seed: int = 0, cached: bool = True) -> Embedded:

@@ -6,23 +6,52 @@ from .drop import average_drop, average_gain, increase_in_confidence, masked_con
 from .imputation import linear_imputation
 from .localisation import average_precision, best_iou, energy_pointing_game, iou, pointing_game
 from .road import known_pixels, road, telea_imputation
+from .segmentation import (
+    aggregate_masks,
+    background_coverage,
+    continuous_iou,
+    f1_score,
+    mask_iou,
+    mean_f1,
+    mean_iou,
+    object_coverage,
+    roc_auc,
+    soft_accuracy,
+    soft_f1,
+)
+from .specificity import class_confusion, label_confidence, one_by_one, specificity
 
 __all__ = [
+    "aggregate_masks",
     "average_drop",
     "average_gain",
     "average_precision",
+    "background_coverage",
     "best_iou",
+    "class_confusion",
+    "continuous_iou",
     "deletion",
     "energy_pointing_game",
+    "f1_score",
     "increase_in_confidence",
     "insertion",
     "iou",
     "known_pixels",
+    "label_confidence",
     "linear_imputation",
+    "mask_iou",
     "masked_confidence",
+    "mean_f1",
+    "mean_iou",
+    "object_coverage",
+    "one_by_one",
     "pointing_game",
     "road",
+    "roc_auc",
     "saliency_metric",
+    "soft_accuracy",
+    "soft_f1",
     "sparseness",
+    "specificity",
     "telea_imputation",
 ]

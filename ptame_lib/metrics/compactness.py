@@ -8,13 +8,14 @@ from torch import Tensor
 from ..masking import normalise
 
 
-def saliency_metric(maps: Tensor, kept: Tensor) -> Tensor:
+def saliency_metric(maps: Tensor, kept: Tensor, *, as_they_are: bool = False) -> Tensor:
     """log(max(mean of the map, 0.05)) - log(p) per image (Dabkowski & Gal, NeurIPS 2017); lower is better.
 
-    ``maps`` (B,h,w) are normalised; ``kept`` (B,) is the target's probability on what the map keeps (`masked_confidence`), or
-    the sum over an image's classes, each counted once. The area is that of the soft map, not of a crop.
+    ``maps`` (B,h,w) are normalised, but for masks, which are taken ``as_they_are``; ``kept`` (B,) is the target's probability on
+    what the map keeps (`masked_confidence`), or the sum over an image's classes, each counted once (`label_confidence`). The area
+    is that of the soft map, not of a crop.
     """
-    return normalise(maps).mean((1, 2)).clamp_min(0.05).log() - kept.float().clamp_min(1e-12).log()
+    return (maps.float() if as_they_are else normalise(maps)).mean((1, 2)).clamp_min(0.05).log() - kept.float().clamp_min(1e-12).log()
 
 
 def sparseness(maps: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """``make bench``: speed and memory as ratios, measured side by side in one run, written to results/bench.csv.
 
-``--only explainer`` (or methods, imputation) runs a part (the file keeps the others' rows); ``--peak CASE`` is the bench's own
+``--only explainer`` (or methods, imputation, area) runs a part (the file keeps the others' rows); ``--peak CASE`` is the bench's own
 call for a process that measures one work's memory.
 """
 
@@ -16,7 +16,7 @@ import torch
 
 from ptame_lib import paths, study
 
-PARTS = ("explainer", "methods", "imputation")
+PARTS = ("explainer", "methods", "imputation", "area")
 
 
 def main() -> None:

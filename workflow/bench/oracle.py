@@ -1,4 +1,4 @@
-"""The straightforward computation of P-TAME, in the paper's order of steps: slow, plain, and what the fast one must equal."""
+"""The straightforward computations, in the papers' order of steps: slow, plain, and what the fast ones must equal."""
 
 import torch
 import torch.nn.functional as F
@@ -32,3 +32,16 @@ def loss_terms(masks: Tensor, border: float = 0.3, p: float = 0.3) -> Tensor:
     lines = masks[..., 0, :], masks[..., -1, :], masks[..., :, 0], masks[..., :, -1]
     smooth = dx.abs().pow(2).sum() + dy.abs().pow(2).sum() + border * sum(line.pow(2).sum() for line in lines)
     return 0.977712 * area + 0.0001 * smooth / (2 * len(masks))
+
+
+def class_area(logits: Tensor, labels: Tensor, smallest: float = 0.05, largest: float = 0.3) -> Tensor:
+    """The Explainer's class-area term as it is written: every label's mask sorted and compared with its bounds."""
+    total = logits.new_zeros(())
+    for image, present in zip(logits, labels, strict=True):
+        for c in present.nonzero()[:, 0]:
+            falling = image[c].sigmoid().flatten().sort(descending=True).values
+            low, high = torch.zeros_like(falling), torch.zeros_like(falling)
+            low[: int(smallest * len(falling))] = 1
+            high[: int(largest * len(falling))] = 1
+            total = total + (F.relu(low - falling) + F.relu(falling - high)).mean()
+    return total / len(logits)

@@ -1,0 +1,176 @@
+"""The Explainer's losses as pure functions with named terms: the one of its paper, and RTIS's on the same architecture.
+
+Stalder, Perraudin, Achanta, Perez-Cruz, Volpi, "What You See is What You Classify: Black Box Attributions", NeurIPS 2022.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ExplainerWeights:
+    """Hyper-parameters of the Explainer's loss; the defaults are the published ones for VGG-16 on VOC-2007, `PUBLISHED` has all four.
+
+    ``entropy``, ``tv``, ``class_area``, ``area`` and ``non_target_area`` weigh the terms (cross-entropy has weight 1). A class's mask
+    may fill between ``smallest`` and ``largest`` of the image without a loss.
+    """
+
+    entropy: float = 1.0
+    tv: float = 1.0
+    class_area: float = 1.0
+    area: float = 0.1
+    non_target_area: float = 0.3
+    smallest: float = 0.05
+    largest: float = 0.3
+
+
+PUBLISHED = {
+    ("vgg16", "voc"): ExplainerWeights(1.0, 1.0, 1.0, 0.1, 0.3),
+    ("resnet50", "voc"): ExplainerWeights(3.0, 1.0, 0.8, 0.01, 0.3),
+    ("vgg16", "coco"): ExplainerWeights(1.0, 0.3, 0.3, 0.03, 0.1),
+    ("resnet50", "coco"): ExplainerWeights(3.0, 0.05, 0.1, 0.01, 0.03),
+}
+
+
+@dataclass(frozen=True)
+class RTISWeights:
+    """Hyper-parameters of RTIS's loss (Dabkowski & Gal): 10, 1e-3, 5 and the power 0.3 there.
+
+    The Explainer's authors weigh the ``area`` with 1.0, since their masks are not pressed by anything else.
+    """
+
+    tv: float = 10.0
+    area: float = 1.0
+    removed: float = 5.0
+    power: float = 0.3
+
+
+class ExplainerLoss(NamedTuple):
+    """The total and its terms, unweighted; ``total = bce + w.entropy * entropy + w.tv * tv + w.class_area * class_area + ...``."""
+
+    total: Tensor
+    bce: Tensor
+    entropy: Tensor
+    tv: Tensor
+    class_area: Tensor
+    area: Tensor
+    non_target_area: Tensor
+
+
+class RTISLoss(NamedTuple):
+    """The total and its terms, unweighted; ``total = kept + w.removed * removed + w.tv * tv + w.area * area``."""
+
+    total: Tensor
+    kept: Tensor
+    removed: Tensor
+    tv: Tensor
+    area: Tensor
+
+
+def target_masks(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The masks m of an image's labels and n of all other classes, (B,H,W) in [0,1]: sigmoid of the largest logit of each group.
+
+    ``logits`` (B,K,H,W): the Explainer's; ``labels`` (B,K): more than 0.5 where the image has the class. A group without a class is 0.
+    """
+    present = (labels > 0.5)[:, :, None, None]
+    return tuple(logits.masked_fill(other, -torch.inf).amax(1).sigmoid() for other in (~present, present))
+
+
+def explainer_loss(
+    logits: Tensor, labels: Tensor, kept: Tensor, removed: Tensor, masks: tuple[Tensor, Tensor], weights: ExplainerWeights = ExplainerWeights()
+) -> ExplainerLoss:
+    """The Explainer's loss (section 3.2 of the paper).
+
+    ``logits`` (B,K,H,W): the Explainer's; ``labels`` (B,K) in {0,1}; ``masks`` = (m, n) of `target_masks`; ``kept`` and ``removed``
+    (B,K): the classifier's logits where m, and where 1 - m, keeps the image and the mean colour replaces the rest.
+
+    Raises ValueError where the shapes don't belong together.
+    """
+    _check(logits, labels, kept, removed)
+    target, other = masks
+    terms = (
+        F.binary_cross_entropy_with_logits(kept.float(), labels.float()),
+        negative_entropy(removed.float()),
+        total_variation(target) + total_variation(other),
+        class_area_term(logits, labels, weights.smallest, weights.largest),
+        target.mean(),
+        other.mean(),
+    )
+    factors = (1.0, weights.entropy, weights.tv, weights.class_area, weights.area, weights.non_target_area)
+    return ExplainerLoss(sum(factor * term for factor, term in zip(factors, terms, strict=True)), *terms)
+
+
+def rtis_loss(
+    logits: Tensor, labels: Tensor, kept: Tensor, removed: Tensor, masks: tuple[Tensor, Tensor], weights: RTISWeights = RTISWeights()
+) -> RTISLoss:
+    """RTIS's loss for several labels per image: Dabkowski & Gal, "Real Time Image Saliency for Black Box Classifiers", NeurIPS 2017, eq. 4.
+
+    Its probability of the class becomes the sigmoid of each label's logit, averaged over all labels of the batch: ``kept`` is -log of
+    it on what m keeps, ``removed`` its power on what m removes. TV is squared and summed over an image's pixels as there, divided
+    by their number; the masks of other classes are free. Arguments, and ValueError, as in `explainer_loss`.
+    """
+    _check(logits, labels, kept, removed)
+    present, target = labels > 0.5, masks[0]
+    count = present.sum().clamp_min(1)
+    terms = (
+        F.softplus(-kept.float()[present]).sum() / count,
+        removed.float()[present].sigmoid().pow(weights.power).sum() / count,
+        squared_variation(target),
+        target.mean(),
+    )
+    factors = (1.0, weights.removed, weights.tv, weights.area)
+    return RTISLoss(sum(factor * term for factor, term in zip(factors, terms, strict=True)), *terms)
+
+
+def negative_entropy(logits: Tensor) -> Tensor:
+    """Mean of p log p over the entries of softmax(logits (B,K)), p clamped at 1e-16: smallest, -log(K)/K, where all classes are alike."""
+    p = logits.softmax(1)
+    return (p * p.clamp_min(1e-16).log()).mean()
+
+
+def total_variation(masks: Tensor) -> Tensor:
+    """Mean over pixels of |right neighbour - pixel| + |lower neighbour - pixel|, (B,H,W) -> (); the image is reflected at its border,
+    so that the last difference of each row and column counts twice."""
+    return _variation(masks, torch.abs)
+
+
+def squared_variation(masks: Tensor) -> Tensor:
+    """`total_variation` with squares of the differences."""
+    return _variation(masks, torch.square)
+
+
+def _variation(masks: Tensor, size) -> Tensor:
+    across, down = size(masks.diff(dim=-1)), size(masks.diff(dim=-2))
+    return (across.sum() + across[..., -1].sum() + down.sum() + down[..., -1, :].sum()) / masks.numel()
+
+
+def class_area_term(logits: Tensor, labels: Tensor, smallest: float = 0.05, largest: float = 0.3) -> Tensor:
+    """How far the masks of the labels are from filling between ``smallest`` and ``largest`` of the image (`outside_band`): summed
+    over an image's labels, averaged over images; 0 without labels. ``logits`` (B,K,H,W), ``labels`` (B,K)."""
+    return outside_band(logits[labels > 0.5].sigmoid(), smallest, largest).sum() / len(logits)
+
+
+def outside_band(masks: Tensor, smallest: float, largest: float) -> Tensor:
+    """Per mask (n,H,W) in [0,1]: of its N values in descending order the first int(smallest N) should be 1 and those from
+    int(largest N) on 0; the mean over all N of what they lack or exceed, (n,).
+
+    Which values these are, two partial selections say: cheaper than sorting, since no order within the parts matters.
+    """
+    flat = masks.flatten(1)
+    size = flat.shape[1]
+    low, high = int(smallest * size), int(largest * size)
+    first = flat.topk(low, dim=1, sorted=False).values.sum(1)
+    rest = flat.sum(1) - flat.topk(high, dim=1, sorted=False).values.sum(1)
+    return (low - first + rest) / size
+
+
+def _check(logits: Tensor, labels: Tensor, kept: Tensor, removed: Tensor) -> None:
+    if not logits.shape[:2] == labels.shape == kept.shape == removed.shape:
+        shapes = ", ".join(f"{k} {tuple(v.shape)}" for k, v in {"logits": logits, "labels": labels, "kept": kept, "removed": removed}.items())
+        raise ValueError(f"batch sizes or numbers of classes differ: {shapes}")

@@ -1,0 +1,48 @@
+"""Trained parameters in safetensors files with their configuration as metadata: what the explainers' save and load share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from . import paths
+
+
+def write(file: str | Path, state: dict[str, Tensor], config: dict[str, str]) -> None:
+    """The parameters with their configuration, written whole."""
+    with paths.whole(Path(file)) as unfinished:
+        save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, unfinished, config)
+
+
+def read(file: str | Path, form: str, what: str, notebook: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Configuration and parameters of a file of format ``form``.
+
+    Raises FileNotFoundError, naming the ``notebook`` that trains one, and ValueError for a file that isn't ``what`` it should be.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"no trained explainer at {file}: train one with notebooks/{notebook}.ipynb, or check the path")
+    try:
+        with safe_open(file, "pt") as tensors:
+            config = tensors.metadata() or {}
+            state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118 (safe_open is no dict)
+    except SafetensorError as error:
+        raise ValueError(f"{file} can't be read as safetensors ({error}): train the explainer again, or copy the file again") from error
+    if config.get("format") != form:
+        raise ValueError(f"{file} is not {what} (format {config.get('format')!r}, expected {form!r})")
+    return config, state
+
+
+def check_fits(own: dict[str, Tensor], state: dict[str, Tensor], source: str | Path, remedy: str) -> None:
+    """ValueError names the keys or shapes of ``state`` that don't fit the explainer's ``own``, and the remedy."""
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    if missing or extra:
+        raise ValueError(f"{source} does not fit this explainer: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}. {remedy}")
+    for key, value in state.items():
+        if value.shape != own[key].shape:
+            raise ValueError(
+                f"{source} does not fit this explainer: {key} has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}. {remedy}"
+            )
