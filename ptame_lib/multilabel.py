@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .masking import resize
 from .metrics import (
+    aggregate_masks,
     background_coverage,
     continuous_iou,
     f1_score,
@@ -65,12 +66,12 @@ def baselines() -> list[MaskMethod]:
 def aggregate(method: MaskMethod, pixels: Tensor, labels: Tensor, truth: Tensor | None = None) -> Tensor:
     """One mask (B,H,W) per image: the pixelwise maximum over its labels' masks; 0 without labels. ``labels`` (B,K), ``truth`` (B,K,H,W)."""
     rows, classes = (labels > 0.5).nonzero(as_tuple=True)
-    found = torch.zeros(len(pixels), *pixels.shape[-2:], device=pixels.device)
-    if len(rows):
-        asked = truth[rows, classes] if method.sees_truth else classes
-        maps = resize(method.explain(pixels[rows], asked).float(), pixels.shape[-2:])
-        found.index_reduce_(0, rows, maps, "amax")
-    return found
+    if not len(rows):
+        return torch.zeros_like(pixels[:, 0])
+    asked = truth[rows, classes] if method.sees_truth else classes
+    masks = pixels.new_zeros(*labels.shape, *pixels.shape[-2:])
+    masks[rows, classes] = resize(method.explain(pixels[rows], asked).float(), pixels.shape[-2:])
+    return aggregate_masks(masks, labels)
 
 
 def evaluate_masks(classifier: nn.Module, method: MaskMethod, data: Dataset, *, batch_size: int = 20) -> tuple[pd.DataFrame, float]:
