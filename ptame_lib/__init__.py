@@ -6,6 +6,7 @@ from ptame_lib import PTAME, decide, load_auxiliary, load_classifier, train_ptam
 from .blackbox import BlackBox, load_onnx
 from .classifiers import Classifier, decide, load_classifier
 from .datasets import Embedded, ImageFolder, load_embedded
+from .evidence import Evidence, evidence, explain_with_evidence
 from .features import FeatureExtractor, load_auxiliary
 from .losses import PTAMELoss, PTAMEWeights, ptame_loss
 from .masking import keep, keep_share, normalise, remove, resize
@@ -22,6 +23,7 @@ __all__ = [
     "Budget",
     "Classifier",
     "Embedded",
+    "Evidence",
     "FeatureExtractor",
     "ImageFolder",
     "Method",
@@ -31,6 +33,8 @@ __all__ = [
     "TrainingConfig",
     "build_methods",
     "decide",
+    "evidence",
+    "explain_with_evidence",
     "keep",
     "keep_share",
     "load_auxiliary",
