@@ -12,6 +12,7 @@ from .losses import PTAMELoss, PTAMEWeights, ptame_loss
 from .masking import keep, keep_share, normalise, remove, resize
 from .methods import Budget, Method, build_methods
 from .methods.ttame import ttame
+from .model_card import model_card, write_model_card
 from .ptame import PTAME, saved_config
 from .queries import train_black_box
 from .training import TrainingConfig, train_ptame
@@ -41,6 +42,7 @@ __all__ = [
     "load_classifier",
     "load_embedded",
     "load_onnx",
+    "model_card",
     "normalise",
     "ptame_loss",
     "remove",
@@ -49,4 +51,5 @@ __all__ = [
     "train_black_box",
     "train_ptame",
     "ttame",
+    "write_model_card",
 ]

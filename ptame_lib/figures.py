@@ -99,9 +99,9 @@ def explanation(image: Tensor, map_: Tensor, row: Evidence, labels: Sequence[str
         axis.set_title(title, fontsize=9)
     axes[1].imshow(mask[0].cpu().numpy(), cmap=MAP_COLOURS, vmin=0, vmax=1, alpha=0.65)
     figure.tight_layout(pad=0.3, rect=(0, 0.8 / (side + 1.1), 1, 1))
-    width = int(14 * 4 * side)  # letters of this size to the line
-    figure.text(0.01, 0.7 / (side + 1.1), textwrap.fill(row.text(), width), fontsize=8, va="top")
+    width = int(15 * 4 * side)  # letters of this size to the line
+    figure.text(0.01, 0.75 / (side + 1.1), textwrap.fill(row.text(), width), fontsize=8, va="top")
     if row.warning():
         frame = {"facecolor": "#fff3cd", "edgecolor": PALETTE[3], "boxstyle": "round,pad=0.3"}
-        figure.text(0.01, 0.3 / (side + 1.1), textwrap.fill(row.warning(), width), fontsize=8, va="top", weight="bold", bbox=frame)
+        figure.text(0.01, 0.38 / (side + 1.1), textwrap.fill(row.warning(), width), fontsize=8, va="top", weight="bold", bbox=frame)
     return figure
