@@ -11,7 +11,7 @@ from tqdm import tqdm
 from . import commands
 from .training import TrainingConfig
 
-CLASSIFIERS = "embedded/vgg, vgg16, resnet50, vit_b_16, timm/<model>, hf/<repository or folder>, onnx/<file>"
+CLASSIFIERS = "embedded/vgg, vgg16, resnet50, vit_b_16, timm/MODEL, hf/REPOSITORY or hf/FOLDER, onnx/FILE"
 
 
 class Plain(typer.core.TyperGroup):
@@ -20,7 +20,7 @@ class Plain(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort):
+        except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except (ValueError, TypeError, OSError, RuntimeError, ImportError, FloatingPointError) as error:
             what = " ".join(str(error).split()) or type(error).__name__
@@ -51,9 +51,9 @@ app = typer.Typer(
 
 Name = Annotated[str, typer.Option("--classifier", help=f"What to explain: {CLASSIFIERS}.")]
 Saved = Annotated[str | None, typer.Option("--classifier", help="The explained classifier.", show_default="the one the explainer was trained for")]
-Weights = Annotated[
-    str, typer.Option(help="The classifier's weights: 'default', 'none' for random ones, or a local state dict (.safetensors, .pth).")
-]
+WEIGHTS = "The classifier's weights: 'default', 'none' for random ones, or a local state dict (.safetensors, .pth)."
+Weights = Annotated[str, typer.Option("--weights", help=WEIGHTS)]
+SavedWeights = Annotated[str | None, typer.Option("--weights", help=WEIGHTS, show_default="those the explainer was trained for")]
 
 
 @app.command()
@@ -61,12 +61,12 @@ def explain(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.", show_default=False)],
     explainer: Annotated[Path, typer.Option(help="The trained explainer (.safetensors), as `ptame train` writes it.", show_default=False)],
     classifier: Saved = None,
-    weights: Weights = "default",
+    weights: SavedWeights = None,
     wanted: Annotated[
         str | None,
         typer.Option("--class", metavar="N", help="Explain this class (number or name) for every image.", show_default="what the classifier decides"),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where to write the figures: <image>.explained.png.")] = Path("explanations"),
+    out: Annotated[Path, typer.Option(help="Where to write the figures: IMAGE.explained.png.")] = Path("explanations"),
 ) -> None:
     """Explain images: write a figure for each, and print what its explanation is worth.
 
@@ -88,21 +88,21 @@ def train(
     weights: Weights = "default",
     labels: Annotated[Path | None, typer.Option(help="A text file with the name of each class, one a line.", show_default="the classifier's")] = None,
     auxiliary: Annotated[
-        str, typer.Option(help="The small frozen network whose features are used: resnet18, mobilenet_v3_small, mnasnet0_5, timm/<model>.")
+        str, typer.Option(help="The small frozen network whose features are used: resnet18, mobilenet_v3_small, mnasnet0_5, timm/MODEL.")
     ] = "resnet18",
-    auxiliary_weights: Annotated[str, typer.Option(help="The auxiliary's weights: 'default', 'none', or a local state dict.")] = "default",
+    auxiliary_weights: Annotated[str, typer.Option(help="The auxiliary's weights: 'default', or a local state dict.")] = "default",
     steps: Annotated[int, typer.Option(min=1, help="Training steps, of one batch each; a few thousand for a good explainer.")] = 2000,
     batch_size: Annotated[int, typer.Option(min=2, help="Images per step.")] = 32,
     lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
     held_out: Annotated[int, typer.Option(min=0, help="Images kept from training, to measure the explainer on; 0 for none.")] = 32,
     precision: Annotated[str, typer.Option(help="no, bf16 or fp16 (on a GPU).")] = "no",
-    queries_per_image: Annotated[int, typer.Option(min=1, help="For onnx/<file> alone: how often to ask it, per training image.")] = 300,
+    queries_per_image: Annotated[int, typer.Option(min=1, help="Only for onnx/FILE: how often to ask it at most, per training image.")] = 300,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training with the same options was.")] = False,
 ) -> None:
     """Train an explainer for a classifier, on a folder of images.
 
-    A bar shows the progress; after a few steps the whole time is estimated. The state is saved every 200 steps: after an
+    A bar shows the progress; after a few steps the time is estimated. The state is saved every 200 steps: after an
     interruption, the same command with `--resume` goes on from there. At the end the explainer is measured on held-out images.
 
     Example: `ptame train --classifier timm/mobilenetv3_small_100 --images photos --out mine.safetensors --steps 2000`
@@ -122,7 +122,10 @@ def train(
         say=tqdm.write,
     )
     if metrics:
-        typer.echo(f"On {metrics['images']} held-out images: " + ", ".join(f"{k} {v} %" for k, v in metrics.items() if k != "images") + ".")
+        typer.echo(
+            f"On {metrics['images']} held-out images, in percent: {metrics['faithful']} are decided alike by what the map keeps, "
+            f"{metrics['rest alike']} by the rest alone; AD100 {metrics['AD100']}, IC100 {metrics['IC100']}."
+        )
     typer.echo(f"The explainer is {out}, its model card {out}.md.")
 
 
@@ -135,7 +138,7 @@ def export(
     classifier: Annotated[
         str | None, typer.Option(help="Only for T-TAME and L-CAM-Img, which use its features.", show_default="the one it was trained for")
     ] = None,
-    weights: Weights = "default",
+    weights: SavedWeights = None,
 ) -> None:
     """Export an explainer to a file that runs without this library, and check that it gives the same maps.
 
@@ -148,7 +151,8 @@ def export(
 
 
 def main() -> None:
-    app()
+    """Entry point of the installed command."""
+    app(prog_name="ptame")
 
 
 if __name__ == "__main__":

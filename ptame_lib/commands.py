@@ -30,11 +30,11 @@ from .training import TrainingConfig, train_ptame
 
 
 def explain(
-    images: Sequence[Path], explainer: Path, classifier: str | None = None, weights: str = "default", wanted: str | None = None, out: Path = Path()
+    images: Sequence[Path], explainer: Path, classifier: str | None = None, weights: str | None = None, wanted: str | None = None, out: Path = Path()
 ) -> Iterator[tuple[Path, Evidence, Path]]:
     """For each image (of the folders among ``images``, too): its file, the evidence of its explanation, the figure's file in ``out``.
 
-    ``classifier``: by default the one that the explainer says it was trained for; ``wanted``: the number or name of the class
+    ``classifier`` and its ``weights``: by default those that the explainer says it was trained for; ``wanted``: the number or name of the class
     to explain, by default each image's decision. Raises FileNotFoundError for a missing image or explainer, ValueError for an
     explainer of another number of classes, an unknown class or an image that can't be read.
     """
@@ -83,7 +83,7 @@ def train(
         raise ValueError(f"the explainer's file must end in .safetensors, not as {out}")
     if out.exists():
         raise ValueError(f"{out} exists: delete it, or choose another file")
-    names = None if labels is None else [line.strip() for line in labels.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = None if labels is None else read_labels(labels)
     model = load_classifier(classifier, _weights(weights), names)
     data, test = recipes.folder(str(images), model), None
     if len(data) < held_out + config.batch_size:
@@ -96,7 +96,7 @@ def train(
     if names and len(names) != classes:
         raise ValueError(f"{labels} names {len(names)} classes, {classifier} has {classes}: give one name a line")
     torch.manual_seed(config.seed)
-    explainer = PTAME(load_auxiliary(auxiliary, weights=_weights(auxiliary_weights)), classes)
+    explainer = PTAME(load_auxiliary(auxiliary, weights=auxiliary_weights), classes)
     say(f"Training on {len(data)} images, {config.steps} steps of {config.batch_size}.")
     checkpoint = out.with_suffix(".checkpoint.pt")
     options: dict[str, Any] = {"checkpoint": checkpoint, "resume": resume, "on_step": estimate(config.steps, say)}
@@ -108,6 +108,8 @@ def train(
     explainer.save(
         out,
         classifier=classifier,
+        weights=weights,
+        auxiliary_weights=auxiliary_weights,
         labels=model.labels or usual_labels(classifier, weights, classes),
         training=config,
         profile="ptame train",
@@ -122,7 +124,7 @@ def train(
 
 
 def export(
-    file: Path, onnx: Path | None = None, torch_export: Path | None = None, size: int | None = None, classifier: str | None = None, weights="default"
+    file: Path, onnx: Path | None = None, torch_export: Path | None = None, size: int | None = None, classifier: str | None = None, weights=None
 ) -> Iterator[exports.Exported]:
     """Write a trained explainer as ``onnx`` and ``torch_export`` files, for images of ``size``: by default that of the training.
 
@@ -139,9 +141,10 @@ def export(
             yield write(trained, target, side, saved_config(file))
 
 
-def explained_classifier(file: Path, known: dict[str, Any], name: str | None, weights: str) -> Classifier | BlackBox:
-    """The classifier ``name``, by default the one that the explainer ``file`` names; with the labels stored there where it has none."""
-    name = name or known.get("classifier")
+def explained_classifier(file: Path, known: dict[str, Any], name: str | None, weights: str | None) -> Classifier | BlackBox:
+    """The classifier ``name`` with ``weights``, by default what the explainer ``file`` was trained for; with the labels stored there
+    where it has none."""
+    name, weights = name or known.get("classifier"), weights or known.get("weights", "default")
     if name is None:
         raise ValueError(f"{file} does not say which classifier it explains: name it with --classifier")
     model = load_classifier(name, _weights(weights))
@@ -160,6 +163,13 @@ def usual_labels(name: str, weights: str, classes: int) -> list[str] | None:
         info = timm.data.ImageNetInfo()
         return [info.index_to_description(i) for i in range(classes)]
     return None
+
+
+def read_labels(file: Path) -> list[str]:
+    """Names of classes from a text file, one a line."""
+    if not file.is_file():
+        raise FileNotFoundError(f"no labels at {file}: give a text file with the name of each class, one a line")
+    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def count_classes(model: Classifier | BlackBox, image: Tensor) -> int:

@@ -15,7 +15,7 @@ from .ptame import saved_config
 AS_JSON = ("layers", "channels", "labels", "training", "input_size", "metrics")
 UNKNOWN = "Not stored with the explainer."
 CITATION = """@article{ptame2025,
-  author  = {Ntrougkas, Mariano and Mezaris, Vasileios and Patras, Ioannis},
+  author  = {Ntrougkas, M. and Mezaris, V. and Patras, I.},
   title   = {{P-TAME}: Explain Any Image Classifier With Trained Perturbations},
   journal = {IEEE Open Journal of Signal Processing},
   volume  = {6},
@@ -23,6 +23,8 @@ CITATION = """@article{ptame2025,
   year    = {2025},
   doi     = {10.1109/OJSP.2025.3568756},
 }"""
+METRICS = """In percent, over held-out images. *faithful*: what the map keeps is decided as the whole image; *rest alike*: so is the rest
+without it; AD100: mean relative drop of the probability on what is kept (lower is better); IC100: how often it rises (higher is better)."""
 LIMITS = """- It explains this one classifier, with the weights it was trained for. For any other the maps mean nothing.
 - A map shows where the evidence for a class lies, not why it is evidence, and not whether the decision is right.
 - It learned from images like those it was trained on; on others it can be wrong without looking so. Ask the classifier about
@@ -77,6 +79,8 @@ def model_card(file: str | Path) -> str:
             "## Metrics",
             "",
             _table(known.get("metrics") or {}, ("metric", "value")) or UNKNOWN,
+            "",
+            METRICS,
             "",
             "## Limits",
             "",

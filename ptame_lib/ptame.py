@@ -118,9 +118,10 @@ class PTAME(nn.Module):
     def save(self, file: str | Path, **about: Any) -> None:
         """Write the trained parameters as safetensors, with the `config` and ``about`` in the metadata.
 
-        ``about`` by convention, all optional: ``classifier`` (its name), ``labels`` (of its classes), ``profile``, ``seed``,
-        ``training`` (the `TrainingConfig`), ``images`` (what it was trained on), ``input_size``, ``metrics`` (name -> number),
-        ``licence``. Strings are stored as they are, the rest as JSON; None is left out. `model_card` reads them.
+        ``about`` by convention, all optional: ``classifier`` (its name), ``labels`` (of its classes), ``weights`` and
+        ``auxiliary_weights`` (as for loading both), ``profile``, ``seed``, ``training`` (the `TrainingConfig`), ``images``
+        (what it was trained on), ``input_size``, ``metrics`` (name -> number), ``licence``. Strings are stored as they are,
+        the rest as JSON; None is left out. `model_card` reads them.
 
         Raises ValueError for an entry that would replace one of the configuration.
         """
@@ -133,13 +134,13 @@ class PTAME(nn.Module):
 
     @classmethod
     def load(cls, file: str | Path, auxiliary: FeatureExtractor | None = None) -> PTAME:
-        """The explainer saved at ``file``, in eval mode, on ``auxiliary``, which is not stored: None loads it by the saved name.
+        """The explainer saved at ``file``, in eval mode, on ``auxiliary``, which is not stored: None loads it by the saved name and weights.
 
         Raises FileNotFoundError, and ValueError for a file that is no P-TAME explainer or was trained on another auxiliary.
         """
         config, state = _read(Path(file))
         name, layers = config["auxiliary"], json.loads(config["layers"])
-        auxiliary = auxiliary or load_auxiliary(name, None if name.startswith("timm/") else layers)
+        auxiliary = auxiliary or load_auxiliary(name, None if name.startswith("timm/") else layers, config.get("auxiliary_weights", "default"))
         if name != auxiliary.name or set(layers or ()) != set(auxiliary.layers or ()):
             raise ValueError(
                 f"{file} was trained on {name} (layers {layers}), not on {auxiliary.name} (layers {list(auxiliary.layers or ()) or None}): "

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from ptame_lib import BlackBox, commands, export, load_classifier, saved_config
@@ -57,7 +58,7 @@ def test_training_saves_what_was_done_with_its_card(trained):
     assert all(0 <= metrics[name] <= 100 for name in ("faithful", "rest alike", "AD100", "IC100"))
     assert "Training on 7 images, 8 steps of 4." in said
     assert re.search(r"About \d+ seconds to go", said)
-    assert f"On 3 held-out images: faithful {metrics['faithful']} %" in said
+    assert f"On 3 held-out images, in percent: {metrics['faithful']} are decided alike by what the map keeps" in said
     assert "| AD100 |" in Path(f"{file}.md").read_text()
     assert sorted(p.name for p in file.parent.iterdir()) == ["e.checkpoint.history.json", "e.safetensors", "e.safetensors.md", "photos"]
 
@@ -85,6 +86,26 @@ def test_the_map_shown_is_the_explainers(trained, tmp_path):
     classifier = load_classifier(CLASSIFIER)
     _, expected = commands.explain_with_evidence(commands.recipes.load_explainer(file), classifier, pixels)
     assert (proof.text(), proof.warning()) == (expected.text(), expected.warning())
+
+
+def test_weights_of_ones_own_are_remembered(trained, tmp_path):
+    """Otherwise the maps of another classifier would be shown, from features of another auxiliary."""
+    _, images, _ = trained
+    nets = {}
+    for name in ("resnet", "auxiliary"):
+        torch.manual_seed(5)
+        nets[name] = load_classifier(f"embedded/{name}", None)
+        save_file({key: value.contiguous() for key, value in nets[name].model.state_dict().items()}, tmp_path / f"{name}.safetensors")
+    own = ["--weights", tmp_path / "resnet.safetensors", "--auxiliary-weights", tmp_path / "auxiliary.safetensors"]
+    file = tmp_path / "e.safetensors"
+    ptame("train", "--classifier", CLASSIFIER, "--images", images, "--out", file, *TRAIN, "--steps", 1, "--held-out", 0, *own)
+    loaded = commands.recipes.load_explainer(file)
+    assert loaded.auxiliary.model.state_dict()["layer1.0.conv1.weight"].equal(nets["auxiliary"].model.state_dict()["layer1.0.conv1.weight"])
+    [(_, proof, _)] = commands.explain([images / "2.png"], file, out=tmp_path)
+    pixels = commands.ImageFolder(images, 64, 73)[2]["pixels"][None]
+    assert proof.whole.item() == pytest.approx(nets["resnet"](pixels).softmax(1).max().item(), abs=1e-6)
+    (tmp_path / "resnet.safetensors").unlink()
+    assert "error: no weights file at" in ptame("explain", images, "--explainer", file, code=1)
 
 
 def test_an_interrupted_training_goes_on(trained, tmp_path, monkeypatch):
@@ -146,7 +167,7 @@ def mistakes(file, images):
         "other ending": ([*start, "e.pth"], "must end in .safetensors"),
         "few images": ([*start, "e.safetensors"], "has 10 images, fewer than 32 held out and one batch of 32"),
         "no checkpoint": ([*start, images / "e.safetensors", *TRAIN, "--held-out", 1, "--resume"], "error: no checkpoint at"),
-        "no labels": ([*start, "e.safetensors", *TRAIN, "--held-out", 1, "--labels", images / "no.txt"], "error: [Errno 2] No such file"),
+        "no labels": ([*start, "e.safetensors", *TRAIN, "--held-out", 1, "--labels", images / "no.txt"], "error: no labels at"),
         "nothing to export": (["export", file], "error: nothing to write: name a file with --onnx or --torch"),
     }
 
