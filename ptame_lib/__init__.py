@@ -15,6 +15,8 @@ _HOMES = {
     "COCO": "datasets",
     "decide": "classifiers",
     "Embedded": "datasets",
+    "Evidence": "evidence",
+    "explain_with_evidence": "evidence",
     "Explainer": "explainer",
     "explainer_loss": "explainer_losses",
     "ExplainerConfig": "explainer_training",
@@ -44,6 +46,7 @@ _HOMES = {
     "TrainingConfig": "training",
     "ttame": "methods.ttame",
     "VOC": "datasets",
+    "write_model_card": "model_card",
 }
 __all__ = list(_HOMES)
 

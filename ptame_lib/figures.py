@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -12,6 +14,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from . import paths
+from .evidence import Evidence
+from .masking import keep, normalise, remove, resize
 
 PALETTE = seaborn.color_palette("colorblind").as_hex()
 METHOD_COLOURS = {  # the trained methods and those most often compared; all others are grey
@@ -71,4 +75,33 @@ def grid(rows: Sequence[Sequence[Tensor]], columns: Sequence[str], labels: Seque
         if labels is not None:
             axes[i, 0].set_ylabel(labels[i], fontsize=8)
     figure.tight_layout(pad=0.3)
+    return figure
+
+
+def explanation(image: Tensor, map_: Tensor, row: Evidence, labels: Sequence[str] | None = None, side: float = 2.2) -> Figure:
+    """One explained image (3,H,W) in [0,1]: itself, the map (h,w) over it, what the map keeps, and the rest, each with the target's
+    probability there; below, the evidence in words, and the warning in a frame where there is one.
+
+    ``row``: the image's own evidence, ``evidence[i]``; ``labels``: names of the classes, by default the classifier's.
+    """
+    if len(row) != 1:
+        raise ValueError(f"the evidence of one image is wanted, got that of {len(row)}: pass evidence[i]")
+    row = row if labels is None else replace(row, labels=tuple(labels))
+    mask = resize(normalise(map_[None]), image.shape[-2:])
+    kept, rest = keep(image[None], mask)[0], remove(image[None], mask)[0]
+    whole, on_kept, on_rest = (f"{float(p[0]):.0%}" for p in (row.whole, row.kept, row.rest))
+    titles = [f"{textwrap.shorten(row.name(row.targets[0]), 28)}: {whole}", "map", f"kept: {on_kept}", f"rest: {on_rest}"]
+    figure, axes = plt.subplots(1, 4, figsize=(4 * side, side + 1.1))
+    for axis, title, shown in zip(axes, titles, (image, image.mean(0, keepdim=True).expand(3, -1, -1), kept, rest), strict=True):
+        axis.imshow(shown.permute(1, 2, 0).clamp(0, 1).cpu().numpy())
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+        axis.set_title(title, fontsize=9)
+    axes[1].imshow(mask[0].cpu().numpy(), cmap=MAP_COLOURS, vmin=0, vmax=1, alpha=0.65)
+    figure.tight_layout(pad=0.3, rect=(0, 0.8 / (side + 1.1), 1, 1))
+    width = int(15 * 4 * side)  # letters of this size to the line
+    figure.text(0.01, 0.75 / (side + 1.1), textwrap.fill(row.text(), width), fontsize=8, va="top")
+    if row.warning():
+        frame = {"facecolor": "#fff3cd", "edgecolor": PALETTE[3], "boxstyle": "round,pad=0.3"}
+        figure.text(0.01, 0.38 / (side + 1.1), textwrap.fill(row.warning(), width), fontsize=8, va="top", weight="bold", bbox=frame)
     return figure

@@ -88,11 +88,14 @@ def show(path: Path) -> str:
 
 @contextmanager
 def whole(file: Path) -> Iterator[Path]:
-    """A temporary name to write ``file`` under; it gets its own name when the block ends well, so it is never half there."""
+    """A temporary name to write ``file`` under; it gets its own name when the block ends well, else it is removed: never half there."""
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.stem}.{os.getpid()}.tmp{file.suffix}")
-    yield unfinished
-    unfinished.replace(file)
+    try:
+        yield unfinished
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _made(folder: Path) -> Path:

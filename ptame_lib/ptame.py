@@ -15,7 +15,9 @@ for the wanted classes only, and only then upsampled and added. Equal up to roun
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -99,9 +101,9 @@ class PTAME(nn.Module):
         """The trained parameters and batch-norm buffers alone: ``convs.{i}.*``, ``bns.{i}.*``, ``fuser.*``."""
         return {key: value for key, value in self.state_dict().items() if not key.startswith("auxiliary.")}
 
-    def save(self, file: str | Path, **about: str) -> None:
-        """Write the trained parameters as safetensors, configuration in the metadata; ``about`` adds entries such as the seed."""
-        config = {
+    def config(self) -> dict[str, str]:
+        """What is needed to build the explainer again, as a file's metadata."""
+        return {
             "format": FORMAT,
             "auxiliary": self.auxiliary.name,
             "layers": json.dumps(self.auxiliary.layers),
@@ -110,17 +112,32 @@ class PTAME(nn.Module):
             "fuser_bias": str(self.fuser.bias is not None),
             "one_step": str(self.one_step),
         }
+
+    def save(self, file: str | Path, **about: Any) -> None:
+        """Write the trained parameters as safetensors, with the `config` and ``about`` in the metadata.
+
+        ``about`` by convention, all optional: ``classifier`` (its name), ``labels`` (of its classes), ``weights`` and
+        ``auxiliary_weights`` (as for loading both), ``profile``, ``seed``, ``training`` (the `TrainingConfig`), ``images``
+        (what it was trained on), ``input_size``, ``metrics`` (name -> number), ``licence``. Strings are stored as they are,
+        the rest as JSON; None is left out. `model_card` reads them.
+
+        Raises ValueError for an entry that would replace one of the configuration.
+        """
+        config = self.config()
+        if taken := sorted(config.keys() & about.keys()):
+            raise ValueError(f"{', '.join(taken)} can't be set: the explainer itself says so")
+        about = {key: value if isinstance(value, str) else json.dumps(value, default=asdict) for key, value in about.items() if value is not None}
         saved.write(file, self.trained_state(), config | about)
 
     @classmethod
     def load(cls, file: str | Path, auxiliary: FeatureExtractor | None = None) -> PTAME:
-        """The explainer saved at ``file``, in eval mode, on ``auxiliary``, which is not stored: None loads it by the saved name.
+        """The explainer saved at ``file``, in eval mode, on ``auxiliary``, which is not stored: None loads it by the saved name and weights.
 
         Raises FileNotFoundError, and ValueError for a file that is no P-TAME explainer or was trained on another auxiliary.
         """
         config, state = _read(file)
         name, layers = config["auxiliary"], json.loads(config["layers"])
-        auxiliary = auxiliary or load_auxiliary(name, None if name.startswith("timm/") else layers)
+        auxiliary = auxiliary or load_auxiliary(name, None if name.startswith("timm/") else layers, config.get("auxiliary_weights", "default"))
         if name != auxiliary.name or set(layers or ()) != set(auxiliary.layers or ()):
             raise ValueError(
                 f"{file} was trained on {name} (layers {layers}), not on {auxiliary.name} (layers {list(auxiliary.layers or ()) or None}): "
@@ -152,6 +169,8 @@ class PTAME(nn.Module):
         self.load_state_dict(state, strict=False)
 
     def _check(self, classes: Tensor) -> None:
+        if torch.compiler.is_exporting():
+            return  # an exported graph has no way to look at values
         if classes.numel() and (int(classes.min()) < 0 or int(classes.max()) >= self.num_classes):
             raise ValueError(f"classes must be in 0..{self.num_classes - 1}, got {int(classes.min())}..{int(classes.max())}")
 
@@ -165,8 +184,7 @@ def attend(features: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
     if bn.training:
         return bn(conv(features)).add_(features).relu_()
     gain = bn.weight * (bn.running_var + bn.eps).rsqrt()
-    weight = gain[:, None] * conv.weight[:, :, 0, 0]  # (C,C)
-    weight.diagonal().add_(1)
+    weight = gain[:, None] * conv.weight[:, :, 0, 0] + torch.diag(torch.ones_like(gain))  # (C,C)
     bias = (conv.bias - bn.running_mean) * gain + bn.bias
     # Dilation changes nothing in a 1x1 convolution, but on the CPU it keeps torch from a three times slower way for small batches.
     return F.conv2d(features, weight[:, :, None, None], bias, dilation=2).relu_()

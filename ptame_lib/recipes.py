@@ -122,18 +122,19 @@ def folder(images: str, classifier: Classifier) -> ImageFolder:
 
 def held_out(cfg: Any, classifier: Classifier) -> Embedded | ImageFolder:
     """``cfg.test_images`` images to evaluate on: of the embedded test part, or drawn from the folder ``cfg.images`` by the seed."""
-    return load_embedded("test", cfg.test_images, seed=cfg.seed) if not cfg.images else _parts(cfg, classifier)[1]
+    return load_embedded("test", cfg.test_images, seed=cfg.seed) if not cfg.images else _parts(cfg, classifier, 0)[1]
 
 
 def split(cfg: Any, classifier: Classifier) -> tuple[Embedded | ImageFolder, Embedded | ImageFolder]:
     """Images to train on and `held_out` images: embedded ones, or the folder ``cfg.images`` in two parts that share none."""
-    return _parts(cfg, classifier) if cfg.images else (load_embedded("train", cfg.train_images, seed=cfg.seed), held_out(cfg, classifier))
+    return _parts(cfg, classifier, 1) if cfg.images else (load_embedded("train", cfg.train_images, seed=cfg.seed), held_out(cfg, classifier))
 
 
-def _parts(cfg: Any, classifier: Classifier) -> tuple[ImageFolder, ImageFolder]:
+def _parts(cfg: Any, classifier: Classifier, needed: int) -> tuple[ImageFolder, ImageFolder]:
     data = folder(cfg.images, classifier)
-    if len(data) < cfg.test_images:
-        raise ValueError(f"{cfg.images} has {len(data)} images, fewer than test_images={cfg.test_images}")
+    if len(data) < cfg.test_images + needed:
+        others = " and others to train on" if needed else ""
+        raise ValueError(f"{cfg.images} has {len(data)} images, too few for test_images={cfg.test_images}{others}")
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(cfg.seed))
     parts = (order[cfg.test_images :], order[: cfg.test_images])
     names = [[str(data.files[i].relative_to(data.folder)) for i in part.sort().values] for part in parts]

@@ -69,8 +69,12 @@ def test_a_folder_is_split_in_two_parts_that_share_nothing(classifier, tmp_path)
     assert not set(train.files) & set(test.files)
     assert recipes.held_out(cfg, classifier).files == test.files
     assert recipes.held_out(settings(images=str(tmp_path), seed=1), classifier).files != test.files
-    with pytest.raises(ValueError, match=r"has 10 images, fewer than test_images=11"):
+    with pytest.raises(ValueError, match=r"has 10 images, too few for test_images=11$"):
         recipes.held_out(settings(images=str(tmp_path), test_images=11), classifier)
+    every = settings(images=str(tmp_path), test_images=10)
+    assert len(recipes.held_out(every, classifier)) == 10
+    with pytest.raises(ValueError, match="has 10 images, too few for test_images=10 and others to train on"):
+        recipes.split(every, classifier)
 
 
 def test_embedded_images_are_of_their_own_parts(classifier):
