@@ -186,3 +186,34 @@ def test_trainings_of_different_precision_follow_each_other_in_one_process(auxil
     for precision in ("bf16", "no"):
         history = train_ptame(PTAME(auxiliary, 7), classifier, Images(8), TrainingConfig(steps=1, batch_size=4, precision=precision))
         assert len(history) == 1
+
+
+def test_images_that_never_change_are_decided_once(classifier, auxiliary):
+    """Eight images, batches of four, six steps: three epochs, but one question about each whole image; augmented ones are asked anew."""
+
+    class Counting(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.whole = 0
+
+        def forward(self, pixels):
+            self.whole += 0 if pixels.requires_grad else len(pixels)
+            return classifier(pixels)
+
+    class Fixed(torch.utils.data.Dataset):
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, i):
+            return {"pixels": torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(i))}
+
+    class Augmented(Fixed):
+        def draw(self, i, generator):
+            return {"pixels": torch.rand(3, 32, 32, generator=generator)}
+
+    asked = {}
+    for data in (Fixed(), Augmented()):
+        counting = Counting()
+        train_ptame(PTAME(auxiliary, 7), counting, data, TrainingConfig(steps=6, batch_size=4))
+        asked[type(data).__name__] = counting.whole
+    assert asked == {"Fixed": 8, "Augmented": 24}
