@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -86,7 +88,7 @@ def styled(table: pd.DataFrame, marks: pd.DataFrame, metrics: list[str] | None =
         looks.loc[(row.classifier, row.method), row.metric] = "font-weight: bold" if row.best else "text-decoration: underline" if row.tied else ""
     arrows = {metric: f"{metric} {'↑' if METRICS[metric].higher_is_better else '↓'}" for metric in wide}
     shown = wide.style.apply(lambda _: looks, axis=None).format("{:.1f}", na_rep="")
-    return shown.format_index(lambda m: arrows.get(m, m), axis=1).set_uuid("main")
+    return shown.format_index(lambda m: arrows.get(m, m), axis=1).set_uuid(f"{crc32(','.join(wide).encode()):x}")
 
 
 def ranks(table: pd.DataFrame, marks: pd.DataFrame, metrics: list[str] | None = None) -> pd.DataFrame:
