@@ -1,15 +1,23 @@
 """Faults planted into the core, one at a time: the parity checks pass without them and fail with them."""
 
+from importlib import import_module
+
+import pandas as pd
 import pytest
+import test_explainer_losses as masks_loss
 import test_metrics as metrics
 import test_parity as parity
+import test_road as roads
+import test_sanity as sanities
+import test_tables as table_tests
 import test_training as training
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ptame_lib import PTAME, FeatureExtractor, losses, masking
+from ptame_lib import PTAME, FeatureExtractor, explainer_losses, losses, masking, sanity
 from ptame_lib.classifiers import IMAGENET_MEAN, IMAGENET_STD
+from ptame_lib.metrics import ranking
 
 MEAN, STD = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
 KEEP, SHARE, MAPS = masking.keep, masking.keep_share, PTAME.maps
@@ -38,6 +46,30 @@ def drop():
 def by_hand():
     """The parity file's maps are normalised already."""
     metrics.test_masked_confidence_by_hand()
+
+
+def masks_terms():
+    masks_loss.test_the_originals_terms(0)
+
+
+def removal():
+    roads.test_exactly_the_share_is_removed_in_order()
+
+
+def area_under_the_curve():
+    roads.test_summary_by_hand()
+
+
+def spoiled():
+    sanities.test_only_the_first_layers_are_randomised("embedded/resnet", "layer2", ("layer3", "layer4", "fc"))
+
+
+def likeness():
+    sanities.test_similarity_by_hand()
+
+
+def leading():
+    table_tests.test_a_method_on_fewer_images_is_compared_on_those(table_tests.by_hand())
 
 
 def attend(then):
@@ -86,6 +118,8 @@ def ties_stay(maps, share):
 
 
 losses_smoothness = losses.smoothness_term
+NEGATIVE_ENTROPY, CLASS_AREA = explainer_losses.negative_entropy, explainer_losses.class_area_term
+RANKED, SPOIL = ranking.ranked, sanity.randomise
 
 # name: (the check, (where, what is replaced, by what) ...)
 FAULTS = {
@@ -122,11 +156,35 @@ FAULTS = {
     "ties with the threshold stay": (drop, (parity, "keep_share", ties_stay), ("ptame_lib.metrics.drop.keep_share", ties_stay)),
     "the metric masks with the map as it is": (by_hand, ("ptame_lib.metrics.drop.normalise", lambda maps: maps)),
     "what is removed is kept": (drop, ("ptame_lib.metrics.drop.keep", masking.remove)),
+    "the complement of the mask is not taken": (masks_terms, (masks_loss, "blend", lambda x, m, c: masking.blend(x, m.round(), c))),
+    "removed pixels are black": (masks_terms, (masks_loss, "blend", lambda x, m, c: masking.keep(x, m))),
+    "target and other masks exchanged": (masks_terms, (masks_loss, "target_masks", lambda z, y: explainer_losses.target_masks(z, 1 - y))),
+    "entropy with its other sign": (masks_terms, (explainer_losses, "negative_entropy", lambda z: -NEGATIVE_ENTROPY(z))),
+    "the area of all classes": (
+        masks_terms,
+        (explainer_losses, "class_area_term", lambda z, y, *b: CLASS_AREA(z, torch.ones_like(y), *b)),
+    ),
+    "least relevant pixels go first": (
+        removal,
+        (
+            import_module("ptame_lib.metrics.road"),
+            "ranked",
+            lambda maps, highest_first, seed: RANKED(maps, highest_first=not highest_first, seed=seed),
+        ),
+    ),
+    "a curve without its ends": (area_under_the_curve, (roads, "summary", lambda values, shares=(0.1, 0.3, 0.5, 0.7): values.mean(1))),
+    "nothing is randomised": (spoiled, (sanities, "randomise", lambda classifier, upto, seed=0: classifier)),
+    "all is randomised": (spoiled, (sanities, "randomise", lambda classifier, upto, seed=0: SPOIL(classifier, "fc", seed))),
+    "values instead of ranks": (likeness, ("ptame_lib.sanity.rankdata", lambda values, axis: values)),
+    "means over different images are compared": (leading, (pd.DataFrame, "sub", lambda self, other, axis: self)),
     "absolute drop": (drop, (parity, "average_drop", lambda p, q: (p - q).clamp_min(0))),
 }
 
 
-@pytest.mark.parametrize("check", [attention, attention_in_training, loss, loop, drop, by_hand], ids=lambda check: check.__name__)
+CHECKS = [attention, attention_in_training, loss, loop, drop, by_hand, masks_terms, removal, area_under_the_curve, spoiled, likeness, leading]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_without_a_fault_the_check_passes(check):
     check()
 

@@ -9,6 +9,10 @@ from ptame_lib.tables import leaders, main_table, ranks, styled, tidy, wins
 
 @pytest.fixture
 def per_image():
+    return by_hand()
+
+
+def by_hand():
     """P-TAME has an AD 10 points lower than b on every image and ties with c."""
     n = 12
     base = np.linspace(20, 42, n)
@@ -117,3 +121,11 @@ def test_what_is_not_defined_for_an_image_is_left_out(per_image):
     assert (row["value"], row["n"]) == (6, 11)
     assert row["low"] < 6 < row["high"]
     assert "AP" not in set(tidy(values.assign(AP=np.nan))["metric"])
+
+
+def test_two_tables_of_one_page_do_not_share_their_marks(per_image):
+    """The marks are CSS rules by cell; with one name for both tables, each would wear the other's."""
+    table, marks = tidy(per_image), leaders(per_image)
+    pages = [styled(table, marks, metrics).to_html() for metrics in (["AD100"], ["IC100"])]
+    ids = [page.split('<table id="')[1].split('"')[0] for page in pages]
+    assert ids[0] != ids[1]
