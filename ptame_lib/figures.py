@@ -28,6 +28,8 @@ METHOD_COLOURS = {  # the trained methods and those most often compared; all oth
     "Score-CAM": PALETTE[5],
     "extremal perturbations": PALETTE[6],
     "iGOS++": PALETTE[8],
+    "Explainer": PALETTE[3],
+    "RTIS": PALETTE[9],
     "random": "#c8c8c8",
     "centred Gaussian": "#c8c8c8",
     "edges": "#c8c8c8",
