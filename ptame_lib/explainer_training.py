@@ -8,9 +8,6 @@ from operator import itemgetter
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
-from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -18,7 +15,7 @@ from .explainer import Explainer
 from .explainer_losses import ExplainerLoss, ExplainerWeights, RTISLoss, RTISWeights, explainer_loss, rtis_loss, target_masks
 from .masking import blend
 from .progress import progress
-from .training import _Batches, _check_finite, _Draws, _required, _resume, _write_checkpoint, stops
+from .training import _accelerator, _Batches, _check_finite, _Draws, _required, _resume, _write_checkpoint, stops
 
 ITEM = itemgetter("pixels", "labels")
 
@@ -71,9 +68,7 @@ def train_explainer(
     and a checkpoint of other settings or shapes, FileNotFoundError for a missing one, FloatingPointError when a loss isn't finite.
     """
     _check(explainer, classifier, data, val_data, config)
-    set_seed(config.seed)
-    AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
-    accelerator = Accelerator(mixed_precision=config.precision, dataloader_config=DataLoaderConfiguration(split_batches=True))
+    accelerator = _accelerator(config)
     optimizer = torch.optim.Adam(explainer.parameters(), lr=config.lr)
     schedule = _schedule(optimizer, config)
     history, best = [], explainer.trained_state()

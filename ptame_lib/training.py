@@ -70,9 +70,7 @@ def train_ptame(
     Raises ValueError for a checkpoint of other settings or shapes, FileNotFoundError for a missing one, FloatingPointError
     when a loss is not finite.
     """
-    set_seed(config.seed)
-    AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
-    accelerator = Accelerator(mixed_precision=config.precision, dataloader_config=DataLoaderConfiguration(split_batches=True))
+    accelerator = _accelerator(config)
     trained = [p for name, p in explainer.named_parameters() if not name.startswith("auxiliary.")]
     optimizer, schedule = _optimizer(trained, config)
     history: list[dict[str, float]] = []
@@ -112,6 +110,13 @@ def train_ptame(
                 on_step(row)
     explainer.eval()
     return history
+
+
+def _accelerator(config) -> Accelerator:
+    """Seeds everything, and gives the device and precision to train with."""
+    set_seed(config.seed)
+    AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
+    return Accelerator(mixed_precision=config.precision, dataloader_config=DataLoaderConfiguration(split_batches=True))
 
 
 def _check_finite(row: dict[str, float], config: TrainingConfig) -> None:
