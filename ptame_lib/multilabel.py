@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .masking import resize
+from .methods import TRUTH
+from .methods.controls import truth_map
 from .metrics import (
     aggregate_masks,
     background_coverage,
@@ -60,7 +62,7 @@ class MaskMethod:
 def baselines() -> list[MaskMethod]:
     """Masks of 0, of 0.5 and of 1 everywhere, and the objects' own pixels."""
     flat = [MaskMethod(f"all {v:g}", lambda pixels, _, v=v: torch.full_like(pixels[:, 0], v)) for v in (0.0, 0.5, 1.0)]
-    return [*flat, MaskMethod("ground truth", lambda pixels, truth: truth.float(), sees_truth=True)]
+    return [*flat, MaskMethod(TRUTH, truth_map, sees_truth=True)]
 
 
 def aggregate(method: MaskMethod, pixels: Tensor, labels: Tensor, truth: Tensor | None = None) -> Tensor:

@@ -76,18 +76,17 @@ def train_ptame(
     history: list[dict[str, float]] = []
     if resume:
         history = _resume(_required(checkpoint), config, explainer, classifier, optimizer, schedule)["history"]
-    counts_questions = hasattr(classifier, "learned_state")  # and a resumed training must count as an uninterrupted one
-    wanted = _Draws(data, numbered=not counts_questions)
-    batches = DataLoader(wanted, batch_sampler=_Batches(len(data), config, first=len(history)), num_workers=config.workers)
+    batches = DataLoader(
+        _Draws(data, itemgetter("pixels", "image")), batch_sampler=_Batches(len(data), config, first=len(history)), num_workers=config.workers
+    )
     decisions = _Decisions(classifier, len(data))
     classifier = classifier.to(accelerator.device)
     answer = getattr(classifier, "masked", lambda pixels, masks: classifier(keep(pixels, masks)))
     model, optimizer, batches = accelerator.prepare(explainer.train(), optimizer, batches)
     with progress(config.steps, "train P-TAME") as bar:
         bar.update(len(history))
-        for batch in batches:
-            pixels = batch if counts_questions else batch[0]
-            targets = decide(classifier, pixels) if counts_questions else decisions(*batch)
+        for pixels, images in batches:
+            targets = decisions(pixels, images)
             with accelerator.autocast():
                 masks = model(pixels, targets).float().sigmoid()  # (B,B,h,w): for every image the maps of all targets of the batch
                 own = masks.diagonal().permute(2, 0, 1)  # (B,h,w): each image's own target
@@ -155,14 +154,18 @@ def stops(history: list[dict[str, float]], config) -> bool:
 
 
 class _Decisions:
-    """The classifier's decisions, asked for once about images that never change, which those with a number of their own do not."""
+    """The classifier's decisions, asked for once about images that never change: those with a number of their own.
+
+    One that counts its questions is asked anew, since a resumed training must count as an uninterrupted one.
+    """
 
     def __init__(self, classifier: nn.Module, count: int):
         self.classifier, self.known = classifier, torch.full((count,), -1)
+        self.counts = hasattr(classifier, "learned_state")
 
     def __call__(self, pixels: Tensor, images: Tensor) -> Tensor:
         images = images.cpu()
-        if (images < 0).any() or (self.known[images] < 0).any():
+        if self.counts or (images < 0).any() or (self.known[images] < 0).any():
             found = decide(self.classifier, pixels)
             self.known[images[images >= 0]] = found.cpu()[images >= 0]
             return found
@@ -170,17 +173,16 @@ class _Decisions:
 
 
 class _Draws(Dataset):
-    """Items (index, seed of its augmentation) -> pixels, or whatever of the item is wanted; ``numbered``: with the index, which is -1
-    for an augmented image."""
+    """Items (index, seed of its augmentation) -> pixels, or whatever of the item is wanted; ``image`` is its index, -1 if augmented."""
 
-    def __init__(self, data: Dataset, wanted: Callable[[dict], Tensor | tuple[Tensor, ...]] = itemgetter("pixels"), numbered: bool = False):
-        self.data, self.wanted, self.numbered = data, wanted, numbered
+    def __init__(self, data: Dataset, wanted: Callable[[dict], Tensor | tuple] = itemgetter("pixels")):
+        self.data, self.wanted = data, wanted
 
     def __getitem__(self, item: tuple[int, int]) -> Tensor | tuple:
         index, seed = item
-        drawn = hasattr(self.data, "draw")
-        found = self.wanted(self.data.draw(index, torch.Generator().manual_seed(seed)) if drawn else self.data[index])
-        return (found, -1 if drawn else index) if self.numbered else found
+        if hasattr(self.data, "draw"):
+            return self.wanted(self.data.draw(index, torch.Generator().manual_seed(seed)) | {"image": -1})
+        return self.wanted(self.data[index] | {"image": index})
 
 
 class _Batches:
