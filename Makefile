@@ -56,7 +56,7 @@ lab: setup
 	$(PYTHON) -m jupyterlab notebooks
 
 lock:
-	uv pip compile --universal --python-version 3.11 --extra study --extra test --no-header --no-annotate --upgrade pyproject.toml -o constraints.txt
+	uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate --upgrade pyproject.toml -o constraints.txt
 
 clean:
 	rm -rf data/cache runs .snakemake
