@@ -23,8 +23,8 @@ def test_environment_yml_installs_this_package_with_the_same_extras_and_pins():
 
 def test_every_dependency_is_pinned():
     pinned = {line.split("==")[0].split("[")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
-    extras = PROJECT["optional-dependencies"]
-    wanted = [name for name in [*PROJECT["dependencies"], *sum(extras.values(), [])] if not name.startswith(PROJECT["name"])]
+    extras = [name for extra in PROJECT["optional-dependencies"].values() for name in extra]
+    wanted = [name for name in PROJECT["dependencies"] + extras if not name.startswith(PROJECT["name"])]
     assert wanted
     assert [name for name in wanted if name.lower() not in pinned] == []
 
