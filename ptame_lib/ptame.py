@@ -39,6 +39,8 @@ class PTAME(nn.Module):
     ``one_step``: upsample every level in one bilinear step, as T-TAME does, instead of repeated x2 steps.
     """
 
+    own_only = False  # whether the training's loss sees each image's own target's map alone
+
     def __init__(self, auxiliary: FeatureExtractor, num_classes: int, fuser_bias: bool = False, one_step: bool = False):
         super().__init__()
         self.auxiliary = auxiliary

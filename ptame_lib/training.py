@@ -88,10 +88,9 @@ def train_ptame(
         for pixels, images in batches:
             targets = decisions(pixels, images)
             with accelerator.autocast():
-                masks = model(pixels, targets).float().sigmoid()  # (B,B,h,w): for every image the maps of all targets of the batch
-                own = masks.diagonal().permute(2, 0, 1)  # (B,h,w): each image's own target
+                masks, own, counts = _masks(model, pixels, targets, explainer.own_only)
                 masked_logits = answer(pixels, own)
-            loss = ptame_loss(masked_logits, targets, masks, config.loss)
+            loss = ptame_loss(masked_logits, targets, masks, config.loss, counts)
             row = {"step": len(history), "lr": optimizer.param_groups[0]["lr"], **{k: v.item() for k, v in loss._asdict().items()}}
             _check_finite(row, config)
             optimizer.zero_grad()
@@ -109,6 +108,17 @@ def train_ptame(
                 on_step(row)
     explainer.eval()
     return history
+
+
+def _masks(model: nn.Module, pixels: Tensor, targets: Tensor, own_only: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What a step's loss is made of: for every image the maps of all targets of the batch (B,n,h,w), each image's own one (B,h,w), and
+    how many images of the batch each of the n distinct targets has: their maps are the same, so that each is made once."""
+    if own_only:
+        masks = model(pixels, targets).float().sigmoid()  # (B,1,h,w)
+        return masks, masks[:, 0], None
+    distinct, which, counts = targets.unique(return_inverse=True, return_counts=True)
+    masks = model(pixels, distinct).float().sigmoid()
+    return masks, masks[torch.arange(len(which), device=which.device), which], counts
 
 
 def _accelerator(config) -> Accelerator:

@@ -96,17 +96,22 @@ def keep_normalised(pixels, masks):
     return KEEP((pixels - MEAN) / STD, masks) * STD + MEAN
 
 
-def lines_missing(masks, border, q=2.0):
-    return losses_smoothness(masks, 0.0, q)
+def lines_missing(masks, border, q=2.0, n=None):
+    return losses_smoothness(masks, 0.0, q, n)
 
 
-def corners_once(masks, border, q=2.0):
+def corners_once(masks, border, q=2.0, n=None):
     corners = masks[..., [0, 0, -1, -1], [0, -1, 0, -1]].pow(q).sum()
-    return losses_smoothness(masks, border, q) - border * corners / (q * masks.shape[0])
+    return losses_smoothness(masks, border, q, n) - border * corners / (q * masks.shape[0])
 
 
-def mean_of_differences(masks, border, q=2.0):
-    return losses_smoothness(masks, border, q) / masks[0].numel()
+def mean_of_differences(masks, border, q=2.0, n=None):
+    return losses_smoothness(masks, border, q, n) / masks[0].numel()
+
+
+def own_map(masks, targets):
+    """Of maps of the batch's distinct targets (B,n,h,w) each image's own (B,h,w)."""
+    return masks[torch.arange(len(targets)), targets.unique(return_inverse=True)[1]]
 
 
 def ties_stay(maps, share):
@@ -141,8 +146,8 @@ FAULTS = {
     "masking after normalisation": (loss, (parity, "keep", keep_normalised)),
     "masking after normalisation, in the loop": (loop, ("ptame_lib.training.keep", keep_normalised)),
     "masking after normalisation, in the metric": (drop, ("ptame_lib.metrics.drop.keep", keep_normalised)),
-    "area without 0.0005": (loss, (losses, "area_term", lambda masks, p: masks.pow(p).mean())),
-    "power of the mean area": (loss, (losses, "area_term", lambda masks, p: (masks + 0.0005).mean().pow(p))),
+    "area without 0.0005": (loss, (losses, "area_term", lambda masks, p, n=None: masks.pow(p).mean())),
+    "power of the mean area": (loss, (losses, "area_term", lambda masks, p, n=None: (masks + 0.0005).mean().pow(p))),
     "no border lines": (loss, (losses, "smoothness_term", lines_missing)),
     "corners counted once": (loss, (losses, "smoothness_term", corners_once)),
     "smoothness as a mean": (loss, (losses, "smoothness_term", mean_of_differences)),
@@ -151,7 +156,11 @@ FAULTS = {
     "labels other than the decision": (loop, ("ptame_lib.training.decide", lambda f, x: f(x).argmin(1))),
     "each image's own map alone is pressed": (
         loop,
-        ("ptame_lib.training.ptame_loss", lambda z, t, m, w: losses.ptame_loss(z, t, m.diagonal().permute(2, 0, 1)[:, None], w)),
+        ("ptame_lib.training.ptame_loss", lambda z, t, m, w, n: losses.ptame_loss(z, t, own_map(m, t)[:, None], w)),
+    ),
+    "a class of several images counts once": (
+        loop,
+        ("ptame_lib.training.ptame_loss", lambda z, t, m, w, n: losses.ptame_loss(z, t, m, w)),
     ),
     "ties with the threshold stay": (drop, (parity, "keep_share", ties_stay), ("ptame_lib.metrics.drop.keep_share", ties_stay)),
     "the metric masks with the map as it is": (by_hand, ("ptame_lib.metrics.drop.normalise", lambda maps: maps)),

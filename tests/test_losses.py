@@ -101,6 +101,19 @@ def test_the_maps_of_other_images_targets_are_pressed_down_too():
     assert masks.grad[1, 0].abs().min() > 0
 
 
+def test_distinct_classes_with_their_counts_are_the_maps_of_all_targets():
+    targets, weights = torch.tensor([2, 0, 2, 2]), PTAMEWeights(p=0.5, smooth=0.3)
+    distinct, which, counts = targets.unique(return_inverse=True, return_counts=True)
+    once = torch.rand(4, len(distinct), 5, 6, dtype=torch.float32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    for w in (weights, PTAMEWeights(p=1, q=1.5, smooth=0.3)):
+        short, whole = ptame_loss(rand(4, 3), targets, once, w, counts), ptame_loss(rand(4, 3), targets, once[:, which], w)
+        torch.testing.assert_close(tuple(short), tuple(whole))
+        gradients = [torch.autograd.grad(loss.total, once)[0] for loss in (short, whole)]
+        torch.testing.assert_close(*gradients)
+    with pytest.raises(ValueError, match=r"one count per class: got \(3,\) counts for 2 maps"):
+        ptame_loss(rand(4, 3), targets, once, weights, torch.ones(3))
+
+
 @pytest.mark.parametrize(("logits", "targets", "masks"), [(3, 2, 2), (2, 2, 3), (2, 3, 2)])
 def test_batch_sizes_that_differ_are_refused(logits, targets, masks):
     with pytest.raises(ValueError, match=f"logits {logits}, targets {targets}, masks {masks}"):

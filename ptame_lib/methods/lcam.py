@@ -30,6 +30,8 @@ class LCAM(PTAME):
     Saved, loaded and trained as any `PTAME`. Raises ValueError for features of more than one level.
     """
 
+    own_only = True
+
     def __init__(self, auxiliary: FeatureExtractor, num_classes: int, fuser_bias: bool = True, one_step: bool = False):
         if len(auxiliary.channels) != 1:
             raise ValueError(f"L-CAM looks at one feature map, got {len(auxiliary.channels)}: name one layer")
@@ -42,10 +44,8 @@ class LCAM(PTAME):
             return self.auxiliary(pixels)
 
     def forward(self, pixels: Tensor, targets: Tensor) -> Tensor:
-        """Raw maps (B,B,h,w) for the training loop. L-CAM's loss sees each image's own target's map alone, so that the second axis
-        repeats it."""
-        own = self._own(pixels, targets)
-        return own[:, None].expand(-1, len(own), -1, -1)
+        """Raw maps (B,1,h,w) for the training loop: L-CAM's loss sees each image's own target's map alone."""
+        return self._own(pixels, targets)[:, None]
 
     def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
         """Saliency maps (B,h,w) in [0,1]: the sigmoid of each image's own target's map, as in training, min-max normalised."""
@@ -55,7 +55,9 @@ class LCAM(PTAME):
             return normalise(self._own(pixels, targets).sigmoid())
 
     def _own(self, pixels: Tensor, targets: Tensor) -> Tensor:
-        return self.maps(pixels, targets).diagonal().permute(2, 0, 1)
+        self._check(targets)
+        own = torch.einsum("bchw,bc->bhw", self.attention(pixels)[0], self.fuser.weight[targets, :, 0, 0])
+        return own if self.fuser.bias is None else own + self.fuser.bias[targets, None, None]
 
 
 def lcam(classifier: Classifier, num_classes: int, layer: str | None = None, name: str = "last features") -> LCAM:
@@ -73,8 +75,5 @@ def lcam(classifier: Classifier, num_classes: int, layer: str | None = None, nam
 
 
 def lcam_config(config: TrainingConfig) -> TrainingConfig:
-    """The same training with L-CAM-Img's loss: 0.01 TV + 2 mean(M^0.3) + 1.5 CE, of each image's own map M, no border lines.
-
-    The training loop's smoothness term adds up the B maps of every image, here B times the same one: hence 0.01 / B.
-    """
-    return replace(config, loss=PTAMEWeights(ce=1.5, area=2.0, smooth=0.01 / config.batch_size, border=0.0, p=0.3, q=2.0))
+    """The same training with L-CAM-Img's loss: 0.01 TV + 2 mean(M^0.3) + 1.5 CE, of each image's own map M, no border lines."""
+    return replace(config, loss=PTAMEWeights(ce=1.5, area=2.0, smooth=0.01, border=0.0, p=0.3, q=2.0))
