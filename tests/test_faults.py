@@ -178,7 +178,7 @@ FAULTS = {
         (
             import_module("ptame_lib.metrics.road"),
             "ranked",
-            lambda maps, highest_first, seed: RANKED(maps, highest_first=not highest_first, seed=seed),
+            lambda maps, seed: RANKED(maps, seed=seed).flip(1),
         ),
     ),
     "a curve without its ends": (area_under_the_curve, (roads, "summary", lambda values, shares=(0.1, 0.3, 0.5, 0.7): values.mean(1))),

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 
-def ranked(maps: Tensor, *, highest_first: bool = True, seed: int = 0) -> Tensor:
-    """The pixels' indices (B,H*W) in the order of their map's values (B,H,W); ties in a random order, drawn for each map from
-    ``seed`` alone.
+def ranked(maps: Tensor, *, seed: int = 0) -> Tensor:
+    """The pixels' indices (B,H*W) in descending order of their map's values (B,H,W); ties in a random order, drawn for each map
+    from ``seed`` alone. Flipped, it is the ascending order.
 
     >>> ranked(torch.tensor([[[0.1, 0.9], [0.5, 0.3]]]))
     tensor([[1, 2, 3, 0]])
     """
     flat = maps.flatten(1)
     shuffled = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(seed)).to(maps.device)
-    return shuffled[flat[:, shuffled].argsort(dim=1, descending=highest_first, stable=True)]
+    return shuffled[flat[:, shuffled].argsort(dim=1, descending=True, stable=True)]

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..masking import resize
 from .compactness import saliency_metric, sparseness
 from .curves import deletion, insertion
 from .drop import average_drop, average_gain, confidence, increase_in_confidence, masked_confidence
 from .imputation import linear_imputation
 from .localisation import average_precision, best_iou, energy_pointing_game, iou, pointing_game
+from .ranking import ranked
 from .road import SHARES as REMOVED
 from .road import road, summary, telea_imputation
 
@@ -78,13 +80,16 @@ def measure(
             found["saliency"] = saliency_metric(maps, q)
         found |= {f"{name}{100 * share:.0f}": metric(p, q) for name, metric in DROPS.items()}
     if curves:
+        ranking = ranked(resize(maps.float(), pixels.shape[-2:]))  # once for all curves
         for imputer, impute in IMPUTERS.items():
             for order in ("MoRF", "LeRF"):
-                for what, values in zip(("accuracy", "confidence"), road(classifier, pixels, targets, maps, order, impute=impute), strict=True):
+                for what, values in zip(
+                    ("accuracy", "confidence"), road(classifier, pixels, targets, maps, order, impute=impute, ranking=ranking), strict=True
+                ):
                     found[f"{imputer}{order} {what}"] = summary(values)
                     found |= {f"{imputer}{order} {what} {100 * s:.0f}": v for s, v in zip(REMOVED, values.T, strict=True)}
-        found["insertion"] = insertion(classifier, pixels, targets, maps, steps)
-        found["deletion"] = deletion(classifier, pixels, targets, maps, steps)
+        found["insertion"] = insertion(classifier, pixels, targets, maps, steps, ranking)
+        found["deletion"] = deletion(classifier, pixels, targets, maps, steps, ranking)
     found["sparseness"] = sparseness(maps)
     if truth is not None:
         found |= {"pointing": pointing_game(maps, truth), "energy": energy_pointing_game(maps, truth), "AP": average_precision(maps, truth)}
