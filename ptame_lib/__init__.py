@@ -22,6 +22,7 @@ _HOMES = {
     "ExplainerConfig": "explainer_training",
     "ExplainerWeights": "explainer_losses",
     "FeatureExtractor": "features",
+    "fold_batch_norms": "folding",
     "ImageFolder": "datasets",
     "keep": "masking",
     "keep_share": "masking",
