@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from . import embedded_nets, paths
+from . import checks, embedded_nets, paths
 from .blackbox import BlackBox, height_and_width, load_onnx
 from .embedded_training import MEAN, STD
 from .huggingface import load_huggingface
@@ -45,7 +45,8 @@ class Frozen(nn.Module):
         return super().train(False)
 
     def run(self, pixels: Tensor):
-        """What the model itself answers to pixels (B,3,H,W) in [0,1]."""
+        """What the model itself answers to pixels (B,3,H,W) in [0,1]; ValueError for another shape or whole numbers."""
+        checks.image_shape(pixels, self.mean.shape[1])
         return self.model(((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
 
 
@@ -53,7 +54,8 @@ class Classifier(Frozen):
     """A frozen classifier: pixels (B,3,H,W) in [0,1] -> logits (B,K).
 
     Its normalisation is inside, so that masking is always done in pixel space. ``labels`` are the names of its classes. It is
-    ``differentiable`` with respect to the pixels, which a `BlackBox` is not.
+    ``differentiable`` with respect to the pixels, which a `BlackBox` is not. ``num_classes`` is K, taken from its first answer;
+    without any so far, it is asked about a black image.
     """
 
     differentiable = True
@@ -68,13 +70,34 @@ class Classifier(Frozen):
     ):
         super().__init__(model, mean, std, input_size)
         self.labels = None if labels is None else tuple(labels)
+        self._num_classes: int | None = None
+
+    @property
+    def num_classes(self) -> int:
+        if self._num_classes is None:
+            with torch.no_grad():
+                self(torch.zeros(1, self.mean.shape[1], *self.input_size, device=self.mean.device))
+        return self._num_classes
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.run(pixels)
+        logits = self.run(pixels)
+        self._num_classes = logits.shape[1]
+        return logits
 
 
 def decide(classifier: nn.Module, pixels: Tensor) -> Tensor:
-    """The classifier's own decisions (B,) int64: what the study explains."""
+    """The classifier's own decisions (B,) int64: what the study explains.
+
+    Raises ValueError for pixels that are not (B,3,H,W) in [0,1] or logits that are not (B,K), FloatingPointError where the
+    classifier answers NaN or infinity.
+    """
+    checks.images(pixels)
+    with torch.no_grad():
+        return checks.answers(classifier(pixels))
+
+
+def likeliest(classifier: nn.Module, pixels: Tensor) -> Tensor:
+    """`decide` without any check, for a loop that checks its loss."""
     with torch.no_grad():
         return classifier(pixels).argmax(1)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
+from .. import checks
 from ..masking import resize
 from .drop import confidence
 from .ranking import ranked
@@ -28,7 +29,11 @@ def emptied(pixels: Tensor) -> Tensor:
 @torch.no_grad()
 def transition(classifier: nn.Module, start: Tensor, end: Tensor, targets: Tensor, maps: Tensor, steps: int = 32, *, seed: int = 0) -> Tensor:
     """The target's probability (B,steps+1) while the pixels of ``start`` (B,3,H,W) are replaced by those of ``end``, an equal
-    share per step, in descending order of the map (B,h,w); ties in a random order drawn from ``seed`` alone."""
+    share per step, in descending order of the map (B,h,w); ties in a random order drawn from ``seed`` alone.
+
+    Raises ValueError for fewer than one step, and as `masked_confidence`."""
+    checks.positive(steps=steps)
+    checks.maps(maps, len(start))
     order = ranked(resize(maps.float(), start.shape[-2:]), seed=seed)
     n = order.shape[1]
     place = order.argsort(1).view(-1, 1, *start.shape[-2:])  # of each pixel in the order

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .. import checks
 from ..masking import resize
 from .imputation import linear_imputation
 from .ranking import ranked
@@ -66,18 +67,23 @@ def road(
     """Per image and share (B,S): 1 where the decision is still the target, else 0; and the target's probability.
 
     ``maps`` (B,h,w) are resized to the image. After MoRF low values are good, after LeRF high ones. ``seed`` breaks ties, ``official`` as
-    in `known_pixels`.
+    in `known_pixels`. Raises as that and `masked_confidence` do.
     """
+    checks.maps(maps, len(pixels))
     masks = resize(maps.float(), pixels.shape[-2:])
     accuracy, confidence = [], []
     for share in shares:
         logits = classifier(impute(pixels, known_pixels(masks, share, order, seed=seed, official=official)))
-        accuracy.append((logits.argmax(1) == targets).double())
+        decided = checks.answers(logits)
+        checks.targets(targets, *logits.shape)
+        accuracy.append((decided == targets).double())
         confidence.append(logits.double().softmax(1).gather(1, targets[:, None])[:, 0])
     return torch.stack(accuracy, 1), torch.stack(confidence, 1)
 
 
 def summary(values: Tensor, shares: Sequence[float] = SHARES) -> Tensor:
     """The area (B,) under a `road` curve (B,S), by trapezoids, with 1 where nothing and 0 where everything is removed."""
+    if values.ndim != 2 or values.shape[1] != len(shares):
+        raise ValueError(f"a curve (B,{len(shares)}) belongs to {len(shares)} shares, got {tuple(values.shape)}: pass the shares of the curve")
     ends = values.new_ones(len(values), 1), values.new_zeros(len(values), 1)
     return torch.trapezoid(torch.cat([ends[0], values, ends[1]], 1), torch.tensor([0.0, *shares, 1.0], dtype=values.dtype, device=values.device))
