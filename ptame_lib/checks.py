@@ -74,18 +74,21 @@ def request(classifier: nn.Module, pixels: Tensor, wanted: Tensor) -> None:
     targets(wanted, len(pixels), count if isinstance(count, int) and count else None)
 
 
+def answer_shape(logits: Tensor, of: str = "the classifier") -> Tensor:
+    """The ``logits``; ValueError unless they are (B,K). Looks at no value."""
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.shape[1]:
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise ValueError(f"{of} gave {shape}: logits must be (images, classes), wrap it so that it gives them")
+    return logits
+
+
 def answers(logits: Tensor, of: str = "the classifier") -> Tensor:
     """The largest logit's class (B,) int64 of logits (B,K).
 
     Raises ValueError for another shape, and FloatingPointError for an image without a finite largest logit (-inf for some
     classes is fine).
     """
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise ValueError(f"{of} gave {shape}: logits must be (images, classes), wrap it so that it gives them")
-    if not logits.shape[1]:
-        raise ValueError(f"{of} gave {tuple(logits.shape)}, no class at all: choose a network with a classifying layer")
-    largest, decided = logits.max(1)
+    largest, decided = answer_shape(logits, of).max(1)
     finite(largest, of)
     return decided
 
@@ -129,8 +132,8 @@ def truths(truth: Tensor, found: Tensor) -> None:
         raise ValueError(f"the truth must be bool, got {truth.dtype}: say what belongs to it, such as truth > 0.5")
 
 
-def positive(**counts: int) -> None:
-    """Raises ValueError for a count that is no whole number of at least 1: ``positive(steps=steps)``."""
+def at_least(least: int, **counts: int) -> None:
+    """Raises ValueError for a count that is no whole number of at least ``least``: ``at_least(1, steps=steps)``."""
     for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}: raise it")
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}: raise it")

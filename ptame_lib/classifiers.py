@@ -54,8 +54,8 @@ class Classifier(Frozen):
     """A frozen classifier: pixels (B,3,H,W) in [0,1] -> logits (B,K).
 
     Its normalisation is inside, so that masking is always done in pixel space. ``labels`` are the names of its classes. It is
-    ``differentiable`` with respect to the pixels, which a `BlackBox` is not. ``num_classes`` is K, taken from its first answer;
-    without any so far, it is asked about a black image.
+    ``differentiable`` with respect to the pixels, which a `BlackBox` is not. ``num_classes``: K; where neither it nor labels are
+    given, None before the first answer.
     """
 
     differentiable = True
@@ -67,21 +67,15 @@ class Classifier(Frozen):
         std: Sequence[float],
         input_size: int | tuple[int, int],
         labels: Sequence[str] | None = None,
+        num_classes: int | None = None,
     ):
         super().__init__(model, mean, std, input_size)
         self.labels = None if labels is None else tuple(labels)
-        self._num_classes: int | None = None
-
-    @property
-    def num_classes(self) -> int:
-        if self._num_classes is None:
-            with torch.no_grad():
-                self(torch.zeros(1, self.mean.shape[1], *self.input_size, device=self.mean.device))
-        return self._num_classes
+        self.num_classes = num_classes if labels is None else len(self.labels)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits = self.run(pixels)
-        self._num_classes = logits.shape[1]
+        logits = checks.answer_shape(self.run(pixels), type(self.model).__name__)
+        self.num_classes = logits.shape[-1]
         return logits
 
 
@@ -134,12 +128,12 @@ def load_classifier(
     if name in (*EMBEDDED, *EMBEDDED_MULTI, "embedded/auxiliary"):  # the auxiliary is a classifier too, though the study does not explain it
         return Classifier(load_embedded_net(name, weights), mean or MEAN, std or STD, 64, labels or [str(digit) for digit in range(10)])
     if name in TORCHVISION:
-        return Classifier(load_torchvision(name, weights, "IMAGENET1K_V1"), mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, labels)
+        return Classifier(load_torchvision(name, weights, "IMAGENET1K_V1"), mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, labels, 1000)
     if kind == "timm":
         net, config = load_timm(name, weights, **options)
         if getattr(net, "num_classes", None) == 0:
             raise ValueError(f"{name!r} is an encoder without classes: choose a model with a head, or pass num_classes with the weights of your own")
-        return Classifier(net, mean or config["mean"], std or config["std"], config["input_size"][1:], labels)
+        return Classifier(net, mean or config["mean"], std or config["std"], config["input_size"][1:], labels, getattr(net, "num_classes", None))
     if kind == "hf" and rest:
         net, config = load_huggingface(rest, weights == "default", mean, std)
         if weights != "default":

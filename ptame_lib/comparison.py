@@ -35,7 +35,7 @@ def evaluate(classifier: nn.Module, method: Method, data: Dataset, *, batch_size
     """
     if not len(data):
         raise ValueError(f"no images to explain with {method.name}: give at least one")
-    checks.positive(batch_size=batch_size)
+    checks.at_least(1, batch_size=batch_size)
     rows, seconds, peak = [], [], 0.0
     device = device_of(classifier)
     with progress(len(data), method.name) as bar:

@@ -118,7 +118,7 @@ class Explainer(nn.Module):
 
     def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
         """Masks (B,H,W) in [0,1] of each image's own target (B,) int64: `masks` as they are, not min-max normalised."""
-        checks.targets(targets, len(pixels), self.num_classes)
+        checks.targets(targets, pixels.shape[0], self.num_classes)
         return self.masks(pixels)[torch.arange(len(pixels), device=pixels.device), targets]
 
     def trained_state(self) -> dict[str, Tensor]:

@@ -76,7 +76,7 @@ class PTAME(nn.Module):
         for pixels that are not (B,3,H,W) in [0,1], and for targets of another number, type or range.
         """
         checks.images(pixels)
-        checks.targets(targets, len(pixels), self.num_classes)
+        checks.targets(targets, pixels.shape[0], self.num_classes)
         was_training = self.training
         if was_training:
             self.eval()

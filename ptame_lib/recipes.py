@@ -131,7 +131,7 @@ def split(cfg: Any, classifier: Classifier) -> tuple[Embedded | ImageFolder, Emb
 
 
 def _parts(cfg: Any, classifier: Classifier, needed: int) -> tuple[ImageFolder | None, ImageFolder]:
-    checks.positive(test_images=cfg.test_images)
+    checks.at_least(1, test_images=cfg.test_images)
     data = folder(cfg.images, classifier)
     if len(data) < cfg.test_images + needed:
         others = " and others to train on" if needed else ""

@@ -31,7 +31,7 @@ class ImageFolder(torch.utils.data.Dataset):
     """
 
     def __init__(self, folder: str | Path, size: int = 224, resize: int = 256, files: list[str] | None = None):
-        checks.positive(size=size, resize=resize)
+        checks.at_least(1, size=size, resize=resize)
         folder = Path(folder).expanduser()
         if not folder.is_dir():
             raise FileNotFoundError(f"no image folder at {folder}: check the path")

@@ -66,7 +66,7 @@ class Budget:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        checks.positive(**{name: value for name, value in asdict(self).items() if name != "seed"})
+        checks.at_least(1, **{name: value for name, value in asdict(self).items() if name != "seed"})
 
 
 CONTROLS = ("edges", "centred Gaussian", "random")

@@ -46,7 +46,7 @@ def extremal_perturbations(
     """
     if fill not in ("blur", "black"):
         raise ValueError(f"unknown fill {fill!r}: choose blur or black")
-    checks.positive(steps=steps)
+    checks.at_least(1, steps=steps)
     if not areas or not all(0 < area < 1 for area in areas):
         raise ValueError(f"areas must be shares between 0 and 1, got {tuple(areas)}")
 

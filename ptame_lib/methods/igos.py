@@ -44,7 +44,7 @@ def igos(
 
     Costs ``4 * steps * path`` forward and as many backward passes. Raises ValueError for another ``fill``.
     """
-    checks.positive(steps=steps, path=path)
+    checks.at_least(1, steps=steps, path=path)
     if fill not in ("blur", "black"):
         raise ValueError(f"unknown fill {fill!r}: choose blur or black")
 

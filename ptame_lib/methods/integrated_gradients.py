@@ -14,7 +14,7 @@ from ..masking import normalise
 
 def integrated_gradients(classifier: nn.Module, steps: int = 50, batch_size: int = 64) -> Callable[[Tensor, Tensor], Tensor]:
     """From a black image in ``steps`` gradients; maps (B,H,W) in [0,1]: the channels' sum, its absolute value, min-max normalised."""
-    checks.positive(steps=steps, batch_size=batch_size)
+    checks.at_least(1, steps=steps, batch_size=batch_size)
     method = IntegratedGradients(classifier)
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class LCAM(PTAME):
     def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
         """Saliency maps (B,h,w) in [0,1]: the sigmoid of each image's own target's map, as in training, min-max normalised."""
         checks.images(pixels)
-        checks.targets(targets, len(pixels), self.num_classes)
+        checks.targets(targets, pixels.shape[0], self.num_classes)
         with torch.no_grad():
             return normalise(self._own(pixels, targets).sigmoid())
 

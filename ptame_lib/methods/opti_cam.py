@@ -19,7 +19,7 @@ def opti_cam(classifier: nn.Module, layer: nn.Module | None = None, steps: int =
     Maps (B,h,w) in [0,1] at the layer's resolution. Costs ``1 + steps`` forward and ``steps`` backward passes.
     """
 
-    checks.positive(steps=steps)
+    checks.at_least(0, steps=steps)
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
         checks.request(classifier, pixels, targets)

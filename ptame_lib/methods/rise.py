@@ -31,7 +31,7 @@ def rise(classifier: nn.Module, *, masks: int = 4000, batch_size: int = 50, seed
 
     >>> saliency = rise(classifier, masks=4000)(pixels, targets)   # doctest: +SKIP
     """
-    checks.positive(masks=masks, batch_size=batch_size)
+    checks.at_least(1, masks=masks, batch_size=batch_size)
     drawn: dict[tuple[int, int], Tensor] = {}
 
     @torch.no_grad()

@@ -24,7 +24,7 @@ def explain_superpixels(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """A captum method, made of the classifier's probabilities, on superpixels against black; each image's samples are drawn from
     ``seed`` alone. Maps (B,H,W) in [0,1]: evidence for the class, min-max normalised; what speaks against it is 0."""
-    checks.positive(segments=segments, samples=samples, batch_size=batch_size)
+    checks.at_least(1, segments=segments, samples=samples, batch_size=batch_size)
     method = make(lambda pixels: classifier(pixels).softmax(1))
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def transition(classifier: nn.Module, start: Tensor, end: Tensor, targets: Tenso
     share per step, in descending order of the map (B,h,w); ties in a random order drawn from ``seed`` alone.
 
     Raises ValueError for fewer than one step, and as `masked_confidence`."""
-    checks.positive(steps=steps)
+    checks.at_least(1, steps=steps)
     checks.maps(maps, len(start))
     order = ranked(resize(maps.float(), start.shape[-2:]), seed=seed)
     n = order.shape[1]
