@@ -179,6 +179,8 @@ def load_torchvision(name: str, weights: str | Path | None, default: str) -> nn.
 def load_timm(name: str, weights: str | Path | None, **options) -> tuple[nn.Module, dict]:
     """A timm network ``timm/<model>`` and its data config; options go to ``timm.create_model``."""
     model = name.removeprefix("timm/")
+    if "checkpoint_path" in options:
+        raise ValueError(f"{name!r} takes no checkpoint_path={options['checkpoint_path']!r}: pass the file as weights, which runs no code in it")
     if not timm.is_model(model):
         close = ", ".join(timm.list_models(f"*{model.split('_')[0]}*")[:5]) or "see timm.list_models()"
         raise ValueError(f"unknown timm model {model!r} in {name!r}; similar names: {close}")
