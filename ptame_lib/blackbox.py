@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(dou
 
 def height_and_width(input_size: int | tuple[int, int]) -> tuple[int, int]:
     """A side, or (height, width), as (height, width). Raises ValueError for anything else."""
-    sides = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+    sides = (input_size, input_size) if isinstance(input_size, Integral) else tuple(input_size)
+    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
         raise ValueError(f"input_size must be a side or (height, width), whole numbers above 0, got {input_size!r}")
     return sides
 

@@ -5,6 +5,8 @@ Shapes and types are free to check. What has to look at values takes one pass, a
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor, nn
 
@@ -71,7 +73,7 @@ def request(classifier: nn.Module, pixels: Tensor, wanted: Tensor) -> None:
     """
     images(pixels)
     count = getattr(classifier, "num_classes", None)
-    targets(wanted, len(pixels), count if isinstance(count, int) and count else None)
+    targets(wanted, len(pixels), count if isinstance(count, Integral) and count else None)
 
 
 def answer_shape(logits: Tensor, of: str = "the classifier") -> Tensor:
@@ -135,5 +137,5 @@ def truths(truth: Tensor, found: Tensor) -> None:
 def at_least(least: int, **counts: int) -> None:
     """Raises ValueError for a count that is no whole number of at least ``least``: ``at_least(1, steps=steps)``."""
     for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
             raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}: raise it")

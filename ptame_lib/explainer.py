@@ -93,6 +93,7 @@ class Explainer(nn.Module):
 
     def __init__(self, num_classes: int, architecture: str = "deeplab", pretrained: bool = False):
         super().__init__()
+        checks.at_least(1, num_classes=num_classes)
         if architecture not in ARCHITECTURES:
             raise ValueError(f"unknown architecture {architecture!r}: choose {' or '.join(ARCHITECTURES)}")
         kind, mean, std = ARCHITECTURES[architecture]

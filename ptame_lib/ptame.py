@@ -41,6 +41,7 @@ class PTAME(nn.Module):
 
     def __init__(self, auxiliary: FeatureExtractor, num_classes: int, fuser_bias: bool = False, one_step: bool = False):
         super().__init__()
+        checks.at_least(1, num_classes=num_classes)
         self.auxiliary = auxiliary
         self.num_classes = num_classes
         self.one_step = one_step

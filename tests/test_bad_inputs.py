@@ -57,7 +57,7 @@ from ptame_lib import (
     train_ptame,
 )
 from ptame_lib.classifiers import IMAGENET_MEAN, IMAGENET_STD
-from ptame_lib.datasets import first
+from ptame_lib.datasets import first, folders
 from ptame_lib.methods import gradcam, integrated_gradients, lime, occlusion, rise
 from ptame_lib.methods.lcam import LCAM
 from ptame_lib.metrics.drop import confidence
@@ -321,6 +321,14 @@ IMAGES = {
     "damaged EXIF": (lambda t: t.read(t.image("a.jpg", plain("RGB", "white"), exif=b"Exif\0\0II*\0garbage")), colour(1, 1, 1)),
     "1 pixel": (lambda t: t.read(t.image("a.png", plain("RGB", (51, 102, 153), (1, 1)))), colour(0.2, 0.4, 0.6)),
     "12000 x 1 pixels": (lambda t: t.read(t.image("a.png", plain("RGB", "red", (12000, 1)))), colour(1, 0, 0)),
+    "12000 x 1 takes no memory": (
+        lambda t: folders.read_image(t.image("a.png", plain("RGB", "red", (12000, 1)))).size,
+        lambda size: size == (16, 1),
+    ),
+    "12000 x 3000 JPEG takes little": (
+        lambda t: folders.read_image(t.image("a.jpg", plain("L", 51, (12000, 3000)))).size,
+        lambda size: size == (6000, 1500),
+    ),
     "12000 x 1, drawn from": (
         lambda t: ImageFolder(t.image("a.png", plain("RGB", "red", (12000, 1))).parent, 16, 32).draw(0, torch.Generator())["pixels"],
         colour(1, 0, 0),
@@ -339,6 +347,10 @@ IMAGES = {
     ),
     "folder named as an image": (lambda t: names(t, "b.png", t.file("a.png/notes.txt")), lambda found: found == ["b.png"]),
     "hidden leftovers": (lambda t: names(t, "b.png", t.file("._b.png"), t.file(".trash/c.png")), lambda found: found == ["b.png"]),
+    "an ending that is no image's": (
+        lambda t: names(t, "b.png", t.image("a.gif", plain("L", 0)), t.file("c.heic")),
+        lambda found: found == ["b.png"],
+    ),
     "odd names": (lambda t: names(t, "ein Bär, 蝶.PNG"), lambda found: found == ["ein Bär, 蝶.PNG"]),
     "link to an image": (lambda t: t.read(link(t, "b.png", t.image("a.png", plain("RGB", "red")))), colour(1, 0, 0)),
 }
@@ -388,6 +400,11 @@ LABELS = {
     "confidence": (lambda t: confidence(classifier(), PIXELS, TARGETS + 1), refused(r"in 0\.\.2, got 1\.\.3: take")),
     "ROAD": (lambda t: metrics.road(classifier(), PIXELS, TARGETS - 1, MAPS, "MoRF"), refused(r"in 0\.\.2, got -1\.\.1: take")),
     "evidence": (lambda t: evidence.evidence(classifier(), PIXELS, TARGETS + 1, MAPS), refused(r"in 0\.\.2, got 1\.\.3: take")),
+    "class-specific masks": (lambda t: confused([0, 3]), refused(r"in 0\.\.2, got 0\.\.3: take")),
+    "several labels of other classes": (
+        lambda t: metrics.label_confidence(classifier(), PIXELS, torch.ones(2, 4)),
+        refused(r"labels must be \(B,K\), .* \(2, 3\), got \(2, 4\)"),
+    ),
     "class of the command": (lambda t: commands.class_number("12", 10, None), refused(r"no class 12: give a number in 0\.\.9")),
     "fewer labels than classes": (
         lambda t: evidence.evidence(Classifier(Colours(), (0,) * 3, (1,) * 3, 16, "ab"), PIXELS, TARGETS, MAPS),
@@ -398,6 +415,11 @@ LABELS = {
         refused(r"l\.txt is no text in UTF-8 .*: save it so"),
     ),
 }
+
+
+def confused(classes, net=None):
+    batches = [(PIXELS, torch.ones(2, 9))]
+    return metrics.class_confusion(classifier(net), batches, lambda pixels, wanted: torch.rand(2, len(wanted), 4, 4), classes)
 
 
 def explainer_loss(labels):
@@ -431,6 +453,11 @@ ANSWERS = {
     "NaN in deletion": (
         lambda t: metrics.deletion(classifier(Says(INF)), PIXELS, TARGETS, MAPS),
         refused("gave inf for image 1 .*: check", FloatingPointError),
+    ),
+    "NaN in the class-specific test": (lambda t: confused([0, 1], Says(NAN)), refused("gave nan for image 1 .*: check", FloatingPointError)),
+    "NaN for several labels": (
+        lambda t: metrics.label_confidence(classifier(Says(NAN)), PIXELS, torch.ones(2, 3)),
+        refused("gave nan for image 1 .*: check", FloatingPointError),
     ),
     "NaN in the evidence": (
         lambda t: evidence.evidence(classifier(Says(NAN)), PIXELS, TARGETS, MAPS),
@@ -823,6 +850,7 @@ PARAMETERS = {
         lambda t: recipes.held_out(SimpleNamespace(images=str(t.image("a.png", halves()).parent), test_images=1, seed=0), classifier()),
         lambda found: len(found) == 1,
     ),
+    "explainer of no class": (lambda t: explainer(0), refused("num_classes must be .* at least 1, got 0: raise it")),
     "no masks for RISE": (lambda t: rise(classifier(), masks=0), refused("masks must be a whole number of at least 1, got 0: raise it")),
     "half a mask": (lambda t: Budget(masks=2.5), refused(r"masks must be a whole number of at least 1, got 2\.5: raise it")),
     "no steps of insertion": (
