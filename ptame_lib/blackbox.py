@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from . import checks
+
 INSTALL = "pip install 'ptame-study[classifiers]'"
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
 def height_and_width(input_size: int | tuple[int, int]) -> tuple[int, int]:
-    """A side, or (height, width), as (height, width)."""
-    return (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+    """A side, or (height, width), as (height, width). Raises ValueError for anything else."""
+    sides = (input_size, input_size) if isinstance(input_size, Integral) else tuple(input_size)
+    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
+        raise ValueError(f"input_size must be a side or (height, width), whole numbers above 0, got {input_size!r}")
+    return sides
 
 
 class BlackBox(nn.Module):
@@ -57,6 +63,7 @@ class BlackBox(nn.Module):
         self.queries = 0
 
     def forward(self, pixels: Tensor) -> Tensor:
+        checks.image_shape(pixels)
         self.queries += pixels.shape[0]
         with torch.no_grad():
             answer = self._checked(self.function(pixels.detach().float()), pixels)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from . import embedded_nets, paths
+from . import checks, embedded_nets, paths
 from .blackbox import BlackBox, height_and_width, load_onnx
 from .embedded_training import MEAN, STD
 from .huggingface import load_huggingface
@@ -45,7 +45,8 @@ class Frozen(nn.Module):
         return super().train(False)
 
     def run(self, pixels: Tensor):
-        """What the model itself answers to pixels (B,3,H,W) in [0,1]."""
+        """What the model itself answers to pixels (B,3,H,W) in [0,1]; ValueError for another shape or whole numbers."""
+        checks.image_shape(pixels, self.mean.shape[1])
         return self.model(((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
 
 
@@ -53,7 +54,8 @@ class Classifier(Frozen):
     """A frozen classifier: pixels (B,3,H,W) in [0,1] -> logits (B,K).
 
     Its normalisation is inside, so that masking is always done in pixel space. ``labels`` are the names of its classes. It is
-    ``differentiable`` with respect to the pixels, which a `BlackBox` is not.
+    ``differentiable`` with respect to the pixels, which a `BlackBox` is not. ``num_classes``: K; where neither it nor labels are
+    given, None before the first answer.
     """
 
     differentiable = True
@@ -65,16 +67,31 @@ class Classifier(Frozen):
         std: Sequence[float],
         input_size: int | tuple[int, int],
         labels: Sequence[str] | None = None,
+        num_classes: int | None = None,
     ):
         super().__init__(model, mean, std, input_size)
         self.labels = None if labels is None else tuple(labels)
+        self.num_classes = num_classes if labels is None else len(self.labels)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.run(pixels)
+        logits = checks.answer_shape(self.run(pixels), type(self.model).__name__)
+        self.num_classes = logits.shape[-1]
+        return logits
 
 
 def decide(classifier: nn.Module, pixels: Tensor) -> Tensor:
-    """The classifier's own decisions (B,) int64: what the study explains."""
+    """The classifier's own decisions (B,) int64: what the study explains.
+
+    Raises ValueError for pixels that are not (B,3,H,W) in [0,1] or logits that are not (B,K), FloatingPointError where the
+    classifier answers NaN or infinity.
+    """
+    checks.images(pixels)
+    with torch.no_grad():
+        return checks.answers(classifier(pixels))
+
+
+def likeliest(classifier: nn.Module, pixels: Tensor) -> Tensor:
+    """`decide` without any check, for a loop that checks its loss."""
     with torch.no_grad():
         return classifier(pixels).argmax(1)
 
@@ -111,12 +128,12 @@ def load_classifier(
     if name in (*EMBEDDED, *EMBEDDED_MULTI, "embedded/auxiliary"):  # the auxiliary is a classifier too, though the study does not explain it
         return Classifier(load_embedded_net(name, weights), mean or MEAN, std or STD, 64, labels or [str(digit) for digit in range(10)])
     if name in TORCHVISION:
-        return Classifier(load_torchvision(name, weights, "IMAGENET1K_V1"), mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, labels)
+        return Classifier(load_torchvision(name, weights, "IMAGENET1K_V1"), mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, labels, 1000)
     if kind == "timm":
         net, config = load_timm(name, weights, **options)
         if getattr(net, "num_classes", None) == 0:
             raise ValueError(f"{name!r} is an encoder without classes: choose a model with a head, or pass num_classes with the weights of your own")
-        return Classifier(net, mean or config["mean"], std or config["std"], config["input_size"][1:], labels)
+        return Classifier(net, mean or config["mean"], std or config["std"], config["input_size"][1:], labels, getattr(net, "num_classes", None))
     if kind == "hf" and rest:
         net, config = load_huggingface(rest, weights == "default", mean, std)
         if weights != "default":
@@ -162,6 +179,8 @@ def load_torchvision(name: str, weights: str | Path | None, default: str) -> nn.
 def load_timm(name: str, weights: str | Path | None, **options) -> tuple[nn.Module, dict]:
     """A timm network ``timm/<model>`` and its data config; options go to ``timm.create_model``."""
     model = name.removeprefix("timm/")
+    if "checkpoint_path" in options:
+        raise ValueError(f"{name!r} takes no checkpoint_path={options['checkpoint_path']!r}: pass the file as weights, which runs no code in it")
     if not timm.is_model(model):
         close = ", ".join(timm.list_models(f"*{model.split('_')[0]}*")[:5]) or "see timm.list_models()"
         raise ValueError(f"unknown timm model {model!r} in {name!r}; similar names: {close}")

@@ -166,10 +166,14 @@ def usual_labels(name: str, weights: str, classes: int) -> list[str] | None:
 
 
 def read_labels(file: Path) -> list[str]:
-    """Names of classes from a text file, one a line."""
+    """Names of classes from a text file, one a line. Raises FileNotFoundError, and ValueError for a file that is no text."""
     if not file.is_file():
         raise FileNotFoundError(f"no labels at {file}: give a text file with the name of each class, one a line")
-    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no text in UTF-8 ({error.reason}): save it so, with the name of each class, one a line") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def count_classes(model: Classifier | BlackBox, image: Tensor) -> int:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from . import paths
+from . import checks, paths
 from .classifiers import decide, device_of
 from .cost import peak_memory
 from .methods import Method
@@ -29,7 +29,13 @@ def evaluate(classifier: nn.Module, method: Method, data: Dataset, *, batch_size
     those of `metrics.suite.METRICS` that the data allow; ``curves`` as in `metrics.suite.measure`. Costs: forwards, backwards,
     ms_per_image, peak_mb, images, source. Only the method's own work is timed: the median over batches, since the first also warms
     up; the memory is that of one image.
+
+    Raises ValueError for no images, for pixels outside [0,1], for a method that needs a truth which the data have not, or whose maps are
+    not (B,h,w) and finite; FloatingPointError where the classifier answers NaN or infinity.
     """
+    if not len(data):
+        raise ValueError(f"no images to explain with {method.name}: give at least one")
+    checks.at_least(1, batch_size=batch_size)
     rows, seconds, peak = [], [], 0.0
     device = device_of(classifier)
     with progress(len(data), method.name) as bar:
@@ -37,6 +43,8 @@ def evaluate(classifier: nn.Module, method: Method, data: Dataset, *, batch_size
             pixels = batch["pixels"].to(device)
             truth = batch["truth"].to(device) if "truth" in batch else None
             targets = decide(classifier, pixels)
+            if method.sees_truth and truth is None:
+                raise ValueError(f"{method.name!r} is given the truth, which these images have not: leave it out")
             asked = truth if method.sees_truth else targets
             if not rows:
                 peak = peak_memory(lambda pixels=pixels, asked=asked: method(pixels[:1], asked[:1]))
@@ -45,6 +53,7 @@ def evaluate(classifier: nn.Module, method: Method, data: Dataset, *, batch_size
             if pixels.is_cuda:
                 torch.cuda.synchronize()
             seconds.append((time.perf_counter() - start) / len(pixels))
+            checks.maps(maps, len(pixels), of=method.name)
             columns = measure(classifier, pixels, targets, maps, truth, curves=curves)
             rows.append(torch.stack(list(columns.values()), 1).cpu())
             bar.update(len(pixels))
@@ -99,9 +108,12 @@ def cached(file: Path, made_from: dict, compute: Callable[[], tuple[pd.DataFrame
     """
     note = file.with_suffix(".json")
     if file.is_file() and note.is_file():
-        known = json.loads(note.read_text())
-        if known["made_from"] == made_from:
-            return pd.read_csv(file), pd.DataFrame(known["cost"])
+        try:
+            known = json.loads(note.read_text())
+            if known["made_from"] == made_from:
+                return pd.read_csv(file), pd.DataFrame(known["cost"])
+        except (ValueError, KeyError, TypeError):  # a damaged file is worth nothing: compute it again
+            pass
     note.unlink(missing_ok=True)
     per_image, cost = compute()
     write_whole(file, per_image.to_csv(index=False, float_format="%.10g", lineterminator="\n"))

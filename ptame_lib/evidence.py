@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, nn
 
+from . import checks
 from .classifiers import decide
 from .masking import keep, keep_share, normalise, remove, resize
 
@@ -104,12 +105,16 @@ def evidence(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tenso
         raise ValueError("a map has values that are not finite: check the method that made it")
     if not all(0 < share < 1 for share in shares):
         raise ValueError(f"shares must be between 0 and 1, without both: got {tuple(shares)}")
+    checks.images(pixels)
     targets = targets.to(pixels.device)
     masks = resize(normalise(maps.to(pixels.device)), pixels.shape[-2:])
     logits = {"whole": classifier(pixels), "kept": classifier(keep(pixels, masks)), "rest": classifier(remove(pixels, masks))}
-    classes = logits["whole"].shape[1]
-    if b and (int(targets.min()) < 0 or int(targets.max()) >= classes):
-        raise ValueError(f"classes must be in 0..{classes - 1}, got {int(targets.min())}..{int(targets.max())}")
+    for answer in logits.values():
+        checks.answers(answer)
+    classes, labels = logits["whole"].shape[1], getattr(classifier, "labels", None)
+    checks.classes(targets, classes)
+    if labels is not None and len(labels) != classes:
+        raise ValueError(f"{len(labels)} labels for {classes} classes: give the classifier one label per class")
     smallest = torch.full((b,), torch.nan, dtype=torch.float64, device=pixels.device)
     for share in sorted(shares):
         open_ = smallest.isnan().nonzero()[:, 0]
@@ -117,7 +122,6 @@ def evidence(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tenso
             break
         part = keep(pixels[open_], (keep_share(masks[open_], share) > 0).float())
         smallest[open_[classifier(part).argmax(1) == targets[open_]]] = share
-    labels = getattr(classifier, "labels", None)
     return Evidence(
         targets=targets,
         decisions=logits["whole"].argmax(1),

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torchvision.models.segmentation import deeplabv3_resnet50
 from torchvision.ops import Conv2dNormActivation
 
-from . import saved
+from . import checks, saved
 from .classifiers import IMAGENET_MEAN, IMAGENET_STD, load_embedded_net, load_torchvision
 from .embedded_training import MEAN, STD
 
@@ -93,6 +93,7 @@ class Explainer(nn.Module):
 
     def __init__(self, num_classes: int, architecture: str = "deeplab", pretrained: bool = False):
         super().__init__()
+        checks.at_least(1, num_classes=num_classes)
         if architecture not in ARCHITECTURES:
             raise ValueError(f"unknown architecture {architecture!r}: choose {' or '.join(ARCHITECTURES)}")
         kind, mean, std = ARCHITECTURES[architecture]
@@ -106,6 +107,7 @@ class Explainer(nn.Module):
 
     def masks(self, pixels: Tensor) -> Tensor:
         """The masks (B,K,H,W) in [0,1], float32, of all classes: sigmoid of the logits. In eval mode, no gradient."""
+        checks.images(pixels)
         was_training = self.training
         if was_training:
             self.eval()
@@ -117,10 +119,7 @@ class Explainer(nn.Module):
 
     def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
         """Masks (B,H,W) in [0,1] of each image's own target (B,) int64: `masks` as they are, not min-max normalised."""
-        if targets.shape != pixels.shape[:1]:
-            raise ValueError(f"one target per image: got {tuple(targets.shape)} targets for {pixels.shape[0]} images")
-        if targets.numel() and (int(targets.min()) < 0 or int(targets.max()) >= self.num_classes):
-            raise ValueError(f"classes must be in 0..{self.num_classes - 1}, got {int(targets.min())}..{int(targets.max())}")
+        checks.targets(targets, pixels.shape[0], self.num_classes)
         return self.masks(pixels)[torch.arange(len(pixels), device=pixels.device), targets]
 
     def trained_state(self) -> dict[str, Tensor]:
@@ -152,4 +151,4 @@ def saved_config(file: str | Path) -> dict[str, str]:
 
 
 def _read(file: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    return saved.read(file, FORMAT, "an Explainer saved by Explainer.save", "07_explainer_train")
+    return saved.read(file, FORMAT, "an Explainer saved by Explainer.save", "07_explainer_train", ("architecture", "num_classes"))

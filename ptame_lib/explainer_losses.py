@@ -174,3 +174,5 @@ def _check(logits: Tensor, labels: Tensor, kept: Tensor, removed: Tensor) -> Non
     if not logits.shape[:2] == labels.shape == kept.shape == removed.shape:
         shapes = ", ".join(f"{k} {tuple(v.shape)}" for k, v in {"logits": logits, "labels": labels, "kept": kept, "removed": removed}.items())
         raise ValueError(f"batch sizes or numbers of classes differ: {shapes}")
+    if labels.numel() and not (labels.min() >= 0 and labels.max() <= 1):
+        raise ValueError(f"labels must be 0 or 1 for each class, got {labels.min():g}..{labels.max():g}: see torch.nn.functional.one_hot")

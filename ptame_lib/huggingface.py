@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .blackbox import INSTALL
@@ -32,7 +34,7 @@ def load_huggingface(name: str, pretrained: bool = True, mean=None, std=None) ->
     ``mean`` and ``std`` replace the processor's; both are needed where the repository has none.
 
     Raises ImportError without transformers, RuntimeError where the repository can't be had, ValueError where it has no image
-    classifier or no (or an odd) image processor.
+    classifier, weights that are cut off or a pickle of more than tensors, or no (or an odd) image processor.
     """
     try:
         from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
@@ -41,12 +43,18 @@ def load_huggingface(name: str, pretrained: bool = True, mean=None, std=None) ->
     place = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
     try:
         config = AutoConfig.from_pretrained(place)
-        net = AutoModelForImageClassification.from_pretrained(place) if pretrained else AutoModelForImageClassification.from_config(config)
+        net = (
+            AutoModelForImageClassification.from_pretrained(place, weights_only=True)
+            if pretrained
+            else AutoModelForImageClassification.from_config(config)
+        )
     except OSError as error:
         raise RuntimeError(
             f"'hf/{name}' can't be loaded ({error}). Where it can't be downloaded, download the repository on a machine with internet access "
             f"and pass its folder as 'hf/<folder>'."
         ) from error
+    except (UnpicklingError, SafetensorError) as error:
+        raise ValueError(f"the weights of 'hf/{name}' are refused ({error}): they must be tensors alone, as whole .safetensors") from error
     except ValueError as error:
         raise ValueError(f"'hf/{name}' is no image classifier that transformers knows ({error})") from error
     try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from math import inf
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from . import checks
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,7 @@ class PTAMEWeights:
     """Hyper-parameters of P-TAME's loss; the defaults are the authors' defaults.
 
     ``ce``, ``area`` and ``smooth`` weigh the terms, ``border`` weighs the border lines inside the smoothness term, ``p`` is
-    the power of the area term, ``q`` that of the smoothness term.
+    the power of the area term, ``q`` that of the smoothness term. Raises ValueError for a negative weight and for powers that are not above 0.
     """
 
     ce: float = 1.5
@@ -24,6 +27,11 @@ class PTAMEWeights:
     border: float = 0.3
     p: float = 0.3
     q: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not (0 < value < inf or (value == 0 and name not in "pq")):
+                raise ValueError(f"the loss's {name} can't be {value}: give a number above 0{'' if name in 'pq' else ', or 0 to leave the term out'}")
 
 
 class PTAMELoss(NamedTuple):
@@ -48,12 +56,15 @@ def ptame_loss(
     level's resolution, so that a class's map is also pressed to be empty on images of other classes. With ``counts`` (n,), how
     many targets of the batch are each class, they are the maps of the distinct classes instead: the same loss for less work.
 
-    Raises ValueError where the shapes don't belong together.
+    Raises ValueError where the shapes don't belong together or a target is no class.
     """
     if masked_logits.shape[0] != targets.shape[0] or masks.shape[0] != targets.shape[0]:
         raise ValueError(f"batch sizes differ: logits {masked_logits.shape[0]}, targets {targets.shape[0]}, masks {masks.shape[0]}")
+    if masks.ndim != 4:
+        raise ValueError(f"masks must be (B,n,h,w), the maps of n classes for every image, got {tuple(masks.shape)}")
     if counts is not None and counts.shape != masks.shape[1:2]:
         raise ValueError(f"one count per class: got {tuple(counts.shape)} counts for {masks.shape[1]} maps per image")
+    checks.targets(targets, *masked_logits.shape)
     masks = masks.float()
     counts = masks.new_ones(masks.shape[1]) if counts is None else counts.to(masks.dtype)
     ce = F.cross_entropy(masked_logits.float(), targets)

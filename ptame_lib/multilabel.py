@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from . import checks
 from .masking import resize
 from .methods import TRUTH
 from .methods.controls import truth_map
@@ -80,8 +81,12 @@ def evaluate_masks(classifier: nn.Module, method: MaskMethod, data: Dataset, *, 
     """A method's aggregate masks on every image: per-image values, and milliseconds per image.
 
     ``data``: items with ``pixels``, ``labels`` (K,) and ``truth`` (K,H,W) bool. Columns: image, those of `MASKS` in percent, ``saliency
-    score`` in nats, and ``F1 at t``, ``mask IoU at t`` for the thresholds .1, ..., .9.
+    score`` in nats, and ``F1 at t``, ``mask IoU at t`` for the thresholds .1, ..., .9. Raises ValueError for no images, and for masks
+    that are not finite or not in [0,1].
     """
+    if not len(data):
+        raise ValueError(f"no images to explain with {method.name}: give at least one")
+    checks.at_least(1, batch_size=batch_size)
     rows, spent = [], []
     with progress(len(data), method.name) as bar:
         for batch in DataLoader(data, batch_size):

@@ -6,10 +6,13 @@ The root is the checkout that holds this package (an editable install, which is 
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+ELSEWHERE = "for the whole study: PTAME_ROOT"
 
 
 def root() -> Path:
@@ -88,16 +91,58 @@ def show(path: Path) -> str:
 
 @contextmanager
 def whole(file: Path) -> Iterator[Path]:
-    """A temporary name to write ``file`` under; it gets its own name when the block ends well, else it is removed: never half there."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary name to write ``file`` under; it gets its own name when the block ends well, else it is removed: never half there.
+
+    A full disk, a folder that can't be written to and the like raise OSError (PermissionError ...) saying which folder and what to
+    do, whatever the writing library makes of them; what was at ``file`` before stays.
+    """
     unfinished = file.with_name(f".{file.stem}.{os.getpid()}.tmp{file.suffix}")
     try:
-        yield unfinished
-        unfinished.replace(file)
+        _made(file.parent)
+        try:
+            yield unfinished
+            unfinished.replace(file)
+        except Exception as error:  # torch and safetensors have errors of their own: ask the disk
+            reason = error if isinstance(error, OSError) else _asked(unfinished)
+            if refusal := _refusal(file, reason):
+                raise refusal from error
+            raise
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+
+
+def _refusal(file: Path, error: OSError | None) -> OSError | None:
+    """An error for people, of the same kind, where ``file`` could not be written; None for any other."""
+    code = getattr(error, "errno", None)
+    if code in FULL:
+        return OSError(code, f"no space left for {show(file)}: free some on the disk of {file.parent}, or write to another ({ELSEWHERE})")
+    if code in CLOSED:
+        return OSError(
+            code, f"{show(file)} can't be written ({os.strerror(code)}): make {file.parent} a writable folder, or choose one ({ELSEWHERE})"
+        )
+    return None
+
+
+def _asked(unfinished: Path) -> OSError | None:
+    """Why the disk takes no more of a file, None where it does."""
+    try:
+        with unfinished.open("ab") as stream:
+            stream.write(bytes(2**20))
+    except OSError as error:
+        return error
+    return None
 
 
 def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if refusal := _refusal(folder, error):
+            raise refusal from error
+        raise
     return folder

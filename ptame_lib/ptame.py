@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import saved
+from . import checks, saved
 from .features import FeatureExtractor, load_auxiliary
 from .masking import normalise
 
@@ -43,6 +43,7 @@ class PTAME(nn.Module):
 
     def __init__(self, auxiliary: FeatureExtractor, num_classes: int, fuser_bias: bool = False, one_step: bool = False):
         super().__init__()
+        checks.at_least(1, num_classes=num_classes)
         self.auxiliary = auxiliary
         self.num_classes = num_classes
         self.one_step = one_step
@@ -64,7 +65,7 @@ class PTAME(nn.Module):
         attended = self.attention(pixels)
         weight, bias = self.fuser.weight, self.fuser.bias
         if classes is not None:
-            self._check(classes)
+            checks.classes(classes, self.num_classes)
             weight, bias = weight[classes], None if bias is None else bias[classes]  # (n, sum C_l, 1, 1), (n,)
         slices = weight.split(self.auxiliary.channels, dim=1)  # L x (n, C_l, 1, 1)
         levels = [F.conv2d(a, w) for a, w in zip(attended, slices, strict=True)]  # L x (B, n, h_l, w_l)
@@ -74,11 +75,11 @@ class PTAME(nn.Module):
     def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
         """Saliency maps (B,h,w) in [0,1], float32: each image's own target's map, min-max normalised.
 
-        ``targets`` (B,) int64: usually the classifier's decisions. In eval mode, no gradient, one forward pass.
+        ``targets`` (B,) int64: usually the classifier's decisions. In eval mode, no gradient, one forward pass. Raises ValueError
+        for pixels that are not (B,3,H,W) in [0,1], and for targets of another number, type or range.
         """
-        if targets.shape != pixels.shape[:1]:
-            raise ValueError(f"one target per image: got {tuple(targets.shape)} targets for {pixels.shape[0]} images")
-        self._check(targets)
+        checks.images(pixels)
+        checks.targets(targets, pixels.shape[0], self.num_classes)
         was_training = self.training
         if was_training:
             self.eval()
@@ -170,12 +171,6 @@ class PTAME(nn.Module):
         saved.check_fits(self.trained_state(), state, source, REMEDY)
         self.load_state_dict(state, strict=False)
 
-    def _check(self, classes: Tensor) -> None:
-        if torch.compiler.is_exporting():
-            return  # an exported graph has no way to look at values
-        if classes.numel() and (int(classes.min()) < 0 or int(classes.max()) >= self.num_classes):
-            raise ValueError(f"classes must be in 0..{self.num_classes - 1}, got {int(classes.min())}..{int(classes.max())}")
-
 
 def attend(features: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
     """One level of the attention, (B,C,h,w) -> (B,C,h,w): ReLU(BN(Conv1x1(F)) + F).
@@ -219,7 +214,13 @@ def saved_config(file: str | Path) -> dict[str, str]:
 
 
 def _read(file: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    return saved.read(file, FORMAT, "a P-TAME explainer saved by PTAME.save", "02_train_ptame")
+    required = ("auxiliary", "layers", "num_classes", "fuser_bias")
+    config, state = saved.read(file, FORMAT, "a P-TAME explainer saved by PTAME.save", "02_train_ptame", required)
+    try:
+        json.loads(config["layers"]), int(config["num_classes"])
+    except ValueError as error:
+        raise ValueError(f"{file} has metadata that can't be read ({error}): train the explainer again, or copy the file again") from error
+    return config, state
 
 
 def _read_official(file: Path) -> dict[str, Tensor]:
@@ -227,11 +228,14 @@ def _read_official(file: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"no checkpoint at {file}: download the authors' release, or check the path")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-        return dict(content["state_dict"])
+        state = dict(content["state_dict"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{file} is no Lightning checkpoint: it holds no state_dict") from error
     except Exception as error:
         raise ValueError(f"{file} can't be read as a checkpoint without running code from it ({type(error).__name__}): download it again") from error
+    if other := [key for key, value in state.items() if not isinstance(value, Tensor)]:
+        raise ValueError(f"{file} is no Lightning checkpoint: {other[0]} of its state_dict is a {type(state[other[0]]).__name__}. Download it again")
+    return state
 
 
 def _some(keys: dict) -> str:

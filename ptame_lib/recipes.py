@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from . import paths
+from . import checks, paths
 from .classifiers import Classifier
 from .comparison import evaluate
 from .datasets import Embedded, ImageFolder, first, load_embedded
@@ -130,7 +130,8 @@ def split(cfg: Any, classifier: Classifier) -> tuple[Embedded | ImageFolder, Emb
     return _parts(cfg, classifier, 1) if cfg.images else (load_embedded("train", cfg.train_images, seed=cfg.seed), held_out(cfg, classifier))
 
 
-def _parts(cfg: Any, classifier: Classifier, needed: int) -> tuple[ImageFolder, ImageFolder]:
+def _parts(cfg: Any, classifier: Classifier, needed: int) -> tuple[ImageFolder | None, ImageFolder]:
+    checks.at_least(1, test_images=cfg.test_images)
     data = folder(cfg.images, classifier)
     if len(data) < cfg.test_images + needed:
         others = " and others to train on" if needed else ""
@@ -138,7 +139,7 @@ def _parts(cfg: Any, classifier: Classifier, needed: int) -> tuple[ImageFolder, 
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(cfg.seed))
     parts = (order[cfg.test_images :], order[: cfg.test_images])
     names = [[str(data.files[i].relative_to(data.folder)) for i in part.sort().values] for part in parts]
-    return tuple(ImageFolder(data.folder, data.size, data.resize, part) for part in names)
+    return tuple(ImageFolder(data.folder, data.size, data.resize, part) if part else None for part in names)
 
 
 def trained_explainer(profile: str, classifier: str, method: str = "P-TAME") -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -17,8 +18,8 @@ def write(file: str | Path, state: dict[str, Tensor], config: dict[str, str]) ->
         save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, unfinished, config)
 
 
-def read(file: str | Path, form: str, what: str, notebook: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Configuration and parameters of a file of format ``form``.
+def read(file: str | Path, form: str, what: str, notebook: str, required: Sequence[str]) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Configuration, which has the ``required`` entries, and parameters of a file of format ``form``.
 
     Raises FileNotFoundError, naming the ``notebook`` that trains one, and ValueError for a file that isn't ``what`` it should be.
     """
@@ -33,11 +34,13 @@ def read(file: str | Path, form: str, what: str, notebook: str) -> tuple[dict[st
         raise ValueError(f"{file} can't be read as safetensors ({error}): train the explainer again, or copy the file again") from error
     if config.get("format") != form:
         raise ValueError(f"{file} is not {what} (format {config.get('format')!r}, expected {form!r})")
+    if missing := [key for key in required if key not in config]:
+        raise ValueError(f"{file} is not {what}: its metadata lack {', '.join(missing)}. Train the explainer again, or copy the file again")
     return config, state
 
 
 def check_fits(own: dict[str, Tensor], state: dict[str, Tensor], source: str | Path, remedy: str) -> None:
-    """ValueError names the keys or shapes of ``state`` that don't fit the explainer's ``own``, and the remedy."""
+    """ValueError names the keys or shapes of ``state`` that don't fit the explainer's ``own``, and the remedy, or values that are not finite."""
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or extra:
         raise ValueError(f"{source} does not fit this explainer: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}. {remedy}")
@@ -46,3 +49,5 @@ def check_fits(own: dict[str, Tensor], state: dict[str, Tensor], source: str | P
             raise ValueError(
                 f"{source} does not fit this explainer: {key} has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}. {remedy}"
             )
+        if not value.isfinite().all():
+            raise ValueError(f"{source} is of no use: {key} has values that are not finite. Train the explainer again, with a lower lr")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import math
 import platform
 import resource
 import subprocess
@@ -42,7 +43,7 @@ def configure(cells: Sequence[str], namespace: dict[str, Any], **checks: Callabl
     them, and papermill's injected cells may set those and no other. A value must have the declared type (an int will do for
     a float) and pass its check: a function, or the sequence of allowed values (of a list, every item is checked).
 
-    Raises TypeError for a wrong type, ValueError for an unknown parameter or a refused value.
+    Raises TypeError for a wrong type, ValueError for an unknown parameter, a refused value or a number that is not finite.
     """
     declared = _declared(cells) or _annotations(namespace)
     if not declared:
@@ -89,12 +90,16 @@ def _assigned(cell: str) -> list[str]:
 
 
 def _typed(name: str, kind: str, value: Any) -> Any:
-    base = LITERALS[kind.split("[")[0]]
+    base = LITERALS.get(kind.split("[")[0])
+    if base is None:
+        raise TypeError(f"parameter {name} is declared as {kind}: declare it as one of {', '.join(LITERALS)}")
     if base is float and type(value) is int:
         return float(value)
     if type(value) is not base:
         hint = " (in YAML write 1.0e-4, not 1e-4, for a number)" if base is float and isinstance(value, str) else ""
         raise TypeError(f"parameter {name} must be a {kind}, got {value!r} of type {type(value).__name__}{hint}")
+    if base is float and not math.isfinite(value):
+        raise ValueError(f"parameter {name} can't be {value}: give a finite number")
     if base is list:
         inner = kind.split("[")[1].rstrip("]") if "[" in kind else None
         return [_typed(f"{name}[{i}]", inner, item) if inner else item for i, item in enumerate(value)]
@@ -107,17 +112,44 @@ def _typed(name: str, kind: str, value: Any) -> Any:
 def load_profile(name: str) -> dict[str, Any]:
     """A profile's YAML as a dict; one that ``extends`` another only holds what differs from it.
 
-    Raises ValueError for an unknown name or a file that is no mapping, naming what there is.
+    Raises ValueError for an unknown name, a file that is no YAML or not of a profile's form, and profiles that extend each other.
     """
+    return _loaded(name, [])
+
+
+def _loaded(name: str, on_the_way: list[str]) -> dict[str, Any]:
     known = sorted(p.stem for p in paths.profiles().glob("*.yaml"))
     if name not in known:
         raise ValueError(f"unknown profile {name!r}: there are {', '.join(known)} in {paths.show(paths.profiles())}")
-    content = yaml.safe_load((paths.profiles() / f"{name}.yaml").read_text())
+    if name in on_the_way:
+        raise ValueError(f"profiles extend each other in a circle, {' -> '.join([*on_the_way, name])}: take one 'extends' out")
+    file = paths.profiles() / f"{name}.yaml"
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{paths.show(file)} is no YAML ({' '.join(str(error).split())}): correct it there") from error
     if isinstance(content, dict) and "extends" in content:
-        content = _merged(load_profile(content.pop("extends")), content)
+        changes = _shaped(file, content, whole=False)
+        content = _merged(_loaded(changes.pop("extends"), [*on_the_way, name]), changes)
         content["per_classifier"] = {name: v for name, v in content.get("per_classifier", {}).items() if name in content["classifiers"]}
-    if not isinstance(content, dict) or not isinstance(content.get("notebooks"), dict) or not content.get("classifiers"):
-        raise ValueError(f"workflow/profiles/{name}.yaml must hold 'classifiers' and 'notebooks' (one mapping of parameters per notebook)")
+    return _shaped(file, content)
+
+
+def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
+    """The content of a profile; ValueError where it has not a profile's form. With ``whole`` False parts may be missing."""
+    show = paths.show(file)
+    notebooks = content.get("notebooks", {} if not whole else None) if isinstance(content, dict) else None
+    if not isinstance(notebooks, dict) or (whole and not content.get("classifiers")):
+        raise ValueError(f"{show} must hold 'classifiers' and 'notebooks' (one mapping of parameters per notebook)")
+    for key in ("classifiers", "multi_label"):
+        names = content.get(key, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{show}: {key!r} must be a list of names, got {names!r}: write [{names}]")
+    per = content.get("per_classifier", {})
+    for name, section in {"notebooks": notebooks, "per_classifier": per, **(per if isinstance(per, dict) else {})}.items():
+        rows = section or {}  # an empty entry is fine
+        if not isinstance(rows, dict) or not all(isinstance(row or {}, dict) for row in rows.values()):
+            raise ValueError(f"{show}: {name!r} must be a mapping of mappings, got {section!r}: see the comments in embedded.yaml")
     return content
 
 
@@ -273,7 +305,7 @@ def main(arguments: list[str] | None = None) -> int:
     _show_progress(" ".join(filter(None, (asked.notebook, asked.classifier, *extra.values()))))
     try:
         run_notebook(asked.notebook or "", asked.profile, asked.classifier, extra)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, TypeError, OSError) as error:
         print(f"\nERROR: {error}", file=sys.stderr)
         return 1
     return 0

@@ -19,6 +19,14 @@ CORE = ("AD100", "IC100", "AD50", "IC50", "AD15", "IC15", "MoRF confidence", "Le
 MAIN = [name for name, metric in METRICS.items() if metric.main]
 
 
+def wanted(metrics: list[str] | None) -> list[str]:
+    """The named metrics, by default the main ones; ValueError for one that there is not. (One that was not measured is left out of tables.)"""
+    for name in metrics or ():
+        if name not in METRICS:
+            raise ValueError(f"unknown metric {name!r}: choose from {', '.join(METRICS)}")
+    return metrics or MAIN
+
+
 def tidy(per_image: pd.DataFrame) -> pd.DataFrame:
     """Per-image values (classifier, method, image, one column per metric) -> classifier, method, metric, value, low, high, n.
 
@@ -40,7 +48,7 @@ def main_table(table: pd.DataFrame, metrics: list[str] | None = None) -> pd.Data
     """The tidy table as people read it: one row per classifier and method, one column per metric (default: the main ones), one decimal."""
     wide = table.pivot(index=["classifier", "method"], columns="metric", values="value")
     order = table[["classifier", "method"]].drop_duplicates().apply(tuple, axis=1)
-    return wide.loc[list(order), [m for m in metrics or MAIN if m in wide]].round(1).rename_axis(columns=None)
+    return wide.loc[list(order), [m for m in wanted(metrics) if m in wide]].round(1).rename_axis(columns=None)
 
 
 def leaders(per_image: pd.DataFrame, metrics: list[str] | None = None) -> pd.DataFrame:
@@ -51,9 +59,9 @@ def leaders(per_image: pd.DataFrame, metrics: list[str] | None = None) -> pd.Dat
     ground truth is left out: it is shown the answer. A method measured on fewer images is the best if on those it beats the best of
     the others by the largest mean difference.
     """
-    rows = []
+    rows, chosen = [], wanted(metrics)
     for classifier, part in per_image[per_image["method"] != TRUTH].groupby("classifier", sort=False):
-        for metric in [m for m in metrics or MAIN if m in part]:
+        for metric in [m for m in chosen if m in part]:
             wide = part.pivot(index="image", columns="method", values=metric)[part["method"].unique()].dropna(axis=1, how="all")
             if not METRICS[metric].higher_is_better:
                 wide = -wide
@@ -94,11 +102,11 @@ def styled(table: pd.DataFrame, marks: pd.DataFrame, metrics: list[str] | None =
 def ranks(table: pd.DataFrame, marks: pd.DataFrame, metrics: list[str] | None = None) -> pd.DataFrame:
     """One row per method: its mean rank over classifiers and metrics (1 is best; ties share), in how many of those cells it is the best,
     and in how many it is not significantly worse than the best. The ground truth is left out."""
-    cells = table[table["metric"].isin(metrics or MAIN) & (table["method"] != TRUTH)]
+    cells = table[table["metric"].isin(wanted(metrics)) & (table["method"] != TRUTH)]
     sign = cells["metric"].map(lambda m: -1 if METRICS[m].higher_is_better else 1)
     rank = (sign * cells["value"]).groupby([cells["classifier"], cells["metric"]]).rank()
     found = rank.groupby(cells["method"]).agg(["mean", "size"]).rename(columns={"mean": "mean rank", "size": "cells"})
-    counts = marks[marks["metric"].isin(metrics or MAIN)].groupby("method")[["best", "tied"]].sum()
+    counts = marks[marks["metric"].isin(wanted(metrics))].groupby("method")[["best", "tied"]].sum()
     return found.join(counts.rename(columns={"tied": "not significantly worse"})).sort_values("mean rank").rename_axis(None)
 
 
@@ -108,9 +116,9 @@ def wins(per_image: pd.DataFrame, reference: str = "P-TAME", metrics: list[str] 
     ``gain``: by how much the reference is better (negative: worse), over the images both have explained; ``p``: two-sided permutation
     test, corrected after Holm over the other methods of one classifier and metric (not over metrics).
     """
-    rows = []
+    rows, chosen = [], wanted(metrics)
     for classifier, part in per_image.groupby("classifier", sort=False):
-        for metric in [m for m in metrics or MAIN if m in part]:
+        for metric in [m for m in chosen if m in part]:
             wide = part.pivot(index="image", columns="method", values=metric)
             sign = 1 if METRICS[metric].higher_is_better else -1
             others = [m for m in part["method"].unique() if m != reference]

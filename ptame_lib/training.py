@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from . import paths
-from .classifiers import decide
+from .classifiers import likeliest as decide  # the loss is checked
 from .losses import PTAMEWeights, ptame_loss
 from .masking import keep
 from .progress import progress

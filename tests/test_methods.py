@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from conftest import Arrays
 from torch import nn
 
-from ptame_lib import PTAME, Classifier, build_methods, decide, keep, load_auxiliary, load_classifier, normalise
+from ptame_lib import PTAME, Classifier, build_methods, checks, decide, keep, load_auxiliary, load_classifier, normalise
 from ptame_lib.methods import (
     CAMS,
     CATALOGUE,
@@ -155,6 +155,7 @@ def test_gradcam_needs_a_feature_map(noise):
 def test_gradcam_releases_its_hooks(classifier, pixels):
     gradcam(classifier)(pixels, torch.zeros(4, dtype=torch.long))
     assert not any(m._forward_hooks or m._backward_hooks or m._forward_pre_hooks for m in classifier.modules())
+    classifier.num_classes = None  # so that it is the package that fails
     with pytest.raises(IndexError):  # a target the classifier has not
         gradcam(classifier)(pixels, torch.full((4,), 99))
     assert not any(m._forward_hooks or m._backward_hooks for m in classifier.modules())
@@ -238,7 +239,9 @@ class CamNet(nn.Module):
 
 @pytest.mark.parametrize("method", CAMS)
 @pytest.mark.parametrize("case", [0, 1])
-def test_cams_are_the_packages(case, method):
+def test_cams_are_the_packages(case, method, monkeypatch):
+    monkeypatch.setattr(checks, "LOWEST", -4.0)  # the arrays' images are normalised, and so masked by Score-CAM
+    monkeypatch.setattr(checks, "HIGHEST", 4.0)
     arrays = Arrays(f"gradcam_{case}")
     net = CamNet(arrays.description["c3"], arrays.description["num_classes"])
     net.load_state_dict(arrays.part("model/"))

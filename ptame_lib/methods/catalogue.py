@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 
+from .. import checks
 from ..classifiers import device_of
 from .controls import centred_gaussian, random_map, truth_map
 from .edges import edges
@@ -50,6 +51,8 @@ class Budget:
 
     The last two remove to black here, as everything in this study does, not to a blur as published; and within 50 steps or so they are
     at their best with it, so that the published number (800 of extremal perturbations) is no gain.
+
+    Raises ValueError for a number below 1.
     """
 
     masks: int = 500
@@ -61,6 +64,9 @@ class Budget:
     igos_steps: int = 10
     igos_path: int = 4
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks.at_least(1, **{name: value for name, value in asdict(self).items() if name != "seed"})
 
 
 CONTROLS = ("edges", "centred Gaussian", "random")

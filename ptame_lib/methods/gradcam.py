@@ -18,6 +18,7 @@ from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
+from .. import checks
 from ..features import find_layout, to_map
 
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
@@ -43,6 +44,7 @@ def cam(name: str, classifier: nn.Module, layer: nn.Module | None = None) -> Cal
         raise ValueError(f"unknown CAM method {name!r}: choose one of {', '.join(CAMS)}")
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
+        checks.request(classifier, pixels, targets)
         # The package shows a bar of its own for every batch.
         with cam_of(CAMS[name], classifier, pixels, layer) as method, torch.enable_grad(), redirect_stderr(StringIO()):
             maps = method(pixels.detach().clone().requires_grad_(), [ClassifierOutputTarget(int(t)) for t in targets])

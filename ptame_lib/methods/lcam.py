@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from .. import checks
 from ..classifiers import Classifier
 from ..features import FeatureExtractor
 from ..losses import PTAMEWeights
@@ -49,8 +50,8 @@ class LCAM(PTAME):
 
     def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
         """Saliency maps (B,h,w) in [0,1]: the sigmoid of each image's own target's map, as in training, min-max normalised."""
-        if targets.shape != pixels.shape[:1]:
-            raise ValueError(f"one target per image: got {tuple(targets.shape)} targets for {pixels.shape[0]} images")
+        checks.images(pixels)
+        checks.targets(targets, pixels.shape[0], self.num_classes)
         with torch.no_grad():
             return normalise(self._own(pixels, targets).sigmoid())
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import checks
 from ..masking import normalise
 
 
@@ -30,10 +31,12 @@ def rise(classifier: nn.Module, *, masks: int = 4000, batch_size: int = 50, seed
 
     >>> saliency = rise(classifier, masks=4000)(pixels, targets)   # doctest: +SKIP
     """
+    checks.at_least(1, masks=masks, batch_size=batch_size)
     drawn: dict[tuple[int, int], Tensor] = {}
 
     @torch.no_grad()
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
+        checks.request(classifier, pixels, targets)
         size = tuple(pixels.shape[-2:])
         if size not in drawn:
             drawn[size] = rise_masks(masks, size, seed=seed)

@@ -8,6 +8,7 @@ import torch
 from skimage.segmentation import slic
 from torch import Tensor, nn
 
+from .. import checks
 from ..masking import normalise
 
 
@@ -23,9 +24,11 @@ def explain_superpixels(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """A captum method, made of the classifier's probabilities, on superpixels against black; each image's samples are drawn from
     ``seed`` alone. Maps (B,H,W) in [0,1]: evidence for the class, min-max normalised; what speaks against it is 0."""
+    checks.at_least(1, segments=segments, samples=samples, batch_size=batch_size)
     method = make(lambda pixels: classifier(pixels).softmax(1))
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
+        checks.request(classifier, pixels, targets)
         maps, parts = [], superpixels(pixels, segments)
         for image, target, part in zip(pixels.split(1), targets, parts.split(1), strict=True):
             options = {"n_samples": samples, "perturbations_per_eval": batch_size, "baselines": 0}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
+from .. import checks
 from ..masking import resize
 from .drop import confidence
 from .ranking import ranked
@@ -31,7 +32,11 @@ def transition(
 ) -> Tensor:
     """The target's probability (B,steps+1) while the pixels of ``start`` (B,3,H,W) are replaced by those of ``end``, an equal
     share per step, in descending order of the map (B,h,w); ties in a random order drawn from ``seed`` alone. ``ranking``: that of
-    `ranked`, where it is known."""
+    `ranked`, where it is known.
+
+    Raises ValueError for fewer than one step, and as `masked_confidence`."""
+    checks.at_least(1, steps=steps)
+    checks.maps(maps, len(start))
     order = ranked(resize(maps.float(), start.shape[-2:]), seed=seed) if ranking is None else ranking
     n = order.shape[1]
     place = torch.empty_like(order).scatter_(1, order, torch.arange(n, device=order.device).expand_as(order))  # of each pixel in the order

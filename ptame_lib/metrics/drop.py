@@ -9,16 +9,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .. import checks
 from ..masking import keep, keep_share, normalise, resize
 
 
 def average_drop(p: Tensor, q: Tensor) -> Tensor:
-    """max(0, p - q) / p per image, in [0,1]; lower is better.
+    """max(0, p - q) / p per image, in [0,1]; lower is better. 0 where p is 0 already.
 
     >>> average_drop(torch.tensor([0.8, 0.5]), torch.tensor([0.6, 0.9]))
     tensor([0.2500, 0.0000])
     """
-    return (p - q).clamp_min(0) / p
+    return torch.where(p > 0, (p - q).clamp_min(0) / p, 0.0)
 
 
 def increase_in_confidence(p: Tensor, q: Tensor) -> Tensor:
@@ -35,13 +36,21 @@ def average_gain(p: Tensor, q: Tensor) -> Tensor:
 def masked_confidence(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, share: float = 1.0) -> Tensor:
     """q: the target's probability (B,) when only the largest ``share`` of each map (soft values) keeps its pixels.
 
-    ``maps`` (B,h,w) are min-max normalised and resized to the image first.
+    ``maps`` (B,h,w) are min-max normalised and resized to the image first; a constant one keeps nothing. Raises ValueError for maps of
+    another shape or not finite, and as `confidence`.
     """
+    checks.maps(maps, len(pixels))
     masks = keep_share(resize(normalise(maps), pixels.shape[-2:]), share)
     return confidence(classifier, keep(pixels, masks), targets)
 
 
 @torch.no_grad()
 def confidence(classifier: nn.Module, pixels: Tensor, targets: Tensor) -> Tensor:
-    """The targets' softmax probabilities (B,), computed in float64 so that equal images tie exactly and 1 is seldom reached."""
-    return classifier(pixels).double().softmax(1).gather(1, targets[:, None])[:, 0]
+    """The targets' softmax probabilities (B,), computed in float64 so that equal images tie exactly and 1 is seldom reached.
+
+    Raises ValueError for targets (B,) of another number or range, FloatingPointError where the classifier's answer gives none.
+    """
+    logits = classifier(pixels)
+    checks.answers(logits)
+    checks.targets(targets, *logits.shape)
+    return logits.double().softmax(1).gather(1, targets[:, None])[:, 0]

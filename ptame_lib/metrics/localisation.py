@@ -1,10 +1,14 @@
-"""Does the map point at the evidence? Metrics against a truth mask (B,H,W) bool, per image."""
+"""Does the map point at the evidence? Metrics against a truth mask (B,H,W) bool, per image.
+
+All raise ValueError for maps that are not (B,h,w) and finite, and for a truth of another number or type.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from .. import checks
 from ..masking import normalise, resize
 
 THRESHOLDS = tuple(k / 10 for k in range(1, 10))
@@ -16,6 +20,7 @@ def pointing_game(maps: Tensor, truth: Tensor) -> Tensor:
     >>> pointing_game(torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[False, True]]]))
     tensor([1.])
     """
+    _check(maps, truth)
     flat = resize(maps.float(), truth.shape[-2:]).flatten(1)
     peak = flat == flat.amax(1, keepdim=True)
     return (peak & truth.flatten(1)).sum(1) / peak.sum(1)
@@ -23,6 +28,7 @@ def pointing_game(maps: Tensor, truth: Tensor) -> Tensor:
 
 def iou(maps: Tensor, truth: Tensor, threshold: float) -> Tensor:
     """Intersection over union of {normalised map >= threshold} with the truth, in [0,1]; 1 where both are empty."""
+    _check(maps, truth)
     chosen = resize(normalise(maps), truth.shape[-2:]).flatten(1) >= threshold
     inside = truth.flatten(1)
     union = (chosen | inside).sum(1)
@@ -41,6 +47,7 @@ def energy_pointing_game(maps: Tensor, truth: Tensor) -> Tensor:
     >>> energy_pointing_game(torch.tensor([[[0.0, 3.0], [1.0, 0.0]]]), torch.tensor([[[False, True], [False, False]]]))
     tensor([0.7500])
     """
+    _check(maps, truth)
     flat, inside = resize(normalise(maps), truth.shape[-2:]).flatten(1), truth.flatten(1).float()
     total = flat.sum(1)
     return torch.where(total > 0, (flat * inside).sum(1) / total.clamp_min(1e-12), inside.mean(1))
@@ -49,6 +56,7 @@ def energy_pointing_game(maps: Tensor, truth: Tensor) -> Tensor:
 def average_precision(maps: Tensor, truth: Tensor) -> Tensor:
     """Average precision of the pixels as a ranking of truth before the rest: sum of precision times gain of recall over the distinct
     values of the map, as scikit-learn's. NaN where the truth is empty, since no recall is defined then."""
+    _check(maps, truth)
     flat, inside = resize(maps.float(), truth.shape[-2:]).flatten(1), truth.flatten(1)
     order = flat.argsort(dim=1, descending=True)
     values, hits = flat.gather(1, order), inside.gather(1, order).double().cumsum(1)
@@ -58,3 +66,8 @@ def average_precision(maps: Tensor, truth: Tensor) -> Tensor:
     known = torch.where(last, hits, 0.0).cummax(1).values  # hits at the last threshold so far
     gained = torch.diff(known, prepend=known.new_zeros(len(known), 1), dim=1)
     return ((precision * gained).sum(1) / hits[:, -1]).float()
+
+
+def _check(maps: Tensor, truth: Tensor) -> None:
+    checks.maps(maps, len(truth))
+    checks.truths(truth, maps)

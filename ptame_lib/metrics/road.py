@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .. import checks
 from ..masking import resize
 from .imputation import linear_imputation
 from .ranking import ranked
@@ -69,18 +70,24 @@ def road(
     """Per image and share (B,S): 1 where the decision is still the target, else 0; and the target's probability.
 
     ``maps`` (B,h,w) are resized to the image. After MoRF low values are good, after LeRF high ones. ``seed`` breaks ties, ``official`` as
-    and ``ranking`` as in `known_pixels`.
+    and ``ranking`` as in `known_pixels`. Raises as that and `masked_confidence` do.
     """
+    checks.maps(maps, len(pixels))
     masks = resize(maps.float(), pixels.shape[-2:])
     ranking = ranked(masks, seed=seed) if ranking is None and not official else ranking
     known = [known_pixels(masks, share, order, seed=seed, official=official, ranking=ranking) for share in shares]
     filled = impute(pixels.repeat(len(shares), 1, 1, 1), torch.cat(known))  # in one go: small images are solved faster side by side
-    logits = torch.stack([classifier(images) for images in filled.split(len(pixels))], 1)  # (B,S,K)
-    accuracy = (logits.argmax(2) == targets[:, None]).double()
-    return accuracy, logits.double().softmax(2).gather(2, targets[:, None, None].expand(-1, len(shares), 1))[..., 0]
+    logits = torch.cat([classifier(images) for images in filled.split(len(pixels))])  # (S B,K)
+    decided, asked = checks.answers(logits), targets.repeat(len(shares))
+    checks.targets(asked, *logits.shape)
+    accuracy = (decided == asked).double()
+    confidence = logits.double().softmax(1).gather(1, asked[:, None])[:, 0]
+    return accuracy.view(len(shares), -1).T, confidence.view(len(shares), -1).T
 
 
 def summary(values: Tensor, shares: Sequence[float] = SHARES) -> Tensor:
     """The area (B,) under a `road` curve (B,S), by trapezoids, with 1 where nothing and 0 where everything is removed."""
+    if values.ndim != 2 or values.shape[1] != len(shares):
+        raise ValueError(f"a curve (B,{len(shares)}) belongs to {len(shares)} shares, got {tuple(values.shape)}: pass the shares of the curve")
     ends = values.new_ones(len(values), 1), values.new_zeros(len(values), 1)
     return torch.trapezoid(torch.cat([ends[0], values, ends[1]], 1), torch.tensor([0.0, *shares, 1.0], dtype=values.dtype, device=values.device))

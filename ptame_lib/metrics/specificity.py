@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from .. import checks
 from ..masking import blend, resize
 from .localisation import THRESHOLDS
 
@@ -37,7 +38,8 @@ def class_confusion(
 
     Returns rows image_class, mask_class (a name, or ``none`` for the whole image), probability in percent (mean over the images
     of the class; NaN without any) and images (how many). Names are ``names[i]`` for class i, else the number as text.
-    Raises ValueError for a map's class count that doesn't fit, and for a classifier without a mean where no colour is given.
+    Raises ValueError for a map's class count that doesn't fit, a class that the classifier has not, and for a classifier without a mean
+    where no colour is given; FloatingPointError where the classifier answers NaN.
     """
     colour = getattr(classifier, "mean", None) if colour is None else colour
     if colour is None:
@@ -85,11 +87,20 @@ def one_by_one(explain: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor,
 @torch.no_grad()
 def label_confidence(classifier: nn.Module, pixels: Tensor, labels: Tensor, masks: Tensor | None = None, colour: Tensor | None = None) -> Tensor:
     """Sum (B,) of the softmax probabilities of an image's labels (B,K), each counted once, where the masks (B,h,w) keep it and
-    ``colour`` (by default the classifier's mean) replaces the rest: what `saliency_metric` takes for several labels."""
+    ``colour`` (by default the classifier's mean) replaces the rest: what `saliency_metric` takes for several labels.
+
+    Raises ValueError for labels of another shape, FloatingPointError where the classifier answers NaN."""
     if masks is not None:
         pixels = blend(pixels, masks, classifier.mean if colour is None else colour)
-    return (classifier(pixels).double().softmax(1) * (labels > 0.5)).sum(1)
+    logits = classifier(pixels)
+    checks.answers(logits)
+    if labels.shape != logits.shape:
+        raise ValueError(f"labels must be (B,K), one for each of the classifier's classes {tuple(logits.shape)}, got {tuple(labels.shape)}")
+    return (logits.double().softmax(1) * (labels > 0.5)).sum(1)
 
 
 def _probability(classifier: nn.Module, pixels: Tensor, classes: Tensor) -> Tensor:
-    return classifier(pixels).double().softmax(1)[:, classes]
+    logits = classifier(pixels)
+    checks.answers(logits)
+    checks.classes(classes, logits.shape[1])
+    return logits.double().softmax(1)[:, classes]

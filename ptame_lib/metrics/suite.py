@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .. import checks
 from ..masking import resize
 from .compactness import saliency_metric, sparseness
 from .curves import deletion, insertion
@@ -71,7 +72,10 @@ def measure(
 
     ``maps`` (B,h,w) explain the ``targets`` (B,) of ``pixels`` (B,3,H,W); without the ``truth`` (B,H,W) bool, metrics that need it are left
     out. ``curves=False`` leaves out ROAD, insertion and deletion, which ask the classifier most often (``steps`` times for each of the latter).
+
+    Raises ValueError for pixels, targets, maps or a truth of another shape, type or range, FloatingPointError where the classifier answers NaN.
     """
+    checks.images(pixels)
     p = confidence(classifier, pixels, targets)
     found: dict[str, Tensor] = {}
     for share in KEPT:
