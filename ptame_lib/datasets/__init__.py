@@ -4,7 +4,9 @@ from torch.utils.data import Dataset, Subset
 
 from .coco import COCO
 from .embedded import Embedded, load_embedded
-from .folders import ImageFolder
+from .folders import ImageFolder, Pictures
+from .imagenet import load_imagenet, load_imagenette
+from .shards import Shards
 from .voc import VOC
 
 
@@ -18,4 +20,4 @@ def first(data: Dataset, n: int) -> Subset:
     return part
 
 
-__all__ = ["COCO", "VOC", "Embedded", "ImageFolder", "first", "load_embedded"]
+__all__ = ["COCO", "VOC", "Embedded", "ImageFolder", "Pictures", "Shards", "first", "load_embedded", "load_imagenet", "load_imagenette"]

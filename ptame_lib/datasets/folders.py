@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,31 +14,24 @@ from torchvision.transforms import v2 as T
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 
 
-class ImageFolder(torch.utils.data.Dataset):
-    """All images below a folder, in sorted order; sub-folders (ImageNet's layout) give the labels, else they are -1.
+class Pictures(torch.utils.data.Dataset):
+    """Images of any size as pixels of one size: what folders and shards share. A subclass sets ``names`` (one per image), ``labels`` and
+    ``where`` (for messages), and opens image i in `_open`.
 
-    An item is a dict of ``pixels`` (3,size,size) float32 in [0,1] (short side to ``resize``, centre crop) and ``label``.
-    ``draw(i, generator)`` gives a training view: random crop and horizontal flip. ``files`` restricts and orders the images.
-
-    Raises FileNotFoundError for a missing folder, ValueError for one without images; reading a broken file raises
-    ValueError naming it.
+    An item is a dict of ``pixels`` (3,size,size) float32 in [0,1] (short side to ``resize``, centre crop) and ``label``, -1 where there
+    is none. ``draw(i, generator)`` gives a training view: random crop and horizontal flip.
     """
 
-    def __init__(self, folder: str | Path, size: int = 224, resize: int = 256, files: list[str] | None = None):
-        folder = Path(folder).expanduser()
-        if not folder.is_dir():
-            raise FileNotFoundError(f"no image folder at {folder}: check the path")
-        found = [folder / name for name in files] if files else sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-        if not found:
-            raise ValueError(f"no images in {folder}: put files ending in {', '.join(sorted(SUFFIXES))} there, in sub-folders or not")
-        self.folder, self.files, self.size, self.resize = folder, found, size, resize
-        self.classes = sorted({p.relative_to(folder).parts[0] for p in found if len(p.relative_to(folder).parts) > 1})
-        index = {name: i for i, name in enumerate(self.classes)}
-        self.labels = [index.get(p.relative_to(folder).parts[0], -1) for p in found]
+    names: list[str]
+    labels: list[int]
+    where: str
+
+    def __init__(self, size: int, resize: int):
+        self.size, self.resize = size, resize
         self._resize = T.Resize(resize, antialias=True)
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.names)
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         return {"pixels": T.functional.center_crop(self._read(i), [self.size]), "label": torch.tensor(self.labels[i])}
@@ -51,10 +46,66 @@ class ImageFolder(torch.utils.data.Dataset):
             pixels = pixels.flip(-1)
         return {"pixels": pixels, "label": torch.tensor(self.labels[i])}
 
+    def part(self, indices: Iterable[int]) -> Pictures:
+        """The images of these indices, in this order, with their labels."""
+        part, indices = copy.copy(self), [int(i) for i in indices]
+        part.names, part.labels = ([column[i] for i in indices] for column in (self.names, self.labels))
+        return part
+
+    def find(self, wanted: Sequence[str]) -> list[int]:
+        """The indices of images by name, or by the name's last part where that is unique. Raises ValueError for one that isn't there."""
+        known: dict[str, int] = {}
+        for i, name in enumerate(self.names):
+            last = name.rsplit("/", 1)[-1]
+            known[last] = -1 if last in known and last != name else i
+        known |= {name: i for i, name in enumerate(self.names)}
+        wrong = [name for name in wanted if known.get(name, -1) < 0]
+        if wrong:
+            raise ValueError(f"{len(wrong)} of {len(wanted)} listed images are not in {self.where}, or in several of its folders, such as {wrong[0]}")
+        return [known[name] for name in wanted]
+
+    def _open(self, i: int) -> Image.Image:
+        raise NotImplementedError
+
     def _read(self, i: int) -> Tensor:
-        file = self.files[i]
         try:
-            with Image.open(file) as image:
+            with self._open(i) as image:
                 return T.functional.to_dtype(T.functional.pil_to_tensor(self._resize(image.convert("RGB"))), torch.float32, scale=True)
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-            raise ValueError(f"the image {file} can't be read ({error}): replace it or take it out of the folder") from error
+            raise ValueError(f"the image {self.where}/{self.names[i]} can't be read ({error}): replace it or take it out of the folder") from error
+
+
+class ImageFolder(Pictures):
+    """All images below a folder, in sorted order; sub-folders (ImageNet's layout) give the labels, else they are -1.
+
+    Items and ``draw`` as in `Pictures`. ``files`` restricts and orders the images, ``labels`` are theirs where the folders don't say it.
+
+    Raises FileNotFoundError for a missing folder, ValueError for one without images; reading a broken file raises
+    ValueError naming it.
+    """
+
+    def __init__(
+        self, folder: str | Path, size: int = 224, resize: int = 256, files: Sequence[str] | None = None, labels: Sequence[int] | None = None
+    ):
+        super().__init__(size, resize)
+        self.folder = Path(folder).expanduser()
+        self.where = str(self.folder)
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f"no image folder at {self.folder}: check the path, or name the folder with the data by DATA=/path")
+        found = sorted(p for p in self.folder.rglob("*") if p.suffix.lower() in SUFFIXES) if files is None else [self.folder / name for name in files]
+        if not found:
+            raise ValueError(f"no images in {self.folder}: put files ending in {', '.join(sorted(SUFFIXES))} there, in sub-folders or not")
+        self.names = [p.relative_to(self.folder).as_posix() for p in found]
+        self.classes = sorted({name.split("/")[0] for name in self.names if "/" in name})
+        index = {name: i for i, name in enumerate(self.classes)}
+        self.labels = [index.get(name.split("/")[0], -1) for name in self.names] if labels is None else list(labels)
+        if len(self.labels) != len(self.names):
+            raise ValueError(f"there are {len(self.names)} images and {len(self.labels)} labels: give one label per image")
+
+    @property
+    def files(self) -> list[Path]:
+        """The images' paths."""
+        return [self.folder / name for name in self.names]
+
+    def _open(self, i: int) -> Image.Image:
+        return Image.open(self.folder / self.names[i])
