@@ -24,7 +24,7 @@ from .methods import Method
 from .methods.lcam import LCAM, lcam, lcam_config
 from .methods.ttame import LAYERS, own_features, ttame
 from .ptame import PTAME, saved_config
-from .sources import auxiliary_of, folder, held_out, is_special, split
+from .sources import auxiliary_of, is_special
 from .training import TrainingConfig, train_ptame
 
 OWN, LAST = "own", "last"  # names of features that are the classifier's own: T-TAME's levels, L-CAM's last map

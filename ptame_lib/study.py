@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 from . import paths
-from .parameters import configure
+from .parameters import configure as configure  # notebooks call it by this module's name
 from .profiles import data_folder, load_profile, parameters_for
 
 RECORDED = ("torch", "torchvision", "timm", "grad-cam", "accelerate", "numpy")
@@ -206,6 +206,8 @@ def report(profile: str) -> str:
 
     lines = [f"Profile {profile}"]
     file = paths.results(profile) / "compare.csv"
+    if not file.is_file() and len(files := list(file.parent.glob("compare-*.csv"))) == 1:
+        file = files[0]  # of a profile's only classifier
     if file.is_file():
         table = main_table(pd.read_csv(file), list(CORE))
         lines = [f"Profile {profile}, percent: AD and MoRF lower is better; all others higher is better", "", table.to_string(), ""]
