@@ -66,6 +66,8 @@ def parameters_for(profile: str, notebook: str, classifier: str | None = None, s
         raise ValueError(f"unknown classifier {classifier!r} in profile {profile}: it has {', '.join(known)}")
     parameters |= (content.get("per_classifier", {}).get(classifier) or {}).get(notebook) or {}
     parameters |= OF_A_SEED[notebook](seed) if seed else {}
+    if notebook == "08_explainer_compare" and len(content.get("multi_label", [])) > 1 and profile != DEFAULTS:
+        parameters["suffix"] = f"-{paths.slug(classifier)}"
     return parameters | ({"classifiers": [classifier]} if notebook in OF_MANY else {"classifier": classifier})
 
 

@@ -25,6 +25,9 @@ from .methods.lcam import LCAM, lcam, lcam_config
 from .methods.ttame import LAYERS, own_features, ttame
 from .ptame import PTAME, saved_config
 from .sources import auxiliary_of, is_special
+from .sources import folder as folder  # notebooks and commands call these three by this module's name
+from .sources import held_out as held_out
+from .sources import split as split
 from .training import TrainingConfig, train_ptame
 
 OWN, LAST = "own", "last"  # names of features that are the classifier's own: T-TAME's levels, L-CAM's last map

@@ -11,12 +11,14 @@ from .voc import VOC
 
 
 def first(data: Dataset, n: int) -> Subset:
-    """The first ``n`` items of a data set, which still augments by ``draw`` where it did. Raises ValueError where it has fewer."""
+    """The first ``n`` items of a data set, with their ``labels``; it still augments by ``draw`` where it did. Raises ValueError where it has fewer."""
     if not 0 < n <= len(data):
         raise ValueError(f"the first {n} images are asked for, but there are {len(data)}")
     part = Subset(data, range(n))
     if hasattr(data, "draw"):
         part.draw = data.draw  # the indices are the same
+    if hasattr(data, "labels"):
+        part.labels = data.labels[:n]
     return part
 
 
