@@ -1,6 +1,9 @@
 # The study's commands. Newcomers need two: `make reproduce` and `make test`; each sets up what it needs.
 #
 #   make reproduce [PROFILE=embedded] [CORES=2] [ARGS=-n]   run the notebooks; ARGS go to snakemake (-n shows the plan)
+#     DATA=/path        the images, weights and tables that the profile names: see the top of workflow/profiles/<profile>.yaml
+#     CLUSTER=slurm     run the jobs on a cluster: slurm or kubernetes, set up in workflow/cluster/
+#     GPUS=1            graphics cards of this machine, where a profile wants one per job
 #   make test       ruff, pytest on ptame_lib, pytest --nbval on every notebook
 #   make setup      the environment: .venv, or the activated environment where it already has this package
 #   make bench      speed and memory side by side, into results/bench.csv (ARGS="--only explainer" for a part)
@@ -12,6 +15,9 @@ PROFILE ?= embedded
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 PYTHON3 ?= python3
 ARGS ?=
+DATA ?=
+CLUSTER ?=
+GPUS ?= 1
 
 # An activated environment (venv or conda) that has this checkout's package is used as it is.
 ACTIVE := $(if $(VIRTUAL_ENV)$(CONDA_PREFIX),$(shell python workflow/make_venv.py --has-package 2>/dev/null))
@@ -22,6 +28,9 @@ else
 PYTHON := .venv/bin/python
 READY := .venv/ready
 endif
+
+# On this machine as many jobs at once as there are cores, or on a cluster as its profile says.
+WHERE := $(if $(CLUSTER),--profile workflow/cluster/$(CLUSTER),--cores $(CORES) --resources gpu=$(GPUS))
 
 .PHONY: setup reproduce test lint bench lab lock clean
 .DEFAULT_GOAL := help
@@ -37,7 +46,7 @@ setup: $(READY)
 	@touch $@
 
 reproduce: setup
-	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . --cores $(CORES) --config profile=$(PROFILE) --keep-going --rerun-incomplete --quiet rules host $(ARGS)
+	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . $(WHERE) --config profile=$(PROFILE) $(if $(DATA),'data=$(DATA)') --keep-going --rerun-incomplete --quiet rules host $(ARGS)
 	@$(if $(ARGS),true,$(PYTHON) -m ptame_lib.study report --profile $(PROFILE))
 
 test: lint

@@ -80,9 +80,9 @@ def aggregate(method: MaskMethod, pixels: Tensor, labels: Tensor, truth: Tensor 
 def evaluate_masks(classifier: nn.Module, method: MaskMethod, data: Dataset, *, batch_size: int = 20) -> tuple[pd.DataFrame, float]:
     """A method's aggregate masks on every image: per-image values, and milliseconds per image.
 
-    ``data``: items with ``pixels``, ``labels`` (K,) and ``truth`` (K,H,W) bool. Columns: image, those of `MASKS` in percent, ``saliency
-    score`` in nats, and ``F1 at t``, ``mask IoU at t`` for the thresholds .1, ..., .9. Raises ValueError for no images, and for masks
-    that are not finite or not in [0,1].
+    ``data``: items with ``pixels``, ``labels`` (K,) and ``truth`` (K,H,W) bool, or (H,W) of all objects together. Columns: image, those
+    of `MASKS` in percent, ``saliency score`` in nats, and ``F1 at t``, ``mask IoU at t`` for the thresholds .1, ..., .9. Raises
+    ValueError for no images, and for masks that are not finite or not in [0,1].
     """
     if not len(data):
         raise ValueError(f"no images to explain with {method.name}: give at least one")
@@ -91,6 +91,8 @@ def evaluate_masks(classifier: nn.Module, method: MaskMethod, data: Dataset, *, 
     with progress(len(data), method.name) as bar:
         for batch in DataLoader(data, batch_size):
             pixels, labels, objects = (batch[key].to(classifier.mean.device) for key in ("pixels", "labels", "truth"))
+            if objects.ndim == 3:
+                objects = objects[:, None].expand(-1, labels.shape[1], -1, -1)
             start = time.perf_counter()
             masks = aggregate(method, pixels, labels, objects)
             spent.append(1000 * (time.perf_counter() - start) / len(pixels))

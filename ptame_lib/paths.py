@@ -23,6 +23,16 @@ def root() -> Path:
     return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
 
 
+def given(name: str | Path) -> Path:
+    """A file or folder somebody named, ``~`` allowed: relative names are looked up in ``$PTAME_DATA`` (the ``DATA=`` of ``make reproduce``),
+    then in the checkout, and without either are relative to the current folder."""
+    name, data = Path(name).expanduser(), os.environ.get("PTAME_DATA")
+    if not data or name.is_absolute():
+        return name
+    there = Path(data).expanduser() / name
+    return root() / name if not there.exists() and (root() / name).exists() else there
+
+
 def embedded() -> Path:
     """Shipped weights of the embedded classifiers."""
     return root() / "data" / "embedded"
@@ -63,9 +73,20 @@ def slug(name: str) -> str:
     return name.replace("/", "-").replace(" ", "-")
 
 
-def explainer(profile: str, classifier: str, method: str = "P-TAME") -> Path:
-    """Where the explainer of a trained ``method`` for ``classifier`` lies: ``ptame-embedded-vgg.safetensors``."""
-    return results(profile) / f"{stem(method)}-{slug(classifier)}.safetensors"
+def explainer(profile: str, classifier: str, method: str = "P-TAME", seed: int = 0) -> Path:
+    """Where the explainer of a trained ``method`` for ``classifier`` lies: ``ptame-embedded-vgg.safetensors``, of another seed than 0
+    ``ptame-embedded-vgg-seed1.safetensors``."""
+    return results(profile) / f"{stem(method)}-{slug(classifier)}{tail(seed)}.safetensors"
+
+
+def tail(seed: int) -> str:
+    """A seed of the profile as the end of a file name: nothing for 0."""
+    return f"-seed{seed}" if seed else ""
+
+
+def multilabel(profile: str, classifier: str) -> Path:
+    """Where the weights of the multi-label ``classifier`` that was fine-tuned for a profile lie: ``multilabel-vgg16.safetensors``."""
+    return results(profile) / f"multilabel-{slug(classifier)}.safetensors"
 
 
 def masks(profile: str, classifier: str, loss: str = "explainer") -> Path:
@@ -78,9 +99,10 @@ def stem(method: str) -> str:
     return method.lower().replace("-", "")
 
 
-def per_image(profile: str, classifier: str) -> Path:
-    """Where the per-image values of the comparison for ``classifier`` lie (a JSON beside it tells what they were made from)."""
-    return _made(results(profile) / "per_image") / f"{slug(classifier)}.csv"
+def per_image(profile: str, classifier: str, seed: int = 0) -> Path:
+    """Where the per-image values of the comparison for ``classifier`` lie (a JSON beside it tells what they were made from), of
+    explainers trained with a seed."""
+    return _made(results(profile) / "per_image") / f"{slug(classifier)}{tail(seed)}.csv"
 
 
 def show(path: Path) -> str:

@@ -14,16 +14,20 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from . import checks, paths
+from . import paths
 from .classifiers import Classifier
 from .comparison import evaluate
-from .datasets import Embedded, ImageFolder, first, load_embedded
+from .datasets import first
 from .features import load_auxiliary
 from .losses import PTAMEWeights
 from .methods import Method
 from .methods.lcam import LCAM, lcam, lcam_config
 from .methods.ttame import LAYERS, own_features, ttame
 from .ptame import PTAME, saved_config
+from .sources import auxiliary_of, is_special
+from .sources import folder as folder  # notebooks and commands call these three by this module's name
+from .sources import held_out as held_out
+from .sources import split as split
 from .training import TrainingConfig, train_ptame
 
 OWN, LAST = "own", "last"  # names of features that are the classifier's own: T-TAME's levels, L-CAM's last map
@@ -41,22 +45,29 @@ def new_explainer(cfg: Any, classifier: Classifier, num_classes: int) -> PTAME:
         if not cfg.layers and cfg.classifier not in LAYERS:
             raise ValueError(f"name the layers of {cfg.classifier} for T-TAME: only {', '.join(LAYERS)} have known ones")
         return ttame(classifier, cfg.layers or LAYERS[cfg.classifier], num_classes, f"{OWN}:{cfg.classifier}")
-    return PTAME(load_auxiliary(cfg.auxiliary, cfg.layers or None, None if cfg.auxiliary_weights == "none" else cfg.auxiliary_weights), num_classes)
+    return PTAME(auxiliary_of(cfg), num_classes)
 
 
 def load_explainer(
-    file: str | Path, classifier: Classifier | None = None, auxiliary: str | None = None, auxiliary_weights: str | Path | None = "default"
+    file: str | Path,
+    classifier: Classifier | None = None,
+    auxiliary: str | None = None,
+    auxiliary_weights: str | Path | None = "default",
+    *,
+    cfg: Any = None,
 ) -> PTAME:
     """A trained explainer: ours (.safetensors), or the authors' (.ckpt), which needs the name (and weights) of its ``auxiliary``.
 
-    T-TAME and L-CAM need the ``classifier`` they explain, whose features they use. Raises as `PTAME.load` and `PTAME.load_official_checkpoint`.
+    T-TAME and L-CAM need the ``classifier`` they explain, whose features they use. With a notebook's ``cfg`` the authors' auxiliary, and
+    one of local weights or options, is the one it says. Raises as `PTAME.load` and `PTAME.load_official_checkpoint`.
     """
     if Path(file).suffix == ".ckpt":
-        return PTAME.load_official_checkpoint(file, load_auxiliary(auxiliary or "resnet18", weights=auxiliary_weights))
+        theirs = auxiliary_of(cfg) if cfg is not None else load_auxiliary(auxiliary or "resnet18", weights=auxiliary_weights)
+        return PTAME.load_official_checkpoint(file, theirs)
     about = saved_config(file)
     kind = {OWN: PTAME, LAST: LCAM}.get(about["auxiliary"].split(":")[0])
     if kind is None:
-        return PTAME.load(file)
+        return PTAME.load(file, auxiliary_of(cfg) if cfg is not None and is_special(cfg) else None)
     if classifier is None:
         raise ValueError(f"{file} uses the features of the classifier it explains ({about['auxiliary']}): pass that classifier")
     return kind.load(file, own_features(classifier, json.loads(about["layers"]), about["auxiliary"]))
@@ -114,37 +125,10 @@ def try_variant(variant: Variant, seed: int, cfg: Any, classifier: Classifier, t
     return values.assign(classifier=cfg.classifier, **labels), pd.DataFrame([labels | about])
 
 
-def folder(images: str, classifier: Classifier) -> ImageFolder:
-    """A folder's images at the classifier's size, resized and cropped in the paper's proportion (256 to 224)."""
-    size = classifier.input_size[0]
-    return ImageFolder(images, size, resize=size * 8 // 7)
-
-
-def held_out(cfg: Any, classifier: Classifier) -> Embedded | ImageFolder:
-    """``cfg.test_images`` images to evaluate on: of the embedded test part, or drawn from the folder ``cfg.images`` by the seed."""
-    return load_embedded("test", cfg.test_images, seed=cfg.seed) if not cfg.images else _parts(cfg, classifier, 0)[1]
-
-
-def split(cfg: Any, classifier: Classifier) -> tuple[Embedded | ImageFolder, Embedded | ImageFolder]:
-    """Images to train on and `held_out` images: embedded ones, or the folder ``cfg.images`` in two parts that share none."""
-    return _parts(cfg, classifier, 1) if cfg.images else (load_embedded("train", cfg.train_images, seed=cfg.seed), held_out(cfg, classifier))
-
-
-def _parts(cfg: Any, classifier: Classifier, needed: int) -> tuple[ImageFolder | None, ImageFolder]:
-    checks.at_least(1, test_images=cfg.test_images)
-    data = folder(cfg.images, classifier)
-    if len(data) < cfg.test_images + needed:
-        others = " and others to train on" if needed else ""
-        raise ValueError(f"{cfg.images} has {len(data)} images, too few for test_images={cfg.test_images}{others}")
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(cfg.seed))
-    parts = (order[cfg.test_images :], order[: cfg.test_images])
-    names = [[str(data.files[i].relative_to(data.folder)) for i in part.sort().values] for part in parts]
-    return tuple(ImageFolder(data.folder, data.size, data.resize, part) if part else None for part in names)
-
-
-def trained_explainer(profile: str, classifier: str, method: str = "P-TAME") -> Path:
+def trained_explainer(profile: str, classifier: str, method: str = "P-TAME", seed: int = 0) -> Path:
     """The explainer that notebook 02 trains for ``classifier``; where it is missing, 02 is executed first with the profile's settings."""
-    return _trained(paths.explainer(profile, classifier, method), f"{method} for {classifier}", profile, "02_train_ptame", classifier, method=method)
+    file, more = paths.explainer(profile, classifier, method, seed), {"seed": str(seed)} if seed else {}
+    return _trained(file, f"{method} for {classifier}", profile, "02_train_ptame", classifier, method=method, **more)
 
 
 def trained_masks(profile: str, classifier: str, loss: str = "explainer") -> Path:

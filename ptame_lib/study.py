@@ -6,176 +6,27 @@ As a command, ``python -m ptame_lib.study run NOTEBOOK --profile P`` executes on
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
-import math
+import os
 import platform
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, make_dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from . import paths
+from .parameters import configure as configure  # notebooks call it by this module's name
+from .profiles import data_folder, load_profile, parameters_for
 
-LITERALS = {"str": str, "int": int, "float": float, "bool": bool, "list": list}
-DEFAULTS = "small"  # the profile of the notebooks' own defaults: it has no YAML
-OF_MANY = ("03_compare", "11_black_box")  # notebooks about several classifiers, which can be run for one
 RECORDED = ("torch", "torchvision", "timm", "grad-cam", "accelerate", "numpy")
-
-
-# ------------------------------------------------------------------------------------------------- parameters
-
-
-def configure(cells: Sequence[str], namespace: dict[str, Any], **checks: Callable[[Any], bool] | Sequence) -> Any:
-    """The notebook's parameters as a frozen, checked config.
-
-    Call it right after the parameters cell: ``cfg = configure(In, globals(), classifier=EMBEDDED, steps=lambda n: n > 0)``.
-    ``cells``: the sources of the cells run so far; the parameters are the annotated literals of the first one that declares
-    them, and papermill's injected cells may set those and no other. A value must have the declared type (an int will do for
-    a float) and pass its check: a function, or the sequence of allowed values (of a list, every item is checked).
-
-    Raises TypeError for a wrong type, ValueError for an unknown parameter, a refused value or a number that is not finite.
-    """
-    declared = _declared(cells) or _annotations(namespace)
-    if not declared:
-        raise ValueError("no parameters cell has been run yet: run the notebook from its first cell")
-    for cell in cells:
-        if cell.lstrip().startswith("# Parameters"):  # papermill's injected cell
-            unknown = [name for name in _assigned(cell) if name not in declared]
-            if unknown:
-                raise ValueError(f"unknown parameter {unknown[0]!r}: this notebook has {', '.join(declared)}")
-    values = {name: _typed(name, kind, namespace[name]) for name, kind in declared.items()}
-    for name, check in checks.items():
-        items = values[name] if isinstance(values[name], list) else [values[name]]
-        for item in items:
-            if not callable(check) and item not in check:
-                raise ValueError(f"unknown {name} {item!r}: choose one of {', '.join(map(str, check))}")
-            if callable(check) and not check(item):
-                raise ValueError(f"parameter {name} can't be {item!r}: see the comment beside it in the parameters cell")
-    return make_dataclass("Config", [(name, object) for name in values], frozen=True)(**values)
-
-
-def _declared(cells: Sequence[str]) -> dict[str, str]:
-    """Annotated literals of the parameters cell: the first cell with any."""
-    for cell in cells:
-        try:
-            body = ast.parse(cell).body
-        except SyntaxError:  # a magic or a shell line
-            continue
-        found = {n.target.id: ast.unparse(n.annotation) for n in body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
-        if found:
-            return found
-    return {}
-
-
-def _annotations(namespace: dict[str, Any]) -> dict[str, str]:
-    """The same from the annotations Python keeps, for runners such as nbval that keep no history of cells."""
-    kept = namespace.get("__annotations__") or {}
-    if not kept and callable(namespace.get("__annotate__")):  # Python 3.14 and later
-        kept = namespace["__annotate__"](1)
-    return {name: kind.__name__ if type(kind) is type else str(kind) for name, kind in kept.items()}
-
-
-def _assigned(cell: str) -> list[str]:
-    return [t.id for node in ast.parse(cell).body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)]
-
-
-def _typed(name: str, kind: str, value: Any) -> Any:
-    base = LITERALS.get(kind.split("[")[0])
-    if base is None:
-        raise TypeError(f"parameter {name} is declared as {kind}: declare it as one of {', '.join(LITERALS)}")
-    if base is float and type(value) is int:
-        return float(value)
-    if type(value) is not base:
-        hint = " (in YAML write 1.0e-4, not 1e-4, for a number)" if base is float and isinstance(value, str) else ""
-        raise TypeError(f"parameter {name} must be a {kind}, got {value!r} of type {type(value).__name__}{hint}")
-    if base is float and not math.isfinite(value):
-        raise ValueError(f"parameter {name} can't be {value}: give a finite number")
-    if base is list:
-        inner = kind.split("[")[1].rstrip("]") if "[" in kind else None
-        return [_typed(f"{name}[{i}]", inner, item) if inner else item for i, item in enumerate(value)]
-    return value
-
-
-# --------------------------------------------------------------------------------------------------- profiles
-
-
-def load_profile(name: str) -> dict[str, Any]:
-    """A profile's YAML as a dict; one that ``extends`` another only holds what differs from it.
-
-    Raises ValueError for an unknown name, a file that is no YAML or not of a profile's form, and profiles that extend each other.
-    """
-    return _loaded(name, [])
-
-
-def _loaded(name: str, on_the_way: list[str]) -> dict[str, Any]:
-    known = sorted(p.stem for p in paths.profiles().glob("*.yaml"))
-    if name not in known:
-        raise ValueError(f"unknown profile {name!r}: there are {', '.join(known)} in {paths.show(paths.profiles())}")
-    if name in on_the_way:
-        raise ValueError(f"profiles extend each other in a circle, {' -> '.join([*on_the_way, name])}: take one 'extends' out")
-    file = paths.profiles() / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{paths.show(file)} is no YAML ({' '.join(str(error).split())}): correct it there") from error
-    if isinstance(content, dict) and "extends" in content:
-        changes = _shaped(file, content, whole=False)
-        content = _merged(_loaded(changes.pop("extends"), [*on_the_way, name]), changes)
-        content["per_classifier"] = {name: v for name, v in content.get("per_classifier", {}).items() if name in content["classifiers"]}
-    return _shaped(file, content)
-
-
-def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
-    """The content of a profile; ValueError where it has not a profile's form. With ``whole`` False parts may be missing."""
-    show = paths.show(file)
-    notebooks = content.get("notebooks", {} if not whole else None) if isinstance(content, dict) else None
-    if not isinstance(notebooks, dict) or (whole and not content.get("classifiers")):
-        raise ValueError(f"{show} must hold 'classifiers' and 'notebooks' (one mapping of parameters per notebook)")
-    for key in ("classifiers", "multi_label"):
-        names = content.get(key, [])
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"{show}: {key!r} must be a list of names, got {names!r}: write [{names}]")
-    per = content.get("per_classifier", {})
-    for name, section in {"notebooks": notebooks, "per_classifier": per, **(per if isinstance(per, dict) else {})}.items():
-        rows = section or {}  # an empty entry is fine
-        if not isinstance(rows, dict) or not all(isinstance(row or {}, dict) for row in rows.values()):
-            raise ValueError(f"{show}: {name!r} must be a mapping of mappings, got {section!r}: see the comments in embedded.yaml")
-    return content
-
-
-def _small() -> dict[str, Any]:
-    from .classifiers import EMBEDDED, EMBEDDED_MULTI  # here, since it takes seconds and running a notebook does without
-
-    return {"classifiers": EMBEDDED, "multi_label": EMBEDDED_MULTI, "notebooks": {}}
-
-
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """``changes`` over ``base``, mappings entry by entry."""
-    both = {key: _merged(base[key], value) for key, value in changes.items() if isinstance(value, dict) and isinstance(base.get(key), dict)}
-    return base | changes | both
-
-
-def parameters_for(profile: str, notebook: str, classifier: str | None = None) -> dict[str, Any]:
-    """What a profile sets for a notebook, and for one classifier of it (``per_classifier`` overrides ``notebooks``)."""
-    content = _small() if profile == DEFAULTS else load_profile(profile)
-    parameters = {"profile": profile, **(content["notebooks"].get(notebook) or {})}
-    if classifier is None:
-        return parameters
-    known = [*content["classifiers"], *content.get("multi_label", [])]
-    if classifier not in known:
-        raise ValueError(f"unknown classifier {classifier!r} in profile {profile}: it has {', '.join(known)}")
-    parameters |= (content.get("per_classifier", {}).get(classifier) or {}).get(notebook) or {}
-    return parameters | ({"classifiers": [classifier]} if notebook in OF_MANY else {"classifier": classifier})
 
 
 # ----------------------------------------------------------------------------------------------------- records
@@ -254,9 +105,10 @@ def write_table(file: Path, table: pd.DataFrame) -> Path:
 # ------------------------------------------------------------------------------------------------------ running
 
 
-def run_notebook(notebook: str, profile: str, classifier: str | None = None, extra: dict[str, Any] | None = None) -> Path:
-    """Execute a notebook of a profile through papermill into ``runs/<profile>/``, for one ``classifier`` and with ``extra`` parameters;
-    returns the executed notebook, whose name tells the classifier and a ``method`` other than P-TAME or a ``loss``.
+def run_notebook(notebook: str, profile: str, classifier: str | None = None, extra: dict[str, Any] | None = None, seed: int = 0) -> Path:
+    """Execute a notebook of a profile through papermill into ``runs/<profile>/``, for one ``classifier``, one ``seed`` of the profile and
+    with ``extra`` parameters; returns the executed notebook, whose name tells the classifier, a ``method`` other than P-TAME or a
+    ``loss``, and a seed other than 0.
 
     A failing one is kept as ``*.failed.ipynb``, and RuntimeError says which cell failed and with what.
     """
@@ -266,12 +118,12 @@ def run_notebook(notebook: str, profile: str, classifier: str | None = None, ext
     source = paths.notebook(notebook)
     if not source.is_file():
         raise ValueError(f"unknown notebook {notebook!r}: there are {', '.join(p.stem for p in sorted(source.parent.glob('*.ipynb')))}")
-    parameters = parameters_for(profile, notebook, classifier) | (extra or {})
+    parameters = parameters_for(profile, notebook, classifier, seed) | (extra or {})
     unknown = parameters.keys() - papermill.inspect_notebook(str(source)).keys()
     if unknown:
         raise ValueError(f"profile {profile}: notebook {notebook} has no parameter {', '.join(sorted(unknown))}")
     kinds = [paths.stem(value) for key, value in (extra or {}).items() if key in ("method", "loss") and value != "P-TAME"]
-    name = "-".join([notebook, *([paths.slug(classifier)] if classifier else []), *kinds])
+    name = "-".join([notebook, *([paths.slug(classifier)] if classifier else []), *kinds]) + paths.tail(seed)
     done, running, failed = (paths.runs(profile) / f"{name}{suffix}.ipynb" for suffix in ("", ".running", ".failed"))
     try:
         papermill.execute_notebook(
@@ -287,28 +139,48 @@ def run_notebook(notebook: str, profile: str, classifier: str | None = None, ext
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``run NOTEBOOK --profile P [--classifier C] [--method M]`` executes a notebook; ``report --profile P`` prints the main table."""
+    """``run NOTEBOOK --profile P [--classifier C] [--method M] [--data FOLDER]`` executes a notebook; ``report --profile P`` prints the main
+    table; ``seeds --profile P`` writes the table of several seeds; ``finetune --profile P --classifier C`` makes a multi-label classifier."""
     import argparse
 
     parser = argparse.ArgumentParser(prog="python -m ptame_lib.study", description=main.__doc__)
-    parser.add_argument("command", choices=["run", "report"])
+    parser.add_argument("command", choices=["run", "report", "seeds", "finetune"])
     parser.add_argument("notebook", nargs="?", help="name of a notebook, for run")
     parser.add_argument("--profile", default="embedded")
     parser.add_argument("--classifier")
     parser.add_argument("--method", help="the explainer to train, for notebook 02")
     parser.add_argument("--loss", help="the loss to train with, for notebook 07")
+    parser.add_argument("--seed", type=int, default=0, help="one of the profile's seeds, for notebooks 02 and 03")
+    parser.add_argument("--data", help="folder of the images, weights and tables that the profile names")
     asked = parser.parse_intermixed_args(arguments)
     if asked.command == "report":
         print(report(asked.profile))
         return 0
     extra = {name: value for name in ("method", "loss") if (value := getattr(asked, name))}
-    _show_progress(" ".join(filter(None, (asked.notebook, asked.classifier, *extra.values()))))
+    _show_progress(" ".join(filter(None, (asked.notebook or asked.command, asked.classifier, *extra.values()))) + paths.tail(asked.seed))
     try:
-        run_notebook(asked.notebook or "", asked.profile, asked.classifier, extra)
+        use_data(asked.profile, asked.data)
+        if asked.command == "run":
+            run_notebook(asked.notebook or "", asked.profile, asked.classifier, extra, asked.seed)
+        elif asked.command == "seeds":
+            write_seeds(asked.profile)
+        else:
+            from .multilabel_recipes import finetune_for
+
+            finetune_for(asked.profile, asked.classifier or "")
     except (RuntimeError, ValueError, TypeError, OSError) as error:
         print(f"\nERROR: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def use_data(profile: str, folder: str | None = None) -> None:
+    """Have `paths.given` look in ``folder``, else in ``$PTAME_DATA``, else in the profile's own data folder. Raises ValueError for a
+    ``folder`` that is none."""
+    if folder and not Path(folder).expanduser().is_dir():
+        raise ValueError(f"no folder at DATA={folder}: check the path")
+    if chosen := folder or os.environ.get("PTAME_DATA") or data_folder(profile):
+        os.environ["PTAME_DATA"] = str(Path(chosen).expanduser().resolve())
 
 
 def _show_progress(name: str) -> None:
@@ -334,11 +206,24 @@ def report(profile: str) -> str:
 
     lines = [f"Profile {profile}"]
     file = paths.results(profile) / "compare.csv"
+    if not file.is_file() and len(files := list(file.parent.glob("compare-*.csv"))) == 1:
+        file = files[0]  # of a profile's only classifier
     if file.is_file():
         table = main_table(pd.read_csv(file), list(CORE))
         lines = [f"Profile {profile}, percent: AD and MoRF lower is better; all others higher is better", "", table.to_string(), ""]
     places = {"tables": paths.results(profile), "figures": paths.figures(profile), "executed notebooks": paths.runs(profile)}
     return "\n".join(lines + [f"{what:>18}: {paths.show(folder)}/" for what, folder in places.items()])
+
+
+def write_seeds(profile: str) -> Path:
+    """``results/<profile>/seeds.csv`` of the trained methods: classifier, method, metric, value and sd (over the seeds' means), seeds."""
+    from .methods import TRAINED
+    from .tables import over_seeds
+
+    content = load_profile(profile)
+    every = [(name, seed) for name in content["classifiers"] for seed in content.get("seeds", [0])]
+    values = pd.concat([pd.read_csv(paths.per_image(profile, name, seed)).assign(seed=seed) for name, seed in every])
+    return write_table(paths.results(profile) / "seeds.csv", over_seeds(values[values.method.isin(TRAINED)]))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,15 @@ def tidy(per_image: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["classifier", "method", "metric", "value", "low", "high", "n"])
 
 
+def over_seeds(per_image: pd.DataFrame) -> pd.DataFrame:
+    """Per-image values of several seeds (classifier, method, seed, image, metrics) -> classifier, method, metric, value, sd, seeds: mean and
+    standard deviation (n - 1) of the seeds' means over images."""
+    by_seed = per_image.groupby(["classifier", "method", "seed"], sort=False)[[m for m in METRICS if m in per_image]].mean()
+    long = by_seed.rename_axis(columns="metric").stack().rename("mean").reset_index()
+    found = long.groupby(["classifier", "method", "metric"], sort=False)["mean"].agg(value="mean", sd="std", seeds="count")
+    return found.reset_index()
+
+
 def main_table(table: pd.DataFrame, metrics: list[str] | None = None) -> pd.DataFrame:
     """The tidy table as people read it: one row per classifier and method, one column per metric (default: the main ones), one decimal."""
     wide = table.pivot(index=["classifier", "method"], columns="metric", values="value")

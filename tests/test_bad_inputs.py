@@ -57,7 +57,8 @@ from ptame_lib import (
     train_ptame,
 )
 from ptame_lib.classifiers import IMAGENET_MEAN, IMAGENET_STD
-from ptame_lib.datasets import first, folders
+from ptame_lib.datasets import first
+from ptame_lib.datasets.images import read_image
 from ptame_lib.methods import gradcam, integrated_gradients, lime, occlusion, rise
 from ptame_lib.methods.lcam import LCAM
 from ptame_lib.metrics.drop import confidence
@@ -322,11 +323,11 @@ IMAGES = {
     "1 pixel": (lambda t: t.read(t.image("a.png", plain("RGB", (51, 102, 153), (1, 1)))), colour(0.2, 0.4, 0.6)),
     "12000 x 1 pixels": (lambda t: t.read(t.image("a.png", plain("RGB", "red", (12000, 1)))), colour(1, 0, 0)),
     "12000 x 1 takes no memory": (
-        lambda t: folders.read_image(t.image("a.png", plain("RGB", "red", (12000, 1)))).size,
+        lambda t: read_image(t.image("a.png", plain("RGB", "red", (12000, 1)))).size,
         lambda size: size == (16, 1),
     ),
     "12000 x 3000 JPEG takes little": (
-        lambda t: folders.read_image(t.image("a.jpg", plain("L", 51, (12000, 3000)))).size,
+        lambda t: read_image(t.image("a.jpg", plain("L", 51, (12000, 3000)))).size,
         lambda size: size == (6000, 1500),
     ),
     "12000 x 1, drawn from": (

@@ -1,5 +1,6 @@
 """Every published configuration: its settings, and two steps of its training with random weights at 224 pixels."""
 
+import ast
 from types import SimpleNamespace
 
 import papermill
@@ -37,7 +38,7 @@ def test_every_row_is_here():
 @pytest.mark.parametrize("profile", ROWS)
 def test_a_published_configuration_trains(profile):
     (classifier_name,) = study.load_profile(profile)["classifiers"]
-    defaults = {name: study.ast.literal_eval(p["default"]) for name, p in papermill.inspect_notebook(str(paths.notebook("02_train_ptame"))).items()}
+    defaults = {name: ast.literal_eval(p["default"]) for name, p in papermill.inspect_notebook(str(paths.notebook("02_train_ptame"))).items()}
     cfg = SimpleNamespace(**defaults | study.parameters_for(profile, "02_train_ptame", classifier_name))
     *published, channels = ROWS[profile]
     assert [cfg.lr, cfg.weight_decay, cfg.ce, cfg.area, cfg.smooth, cfg.border, cfg.p] == published

@@ -54,4 +54,4 @@ def test_an_unknown_profile_is_named_with_what_there_is():
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--directory", ".", "--cores", "1", "-n", "--nolock"]
     found = subprocess.run([*command, "--config", "profile=nope"], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode != 0
-    assert "unknown profile 'nope': there are black-box, embedded, imagenet" in found.stdout + found.stderr
+    assert "unknown profile 'nope': there are black-box, coco2014, embedded, imagenet" in found.stdout + found.stderr

@@ -11,6 +11,7 @@ import yaml
 
 import ptame_lib
 from ptame_lib import paths, study
+from ptame_lib.parameters import typed
 
 CHECKOUT = Path(ptame_lib.__file__).parent.parent
 CELL = """profile: str = "small"
@@ -126,8 +127,8 @@ def test_shipped_profiles_set_only_what_their_notebooks_have(file):
         known = papermill.inspect_notebook(str(CHECKOUT / "notebooks" / f"{notebook}.ipynb"))
         assert set(parameters or {}) <= set(known)
         for name, value in (parameters or {}).items():
-            study._typed(name, known[name]["inferred_type_name"], value)
-    assert set(content.get("per_classifier", {})) <= set(content["classifiers"])
+            typed(name, known[name]["inferred_type_name"], value)
+    assert set(content.get("per_classifier", {})) <= {*content.get("classifiers", []), *content.get("multi_label", [])}
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -4,18 +4,25 @@ from torch.utils.data import Dataset, Subset
 
 from .coco import COCO
 from .embedded import Embedded, load_embedded
-from .folders import ImageFolder
+from .folders import ImageFolder, Pictures
+from .imagenet import load_imagenet, load_imagenette
+from .shards import Shards
 from .voc import VOC
 
 
 def first(data: Dataset, n: int) -> Subset:
-    """The first ``n`` items of a data set, which still augments by ``draw`` where it did. Raises ValueError where it has fewer."""
+    """The first ``n`` items of a data set, with their ``labels``; it still augments by ``draw`` where it did.
+
+    Raises ValueError where it has fewer.
+    """
     if not 0 < n <= len(data):
         raise ValueError(f"the first {n} images are asked for, but there are {len(data)}")
     part = Subset(data, range(n))
     if hasattr(data, "draw"):
         part.draw = data.draw  # the indices are the same
+    if hasattr(data, "labels"):
+        part.labels = data.labels[:n]
     return part
 
 
-__all__ = ["COCO", "VOC", "Embedded", "ImageFolder", "first", "load_embedded"]
+__all__ = ["COCO", "VOC", "Embedded", "ImageFolder", "Pictures", "Shards", "first", "load_embedded", "load_imagenet", "load_imagenette"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,16 @@ class COCO(torch.utils.data.Dataset):
             image, objects = self._parts[i]
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error.filename} of COCO-2014 is missing: unzip the archive again") from error
-        labels = torch.zeros(IDS, dtype=torch.bool)
-        labels[[one["category_id"] for one in objects]] = True
         truth = np.logical_or.reduce([self._parts.coco.annToMask(one) > 0 for one in objects])
-        return {"pixels": resized(image, self.size), "labels": labels, "truth": resized_truth(truth, self.size)}
+        return {"pixels": resized(image, self.size), "labels": _present(objects), "truth": resized_truth(truth, self.size)}
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """The labels (N,91) bool of all images, read from the annotations alone."""
+        return torch.stack([_present(self._parts._load_target(i)) for i in self._parts.ids])
+
+
+def _present(objects: list[dict]) -> Tensor:
+    labels = torch.zeros(IDS, dtype=torch.bool)
+    labels[[one["category_id"] for one in objects]] = True
+    return labels

@@ -2,52 +2,38 @@
 
 from __future__ import annotations
 
-import os
+import copy
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2 as T
 
 from .. import checks
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
-LARGE = 2**25  # pixels of a JPEG from which on it is decoded at a lower resolution
-LONGEST = 16  # times the short side: what is longer is cut down to it, so that no panorama is blown up to gigabytes
+from .images import SUFFIXES, find_images, read_image
 
 
-class ImageFolder(torch.utils.data.Dataset):
-    """All images below a folder, in sorted order; sub-folders (ImageNet's layout) give the labels, else they are -1.
+class Pictures(torch.utils.data.Dataset):
+    """Images of any size as pixels of one size: what folders and shards share. A subclass sets ``names`` (one per image), ``labels`` and
+    ``where`` (for messages), and gives the file of image i, or its content, in `_open`.
 
-    An item is a dict of ``pixels`` (3,size,size) float32 in [0,1] (short side to ``resize``, centre crop) and ``label``.
-    ``draw(i, generator)`` gives a training view: random crop and horizontal flip. ``files`` restricts and orders the images.
-    Folders with an image's ending, hidden files and folders (``.name``), and links to folders are passed over. What becomes of
-    unusual images says `read_image`.
-
-    Raises FileNotFoundError for a missing folder, ValueError for one without images or sizes below 1; reading a broken file
-    raises ValueError naming it.
+    An item is a dict of ``pixels`` (3,size,size) float32 in [0,1] (short side to ``resize``, centre crop) and ``label``, -1 where there
+    is none. ``draw(i, generator)`` gives a training view: random crop and horizontal flip.
     """
 
-    def __init__(self, folder: str | Path, size: int = 224, resize: int = 256, files: list[str] | None = None):
+    names: list[str]
+    labels: list[int]
+    where: str
+
+    def __init__(self, size: int, resize: int):
         checks.at_least(1, size=size, resize=resize)
-        folder = Path(folder).expanduser()
-        if not folder.is_dir():
-            raise FileNotFoundError(f"no image folder at {folder}: check the path")
-        found = find_images(folder) if files is None else [folder / name for name in files]
-        if not found:
-            raise ValueError(f"no images in {folder}: put files ending in {', '.join(sorted(SUFFIXES))} there, in sub-folders or not")
-        if outside := [file for file in found if not file.is_relative_to(folder)]:
-            raise ValueError(f"{outside[0]} is not in the folder {folder}: name files relative to it")
-        self.folder, self.files, self.size, self.resize = folder, found, size, resize
-        self.classes = sorted({p.relative_to(folder).parts[0] for p in found if len(p.relative_to(folder).parts) > 1})
-        index = {name: i for i, name in enumerate(self.classes)}
-        self.labels = [index.get(p.relative_to(folder).parts[0], -1) for p in found]
+        self.size, self.resize = size, resize
         self._resize = T.Resize(resize, antialias=True)
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.names)
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         return {"pixels": T.functional.center_crop(self._read(i), [self.size]), "label": torch.tensor(self.labels[i])}
@@ -62,64 +48,68 @@ class ImageFolder(torch.utils.data.Dataset):
             pixels = pixels.flip(-1)
         return {"pixels": pixels, "label": torch.tensor(self.labels[i])}
 
+    def part(self, indices: Iterable[int]) -> Pictures:
+        """The images of these indices, in this order, with their labels."""
+        part, indices = copy.copy(self), [int(i) for i in indices]
+        part.names, part.labels = ([column[i] for i in indices] for column in (self.names, self.labels))
+        return part
+
+    def find(self, wanted: Sequence[str]) -> list[int]:
+        """The indices of images by name, or by the name's last part where that is unique. Raises ValueError for one that isn't there."""
+        known: dict[str, int] = {}
+        for i, name in enumerate(self.names):
+            last = name.rsplit("/", 1)[-1]
+            known[last] = -1 if last in known and last != name else i
+        known |= {name: i for i, name in enumerate(self.names)}
+        wrong = [name for name in wanted if known.get(name, -1) < 0]
+        if wrong:
+            raise ValueError(f"{len(wrong)} of {len(wanted)} listed images are not in {self.where}, or in several of its folders, such as {wrong[0]}")
+        return [known[name] for name in wanted]
+
+    def _open(self, i: int) -> Path | BinaryIO:
+        raise NotImplementedError
+
     def _read(self, i: int) -> Tensor:
-        image = self._resize(read_image(self.files[i], self.resize))
+        image = self._resize(read_image(self._open(i), self.resize, f"{self.where}/{self.names[i]}"))
         return T.functional.to_dtype(T.functional.pil_to_tensor(image), torch.float32, scale=True)
 
 
-def find_images(folder: Path) -> list[Path]:
-    """The image files below a folder, sorted. Raises PermissionError for a sub-folder that can't be listed."""
+class ImageFolder(Pictures):
+    """All images below a folder, in sorted order; sub-folders (ImageNet's layout) give the labels, else they are -1.
 
-    def refuse(error: OSError) -> None:
-        raise PermissionError(f"the folder {error.filename} can't be listed ({error.strerror}): make it readable, or move it elsewhere") from error
+    Items and ``draw`` as in `Pictures`. ``files`` restricts and orders the images, ``labels`` are theirs where the folders don't say it.
 
-    found = []
-    for place, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES]
-    return sorted(found)
+    Folders with an image's ending, hidden files and folders (``.name``), and links to folders are passed over. What becomes of
+    unusual images says `read_image`.
 
-
-def read_image(file: str | Path, needed: int = 256) -> Image.Image:
-    """Any image file as 8-bit RGB, upright, the first frame or page of several.
-
-    EXIF's orientation is applied. 16 bits are scaled to 8, and so are floating-point values in [0,1]; what is transparent shows
-    white. CMYK, palette and greyscale images become RGB. Of an image longer than 16 times its short side the middle stays; a very
-    large JPEG is decoded at a lower resolution, no less than four times ``needed``, the short side that it is read for.
-
-    Raises ValueError, naming the file, for what can't be read: cut off, damaged, empty, missing, no image, values of another
-    range, or more pixels than Pillow takes for harmless (`PIL.Image.MAX_IMAGE_PIXELS`, twice).
+    Raises FileNotFoundError for a missing folder, ValueError for one without images or sizes below 1; reading a broken file
+    raises ValueError naming it.
     """
-    try:
-        with Image.open(file) as image:
-            if image.width * image.height > LARGE:
-                image.draft(None, (4 * needed, 4 * needed))  # does nothing to other formats
-            ImageOps.exif_transpose(image, in_place=True)
-            return _rgb(_shortened(image))
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"the image {file} is too large ({error}): make it smaller, or take it out of the folder") from error
-    except Exception as error:  # a damaged file can bring a decoder to fail in any way
-        raise ValueError(f"the image {file} can't be read ({error or type(error).__name__}): replace it or take it out of the folder") from error
 
+    def __init__(
+        self, folder: str | Path, size: int = 224, resize: int = 256, files: Sequence[str] | None = None, labels: Sequence[int] | None = None
+    ):
+        super().__init__(size, resize)
+        self.folder = Path(folder).expanduser()
+        self.where = str(self.folder)
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f"no image folder at {self.folder}: check the path, or name the folder with the data by DATA=/path")
+        found = find_images(self.folder) if files is None else [self.folder / name for name in files]
+        if not found:
+            raise ValueError(f"no images in {self.folder}: put files ending in {', '.join(sorted(SUFFIXES))} there, in sub-folders or not")
+        if outside := [file for file in found if not file.is_relative_to(self.folder)]:
+            raise ValueError(f"{outside[0]} is not in the folder {self.folder}: name files relative to it")
+        self.names = [p.relative_to(self.folder).as_posix() for p in found]
+        self.classes = sorted({name.split("/")[0] for name in self.names if "/" in name})
+        index = {name: i for i, name in enumerate(self.classes)}
+        self.labels = [index.get(name.split("/")[0], -1) for name in self.names] if labels is None else list(labels)
+        if len(self.labels) != len(self.names):
+            raise ValueError(f"there are {len(self.names)} images and {len(self.labels)} labels: give one label per image")
 
-def _shortened(image: Image.Image) -> Image.Image:
-    """The middle of an image longer than `LONGEST` times its short side."""
-    longest = LONGEST * min(image.size)
-    if max(image.size) <= longest:
-        return image
-    width, height = (min(side, longest) for side in image.size)
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
+    @property
+    def files(self) -> list[Path]:
+        """The images' paths."""
+        return [self.folder / name for name in self.names]
 
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":  # Pillow would cut their values off at 255
-        values = np.asarray(image).astype(np.float64)
-        low, high, most = values.min(), values.max(), 1 if image.mode == "F" else 65535
-        if not (low >= 0 and high <= most):
-            raise ValueError(f"its values are in {low:g}..{high:g}, not in 0..{most}; save it with 8 or 16 bits")
-        image = Image.fromarray(np.round(values * (255 / most)).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    def _open(self, i: int) -> Path:
+        return self.folder / self.names[i]

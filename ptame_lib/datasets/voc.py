@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -52,15 +53,26 @@ class VOC(torch.utils.data.Dataset):
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         try:
             image, segmentation = self._parts[i]
-            objects = ElementTree.parse(self._annotations / f"{Path(self._parts.images[i]).stem}.xml").iterfind("object/name")
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error.filename} of VOC-2007 is missing: unpack the archive again") from error
-        present = {name.text.strip() for name in objects}
-        item = {"pixels": resized(image, self.size), "labels": torch.tensor([name in present for name in self.names])}
+        item = {"pixels": resized(image, self.size), "labels": self._present(i)}
         if self.truth:
             classes = np.asarray(segmentation)  # 0 is background
             item["truth"] = resized_truth((classes > 0) & (classes != VOID), self.size)
         return item
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """The labels (N,20) bool of all images, read from the annotations alone."""
+        return torch.stack([self._present(i) for i in range(len(self))])
+
+    def _present(self, i: int) -> Tensor:
+        try:
+            objects = ElementTree.parse(self._annotations / f"{Path(self._parts.images[i]).stem}.xml").iterfind("object/name")
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error.filename} of VOC-2007 is missing: unpack the archive again") from error
+        present = {name.text.strip() for name in objects}
+        return torch.tensor([name in present for name in self.names])
 
 
 def resized(image: Image.Image, size: int) -> Tensor:

@@ -46,6 +46,7 @@ class LCAM(PTAME):
 
     def forward(self, pixels: Tensor, targets: Tensor) -> Tensor:
         """Raw maps (B,1,h,w) for the training loop: L-CAM's loss sees each image's own target's map alone."""
+        checks.targets(targets, pixels.shape[0], self.num_classes)
         return self._own(pixels, targets)[:, None]
 
     def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
@@ -56,7 +57,6 @@ class LCAM(PTAME):
             return normalise(self._own(pixels, targets).sigmoid())
 
     def _own(self, pixels: Tensor, targets: Tensor) -> Tensor:
-        self._check(targets)
         own = torch.einsum("bchw,bc->bhw", self.attention(pixels)[0], self.fuser.weight[targets, :, 0, 0])
         return own if self.fuser.bias is None else own + self.fuser.bias[targets, None, None]
 
