@@ -9,7 +9,7 @@ from conftest import Arrays
 from test_parity import classifier_of, explainer_of, weights_of
 
 from ptame_lib import PTAME, TrainingConfig, train_ptame
-from ptame_lib.training import _Batches
+from ptame_lib.batches import Batches
 
 QUICK = TrainingConfig(steps=7, batch_size=4, lr=1e-2, checkpoint_every=2)
 
@@ -174,11 +174,11 @@ def test_too_few_images_are_refused(fresh, classifier):
 
 def test_batches_depend_on_seed_and_step_alone():
     config = replace(QUICK, steps=6, batch_size=3)
-    all_ = list(_Batches(10, config, 0))
-    assert list(_Batches(10, config, 4)) == all_[4:]
+    all_ = list(Batches(10, config, 0))
+    assert list(Batches(10, config, 4)) == all_[4:]
     for epoch in (all_[:3], all_[3:]):  # nine of ten images, each once
         assert len({index for batch in epoch for index, _ in batch}) == 9
-    assert all_ != list(_Batches(10, replace(config, seed=1), 0))
+    assert all_ != list(Batches(10, replace(config, seed=1), 0))
     assert len({seed for batch in all_ for _, seed in batch}) == 18
 
 

@@ -42,10 +42,10 @@ class LCAM(PTAME):
             return self.auxiliary(pixels)
 
     def forward(self, pixels: Tensor, targets: Tensor) -> Tensor:
-        """Raw maps (B,B,h,w) for the training loop. L-CAM's loss sees each image's own target's map alone, so that the second axis
-        repeats it."""
-        own = self._own(pixels, targets)
-        return own[:, None].expand(-1, len(own), -1, -1)
+        """Raw maps (b,B,h,w) for the training loop, of b images whose own targets come first among the B. L-CAM's loss sees each
+        image's own target's map alone, so that the second axis repeats it."""
+        own = self._own(pixels, targets[: len(pixels)])
+        return own[:, None].expand(-1, len(targets), -1, -1)
 
     def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
         """Saliency maps (B,h,w) in [0,1]: the sigmoid of each image's own target's map, as in training, min-max normalised."""
