@@ -25,7 +25,6 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 
 def accelerator(config: Any) -> Accelerator:
@@ -82,9 +81,9 @@ class GlobalBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         processes = dist.get_world_size()
         wide = x.float()
-        mean = all_reduce(wide.mean((0, 2, 3))) / processes
+        mean = _Sum.apply(wide.mean((0, 2, 3))) / processes
         centred = wide - mean[:, None, None]
-        variance = all_reduce(centred.square().mean((0, 2, 3))) / processes
+        variance = _Sum.apply(centred.square().mean((0, 2, 3))) / processes
         with torch.no_grad():
             count = x.numel() // x.shape[1] * processes
             self.running_mean.lerp_(mean, self.momentum)
@@ -92,3 +91,17 @@ class GlobalBatchNorm(nn.BatchNorm2d):
             self.num_batches_tracked.add_(1)
         scale = self.weight * (variance + self.eps).rsqrt()
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; what each of them does with it counts for every process's gradient."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        return _Sum.apply(grad)

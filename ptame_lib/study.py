@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from . import paths
+from . import locks, paths
 
 LITERALS = {"str": str, "int": int, "float": float, "bool": bool, "list": list}
 DEFAULTS = "small"  # the profile of the notebooks' own defaults: it has no YAML
@@ -226,7 +226,8 @@ def run_notebook(notebook: str, profile: str, classifier: str | None = None, ext
     """Execute a notebook of a profile through papermill into ``runs/<profile>/``, for one ``classifier`` and with ``extra`` parameters;
     returns the executed notebook, whose name tells the classifier and a ``method`` other than P-TAME or a ``loss``.
 
-    A failing one is kept as ``*.failed.ipynb``, and RuntimeError says which cell failed and with what.
+    Where it trains, it goes on from the checkpoint of a killed run of the same settings, data and code. A failing one is kept as
+    ``*.failed.ipynb``, and RuntimeError says which cell failed and with what; so does it where the same is running already.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -235,22 +236,25 @@ def run_notebook(notebook: str, profile: str, classifier: str | None = None, ext
     if not source.is_file():
         raise ValueError(f"unknown notebook {notebook!r}: there are {', '.join(p.stem for p in sorted(source.parent.glob('*.ipynb')))}")
     parameters = parameters_for(profile, notebook, classifier) | (extra or {})
-    unknown = parameters.keys() - papermill.inspect_notebook(str(source)).keys()
+    known = papermill.inspect_notebook(str(source)).keys()
+    unknown = parameters.keys() - known
     if unknown:
         raise ValueError(f"profile {profile}: notebook {notebook} has no parameter {', '.join(sorted(unknown))}")
+    parameters = ({"resume": True} if "resume" in known else {}) | parameters
     kinds = [paths.stem(value) for key, value in (extra or {}).items() if key in ("method", "loss") and value != "P-TAME"]
     name = "-".join([notebook, *([paths.slug(classifier)] if classifier else []), *kinds])
     done, running, failed = (paths.runs(profile) / f"{name}{suffix}.ipynb" for suffix in ("", ".running", ".failed"))
-    try:
-        papermill.execute_notebook(
-            str(source), str(running), parameters, kernel_name="python3", cwd=str(paths.root()), progress_bar=False, log_output=True
-        )
-    except PapermillExecutionError as error:
-        running.replace(failed)
-        raise RuntimeError(f"{paths.show(source)} failed in cell {error.cell_index} (In [{error.exec_count}]): {error.ename}: {error.evalue}\n"
-                           f"the executed notebook with the error: {paths.show(failed)}") from None  # fmt: skip
-    running.replace(done)
-    failed.unlink(missing_ok=True)
+    with locks.alone(done):
+        try:
+            papermill.execute_notebook(
+                str(source), str(running), parameters, kernel_name="python3", cwd=str(paths.root()), progress_bar=False, log_output=True
+            )
+        except PapermillExecutionError as error:
+            running.replace(failed)
+            raise RuntimeError(f"{paths.show(source)} failed in cell {error.cell_index} (In [{error.exec_count}]): {error.ename}: {error.evalue}\n"
+                               f"the executed notebook with the error: {paths.show(failed)}") from None  # fmt: skip
+        running.replace(done)
+        failed.unlink(missing_ok=True)
     return done
 
 

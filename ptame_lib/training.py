@@ -105,7 +105,8 @@ def train_ptame(
                 loss = ptame_loss(masked_logits, targets, masks, config.loss)
                 row = {"step": len(history), "lr": optimizer.param_groups[0]["lr"], **parallel.mean_over_processes(loss._asdict(), team)}
                 if not math.isfinite(row["total"]):
-                    bad = (~team.gather(masked_logits).isfinite().all(1)).tolist()
+                    with torch.no_grad():
+                        bad = (~team.gather(classifier(pixels)).isfinite().all(1)).tolist()
                     stop(row["total"], len(history), config.lr, names(data, plan.images(len(history))), bad, checkpoint)
                 optimizer.zero_grad()
                 team.backward(loss.total)
@@ -128,9 +129,9 @@ def train_ptame(
 
 
 def stop(loss: float, step: int, lr: float, images: list[str], bad: list[bool] | None = None, checkpoint: Path | None = None) -> None:
-    """FloatingPointError that names the step and its images, and those on which the classifier's answer is ``bad``."""
+    """FloatingPointError that names the step and its images, and those to which, whole, the classifier's answer is ``bad``."""
     found = [name for name, is_bad in zip(images, bad or [], strict=bool(bad)) if is_bad]
-    answers = f" The classifier's answer is not finite on what is kept of {', '.join(found)}." if found else ""
+    answers = f" The classifier's answer is not finite for {', '.join(found)}." if found else ""
     kept = f" {paths.show(checkpoint)} keeps the last good state." if checkpoint and checkpoint.is_file() else ""
     raise FloatingPointError(
         f"the loss is {loss} at step {step}: lower lr (now {lr}), or check the images and the classifier. The step's images: "
