@@ -37,7 +37,7 @@ setup: $(READY)
 	@touch $@
 
 reproduce: setup
-	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . --cores $(CORES) --config profile=$(PROFILE) --keep-going --rerun-incomplete --quiet rules host $(ARGS)
+	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . --cores $(CORES) --config profile=$(PROFILE) --keep-going --rerun-incomplete --nolock --quiet rules host $(ARGS)
 	@$(if $(ARGS),true,$(PYTHON) -m ptame_lib.study report --profile $(PROFILE))
 
 test: lint

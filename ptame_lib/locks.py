@@ -13,14 +13,16 @@ from filelock import FileLock, Timeout
 
 from . import paths
 
+PATIENCE = 5.0  # seconds to wait for a run that is just ending
+
 
 @contextmanager
-def alone(file: Path, patience: float = 5.0) -> Iterator[None]:
+def alone(file: Path, what: str | None = None) -> Iterator[None]:
     """While the block runs, no other run writes ``file``, nor what is kept beside it on the way there.
 
     The lock is the operating system's, on a hidden file beside ``file``: it ends with the process, ``kill -9`` included, so that
-    none is ever left behind. ``patience``: seconds to wait for a run that is just ending. What a killed run left half-written under
-    a temporary name is removed.
+    none is ever left behind. What a killed run left half-written under a temporary name is removed. ``what``: what people call it,
+    by default the file's name.
 
     Raises RuntimeError that names the process which holds it.
     """
@@ -28,10 +30,10 @@ def alone(file: Path, patience: float = 5.0) -> Iterator[None]:
     mark = file.with_name(f".{file.name}.lock")
     lock = FileLock(mark)
     try:
-        lock.acquire(timeout=patience)
+        lock.acquire(timeout=PATIENCE)
     except Timeout:
         raise RuntimeError(
-            f"{paths.show(file)} is being written by another run ({_holder(mark)}): wait for it or stop it, or work in another folder (PTAME_ROOT)"
+            f"{what or paths.show(file)} is being made by another run ({_holder(mark)}): wait for it or stop it, or work in another folder (PTAME_ROOT)"
         ) from None
     try:
         mark.write_text(f"process {os.getpid()} on {platform.node()}")

@@ -1,7 +1,7 @@
 """Train an explainer in many processes, on one machine or several, with the parameters of notebook 02.
 
     accelerate launch -m ptame_lib.train --profile imagenet --classifier resnet50        # all GPUs of this machine
-    accelerate launch --num_machines 4 --num_processes 32 --machine_rank 0 --main_process_ip HOST -m ptame_lib.train ...
+    accelerate launch --multi_gpu --num_machines 4 --num_processes 32 --machine_rank 0 --main_process_ip HOST -m ptame_lib.train ...
     ACCELERATE_USE_CPU=true torchrun --nproc-per-node 2 -m ptame_lib.train ...            # CPU processes
     python -m ptame_lib.train ...                                                         # one process
 
