@@ -46,7 +46,7 @@ setup: $(READY)
 	@touch $@
 
 reproduce: setup
-	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . $(WHERE) --config profile=$(PROFILE) $(if $(DATA),'data=$(DATA)') --keep-going --rerun-incomplete --quiet rules host $(ARGS)
+	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . $(WHERE) --config profile=$(PROFILE) $(if $(DATA),'data=$(DATA)') --keep-going --rerun-incomplete --nolock --quiet rules host $(ARGS)
 	@$(if $(ARGS),true,$(PYTHON) -m ptame_lib.study report --profile $(PROFILE))
 
 test: lint

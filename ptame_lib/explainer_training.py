@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -11,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from . import checkpoints, parallel
+from .batches import Batches, Draws, names
 from .explainer import Explainer
 from .explainer_losses import ExplainerLoss, ExplainerWeights, RTISLoss, RTISWeights, explainer_loss, rtis_loss, target_masks
 from .masking import blend
 from .progress import progress
-from .training import _accelerator, _Batches, _check_finite, _Draws, _required, _resume, _write_checkpoint, stops
+from .training import stop, stops
 
 ITEM = itemgetter("pixels", "labels")
 
@@ -51,6 +54,7 @@ def train_explainer(
     *,
     checkpoint: Path | None = None,
     resume: bool = False,
+    made_from: dict | None = None,
     on_step: Callable[[dict[str, float]], None] | None = None,
 ) -> list[dict[str, float]]:
     """Train the Explainer in place to explain the multi-label classifier on ``data``; it ends with the weights of the lowest
@@ -59,35 +63,42 @@ def train_explainer(
     Items have ``pixels`` (3,H,W) in [0,1] and ``labels`` (K,); a data set with a method ``draw(i, generator)`` augments by it. What a
     mask removes takes the classifier's mean colour. Returns the history: one row per step with step, lr and the loss's terms, and
     ``val_<term>`` where the step ended with a validation. With ``checkpoint`` the state is written there at every validation (the
-    history beside it as JSON); ``resume=True`` continues from it, and ends as an uninterrupted run on the same machine does.
+    history beside it as JSON); ``resume=True`` continues from it, and ends as an uninterrupted run on the same machine does. ``made_from``
+    as in `train_ptame`.
 
     The initial weights are the caller's: call ``torch.manual_seed`` before making the Explainer. Explainer and classifier are moved
     to the device that accelerate finds.
 
     Raises ValueError for data without fitting labels, a classifier without gradients or a mean colour, settings that don't exist
-    and a checkpoint of other settings or shapes, FileNotFoundError for a missing one, FloatingPointError when a loss isn't finite.
+    and a checkpoint of other settings, shapes or origin, FileNotFoundError for a missing one, RuntimeError where another run writes it,
+    FloatingPointError, naming the step and its images, when a loss isn't finite.
     """
     _check(explainer, classifier, data, val_data, config)
-    accelerator = _accelerator(config)
+    team = parallel.accelerator(config)
+    if team.num_processes > 1:
+        raise ValueError("the Explainer is trained in one process, since its validation is: start it without accelerate launch")
     optimizer = torch.optim.Adam(explainer.parameters(), lr=config.lr)
     schedule = _schedule(optimizer, config)
     history, best = [], explainer.trained_state()
-    if resume:
-        state = _resume(_required(checkpoint), config, explainer, classifier, optimizer, schedule)
-        history, best = state["history"], state["best"]
-    batches = DataLoader(_Draws(data, ITEM), batch_sampler=_Batches(len(data), config, first=len(history)), num_workers=config.workers)
-    classifier = classifier.to(accelerator.device)
-    model, optimizer, batches = accelerator.prepare(explainer.train(), optimizer, batches)
+    plan = Batches(len(data), config)
     every = config.validate_every or len(data) // config.batch_size
-    with progress(config.steps, "train Explainer") as bar:
+    with checkpoints.owned(checkpoint), progress(config.steps, "train Explainer") as bar:
+        if resume:
+            state = checkpoints.resume(checkpoints.required(checkpoint), config, explainer, classifier, optimizer, schedule, made_from)
+            history, best = state["history"], state["best"]
+        plan.first = len(history)
+        batches = DataLoader(Draws(data, ITEM), batch_sampler=plan, num_workers=config.workers)
+        classifier = classifier.to(team.device)
+        model, optimizer, batches = team.prepare(explainer.train(), optimizer, batches)
         bar.update(len(history))
         for pixels, labels in batches if not stops(history, config) else ():
-            with accelerator.autocast():
+            with team.autocast():
                 loss = _loss(model, classifier, pixels, labels, config)
             row = {"step": len(history), "lr": optimizer.param_groups[0]["lr"], **{k: v.item() for k, v in loss._asdict().items()}}
-            _check_finite(row, config)
+            if not math.isfinite(row["total"]):
+                stop(row["total"], row["step"], config.lr, names(data, plan.images(row["step"])), checkpoint=checkpoint)
             optimizer.zero_grad()
-            accelerator.backward(loss.total)
+            team.backward(loss.total)
             optimizer.step()
             schedule.step()
             history.append(row)
@@ -95,11 +106,13 @@ def train_explainer(
             bar.update()
             if len(history) % every == 0 or len(history) == config.steps:
                 row |= validate(explainer, classifier, val_data, config)
-                _check_finite({"step": row["step"], "total": row["val_total"]}, config)
+                if not math.isfinite(row["val_total"]):
+                    stop(row["val_total"], row["step"], config.lr, ["those of the validation"], checkpoint=checkpoint)
                 if row["val_total"] <= min(earlier.get("val_total", torch.inf) for earlier in history):
                     best = {key: value.detach().cpu().clone() for key, value in explainer.trained_state().items()}
                 if checkpoint:
-                    _write_checkpoint(checkpoint, config, explainer, classifier, optimizer, schedule, history, best=best)
+                    checkpoints.check_finite(explainer, optimizer, row["step"], checkpoint)
+                    checkpoints.write(checkpoint, config, explainer, classifier, optimizer, schedule, history, made_from, best=best)
             if on_step:
                 on_step(row)
             if stops(history, config):
@@ -115,7 +128,7 @@ def validate(explainer: Explainer, classifier: nn.Module, data: Dataset, config:
     was_training, device = explainer.training, classifier.mean.device
     explainer.eval()
     totals: dict[str, float] = {}
-    for pixels, labels in DataLoader(_Draws(data, ITEM), batch_sampler=_in_order(len(data), config.batch_size), num_workers=config.workers):
+    for pixels, labels in DataLoader(Draws(data, ITEM), batch_sampler=_in_order(len(data), config.batch_size), num_workers=config.workers):
         loss = _loss(explainer, classifier, pixels.to(device), labels.to(device), config)
         for term, value in loss._asdict().items():
             totals[f"val_{term}"] = totals.get(f"val_{term}", 0.0) + value.item() * len(pixels) / len(data)

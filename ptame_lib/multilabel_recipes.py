@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from . import paths, saved
 from .classifiers import EMBEDDED_MULTI, Classifier, load_classifier
 from .datasets import COCO, VOC, first, load_embedded
+from .folding import fold_batch_norms
 from .multilabel_training import FinetuneConfig, finetune, load_multilabel
 from .profiles import load_profile
 from .study import write_table
@@ -40,12 +41,12 @@ def classifier_for(cfg: Any, data: Dataset) -> Classifier:
     Raises FileNotFoundError where nobody fine-tuned it yet, and as `load_multilabel`.
     """
     if cfg.classifier in EMBEDDED_MULTI:
-        return load_classifier(cfg.classifier)
+        return fold_batch_norms(load_classifier(cfg.classifier))
     file = paths.multilabel(cfg.profile, cfg.classifier) if cfg.weights == "default" else paths.given(cfg.weights)
     if not file.is_file():
         command = f"python -m ptame_lib.study finetune --profile {cfg.profile} --classifier {cfg.classifier}"
         raise FileNotFoundError(f"no multi-label weights at {paths.show(file)}: make them by {command}, or name a file as weights")
-    return load_multilabel(cfg.classifier, len(names_of(data)), file, names_of(data))
+    return fold_batch_norms(load_multilabel(cfg.classifier, len(names_of(data)), file, names_of(data)))
 
 
 def names_of(data: Dataset) -> tuple[str, ...]:

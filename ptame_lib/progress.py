@@ -10,13 +10,15 @@ from tqdm import tqdm
 
 
 @contextmanager
-def progress(total: int, what: str) -> Iterator[tqdm]:
+def progress(total: int, what: str, shown: bool = True) -> Iterator[tqdm]:
     """A tqdm bar on stderr: ``with progress(100, "train") as bar: ...; bar.update()``.
 
     Inside a notebook the cell's output is cleared when the work is done, so keep such a call in a cell of its own.
+    Where several processes work, only one of them has it ``shown``.
     """
     in_kernel = "ipykernel" in sys.modules
-    with tqdm(total=total, desc=what, leave=False, dynamic_ncols=not in_kernel, mininterval=2.0 if in_kernel else 0.2) as bar:
+    options = {"leave": False, "disable": not shown, "dynamic_ncols": not in_kernel, "mininterval": 2.0 if in_kernel else 0.2}
+    with tqdm(total=total, desc=what, **options) as bar:
         yield bar
     if in_kernel:
         from IPython.display import clear_output

@@ -177,9 +177,12 @@ def attend(features: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
 
     Where the batch norm's statistics are fixed, conv, batch norm and the added F are one linear map of F, and are computed as
     one convolution: W' = diag(g) W + I, b' = g (b - mean) + shift, with g = scale / sqrt(var + eps).
+
+    In training the batch norm takes the conv's bias away again, so that its gradient is 0. Computed, it is rounding, which AdamW
+    would blow up to whole steps in directions that depend on the machine: hence it is set to 0.
     """
     if bn.training:
-        return bn(conv(features)).add_(features).relu_()
+        return bn(F.conv2d(features, conv.weight, conv.bias.detach() + 0 * conv.bias)).add_(features).relu_()
     gain = bn.weight * (bn.running_var + bn.eps).rsqrt()
     weight = gain[:, None] * conv.weight[:, :, 0, 0] + torch.diag(torch.ones_like(gain))  # (C,C)
     bias = (conv.bias - bn.running_mean) * gain + bn.bias

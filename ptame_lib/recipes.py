@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from .methods import Method
 from .methods.lcam import LCAM, lcam, lcam_config
 from .methods.ttame import LAYERS, own_features, ttame
 from .ptame import PTAME, saved_config
-from .sources import auxiliary_of, is_special
+from .sources import auxiliary_of, is_special, local_files
 from .sources import folder as folder  # notebooks and commands call these three by this module's name
 from .sources import held_out as held_out
 from .sources import split as split
+from .study import fingerprint
 from .training import TrainingConfig, train_ptame
 
 OWN, LAST = "own", "last"  # names of features that are the classifier's own: T-TAME's levels, L-CAM's last map
@@ -87,6 +88,15 @@ def training_config(cfg: Any) -> TrainingConfig:
         workers=cfg.workers,
     )
     return lcam_config(config) if getattr(cfg, "method", None) == "L-CAM-Img" else config
+
+
+def training_origin(cfg: Any, data: Dataset) -> dict[str, Any]:
+    """What a training's weights depend on beside its `TrainingConfig`: a notebook's parameters, the number of images, weights files, code.
+
+    Kept in the checkpoint, so that an interrupted training is continued only where the same is trained.
+    """
+    parameters = {key: value for key, value in asdict(cfg).items() if key not in ("profile", "checkpoint", "resume", "workers")}
+    return fingerprint(*local_files(cfg), images_found=len(data), **parameters)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from .classifiers import Classifier, load_classifier
 from .coarse import Coarse, class_number, read_columns, read_groups
 from .datasets import Embedded, ImageFolder, Pictures, Shards, load_embedded, load_imagenet, load_imagenette
 from .features import FeatureExtractor, load_auxiliary
+from .folding import fold_batch_norms
 
 LAYOUTS = {"imagenet": load_imagenet, "imagenette": load_imagenette}  # "imagenet:val" is torchvision's layout below DATA
 
@@ -28,6 +29,7 @@ def explained(cfg: Any, name: str | None = None) -> Classifier:
     `read_groups` and `Coarse`, and ValueError for options that are none.
     """
     classifier = load_classifier(name or cfg.classifier, _weights(getattr(cfg, "weights", "default")), **_options(getattr(cfg, "options", ())))
+    classifier = fold_batch_norms(classifier)  # it will be asked about masked images by the million
     if groups := getattr(cfg, "groups", ""):
         return Coarse(classifier, read_groups(paths.given(groups)))
     if labels := getattr(cfg, "labels", ""):

@@ -22,7 +22,7 @@ from typing import Any
 
 import pandas as pd
 
-from . import paths
+from . import locks, paths
 from .parameters import configure as configure  # notebooks call it by this module's name
 from .profiles import data_folder, load_profile, parameters_for
 
@@ -110,7 +110,8 @@ def run_notebook(notebook: str, profile: str, classifier: str | None = None, ext
     with ``extra`` parameters; returns the executed notebook, whose name tells the classifier, a ``method`` other than P-TAME or a
     ``loss``, and a seed other than 0.
 
-    A failing one is kept as ``*.failed.ipynb``, and RuntimeError says which cell failed and with what.
+    Where it trains, it goes on from the checkpoint of a killed run of the same settings, data and code. A failing one is kept as
+    ``*.failed.ipynb``, and RuntimeError says which cell failed and with what; so does it where the same is running already.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -119,22 +120,25 @@ def run_notebook(notebook: str, profile: str, classifier: str | None = None, ext
     if not source.is_file():
         raise ValueError(f"unknown notebook {notebook!r}: there are {', '.join(p.stem for p in sorted(source.parent.glob('*.ipynb')))}")
     parameters = parameters_for(profile, notebook, classifier, seed) | (extra or {})
-    unknown = parameters.keys() - papermill.inspect_notebook(str(source)).keys()
+    known = papermill.inspect_notebook(str(source)).keys()
+    unknown = parameters.keys() - known
     if unknown:
         raise ValueError(f"profile {profile}: notebook {notebook} has no parameter {', '.join(sorted(unknown))}")
+    parameters = ({"resume": True} if "resume" in known else {}) | parameters
     kinds = [paths.stem(value) for key, value in (extra or {}).items() if key in ("method", "loss") and value != "P-TAME"]
     name = "-".join([notebook, *([paths.slug(classifier)] if classifier else []), *kinds]) + paths.tail(seed)
     done, running, failed = (paths.runs(profile) / f"{name}{suffix}.ipynb" for suffix in ("", ".running", ".failed"))
-    try:
-        papermill.execute_notebook(
-            str(source), str(running), parameters, kernel_name="python3", cwd=str(paths.root()), progress_bar=False, log_output=True
-        )
-    except PapermillExecutionError as error:
-        running.replace(failed)
-        raise RuntimeError(f"{paths.show(source)} failed in cell {error.cell_index} (In [{error.exec_count}]): {error.ename}: {error.evalue}\n"
-                           f"the executed notebook with the error: {paths.show(failed)}") from None  # fmt: skip
-    running.replace(done)
-    failed.unlink(missing_ok=True)
+    with locks.alone(done):
+        try:
+            papermill.execute_notebook(
+                str(source), str(running), parameters, kernel_name="python3", cwd=str(paths.root()), progress_bar=False, log_output=True
+            )
+        except PapermillExecutionError as error:
+            running.replace(failed)
+            raise RuntimeError(f"{paths.show(source)} failed in cell {error.cell_index} (In [{error.exec_count}]): {error.ename}: {error.evalue}\n"
+                               f"the executed notebook with the error: {paths.show(failed)}") from None  # fmt: skip
+        running.replace(done)
+        failed.unlink(missing_ok=True)
     return done
 
 

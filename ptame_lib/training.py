@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
-from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from . import paths
+from . import checkpoints, parallel, paths
+from .batches import Batches, Draws, names
 from .classifiers import likeliest as decide  # the loss is checked
 from .losses import PTAMEWeights, ptame_loss
 from .masking import keep
@@ -52,6 +50,7 @@ def train_ptame(
     *,
     checkpoint: Path | None = None,
     resume: bool = False,
+    made_from: dict | None = None,
     on_step: Callable[[dict[str, float]], None] | None = None,
 ) -> list[dict[str, float]]:
     """Train the explainer in place to explain the classifier's decisions on ``data`` (no labels are used).
@@ -60,79 +59,94 @@ def train_ptame(
     Returns the history: one row per step with step, lr and the loss's terms. With ``checkpoint`` the state is written there
     every ``checkpoint_every`` steps and at the end (the history beside it as JSON); ``resume=True`` continues from it, so
     that the finished weights equal those of an uninterrupted run on the same machine. Which images a step sees and how they
-    are augmented depends on (seed, step) alone.
+    are augmented depends on (seed, step) alone. ``made_from``: what else the weights depend on (`study.fingerprint`), kept in the
+    checkpoint and compared on resuming; `checkpoints.fits` asks beforehand.
+
+    Started by ``accelerate launch`` in several processes, each sees its share of every batch, and the finished weights are those of
+    one process up to rounding (`parallel` says how). The main process alone writes, shows the bar and calls ``on_step``.
 
     The explainer's initial weights are the caller's: call ``torch.manual_seed`` before making it. Explainer and classifier are
     moved to the device that accelerate finds. A classifier without gradients comes wrapped by `queries.train_black_box`, with
     ``masked(pixels, masks)``, its answer to what the masks keep, ``learn(pixels)``, called after every step, and
     ``learned_state()`` and ``load_learned_state(state)`` for the checkpoint.
 
-    Raises ValueError for a checkpoint of other settings or shapes, FileNotFoundError for a missing one, FloatingPointError
-    when a loss is not finite.
+    Raises ValueError for a checkpoint of other settings, shapes or origin, FileNotFoundError for a missing one, RuntimeError where
+    another run writes it, FloatingPointError, naming the step and its images, when a loss is not finite, and when a weight is not
+    where a checkpoint is due: the last good one is kept.
     """
-    accelerator = _accelerator(config)
+    team = parallel.accelerator(config)
+    if team.num_processes > 1 and hasattr(classifier, "learned_state"):
+        raise ValueError("a classifier that only answers is learned from in one process: start one, without accelerate launch")
     trained = [p for name, p in explainer.named_parameters() if not name.startswith("auxiliary.")]
     optimizer, schedule = _optimizer(trained, config)
     history: list[dict[str, float]] = []
-    if resume:
-        history = _resume(_required(checkpoint), config, explainer, classifier, optimizer, schedule)["history"]
-    batches = DataLoader(
-        _Draws(data, itemgetter("pixels", "image")), batch_sampler=_Batches(len(data), config, first=len(history)), num_workers=config.workers
-    )
-    decisions = _Decisions(classifier, len(data))
-    classifier = classifier.to(accelerator.device)
-    answer = getattr(classifier, "masked", lambda pixels, masks: classifier(keep(pixels, masks)))
-    model, optimizer, batches = accelerator.prepare(explainer.train(), optimizer, batches)
-    with progress(config.steps, "train P-TAME") as bar:
-        bar.update(len(history))
-        for pixels, images in batches:
-            targets = decisions(pixels, images)
-            with accelerator.autocast():
-                masks, own, counts = _masks(model, pixels, targets, explainer.own_only)
-                masked_logits = answer(pixels, own)
-            loss = ptame_loss(masked_logits, targets, masks, config.loss, counts)
-            row = {"step": len(history), "lr": optimizer.param_groups[0]["lr"], **{k: v.item() for k, v in loss._asdict().items()}}
-            _check_finite(row, config)
-            optimizer.zero_grad()
-            accelerator.backward(loss.total)
-            optimizer.step()
-            schedule.step()
-            if hasattr(classifier, "learn"):
-                row |= classifier.learn(pixels)
-            history.append(row)
-            bar.set_postfix(loss=f"{row['total']:.3f}", refresh=False)
-            bar.update()
-            if checkpoint and (len(history) % config.checkpoint_every == 0 or len(history) == config.steps):
-                _write_checkpoint(checkpoint, config, explainer, classifier, optimizer, schedule, history)
-            if on_step:
-                on_step(row)
+    plan = Batches(len(data), config)
+    main = team.is_main_process
+    with checkpoints.owned(checkpoint if main else None), parallel.global_statistics(explainer, team):
+        if resume:
+            state = checkpoints.resume(checkpoints.required(checkpoint), config, explainer, classifier, optimizer, schedule, made_from)
+            history = state["history"]
+            if team.scaler is not None and state.get("scaler"):
+                team.scaler.load_state_dict(state["scaler"])
+        plan.first = len(history)
+        batches = DataLoader(Draws(data, itemgetter("pixels", "image")), batch_sampler=plan, num_workers=config.workers)
+        decisions = _Decisions(classifier, len(data))
+        classifier = classifier.to(team.device)
+        answer = getattr(classifier, "masked", lambda pixels, masks: classifier(keep(pixels, masks)))
+        model, optimizer, batches = team.prepare(explainer.train(), optimizer, batches)
+        with progress(config.steps, "train P-TAME", shown=main) as bar:
+            bar.update(len(history))
+            for pixels, images in batches:
+                targets = decisions(pixels, images)  # (b,): all of the batch, or this process's share of its B images
+                with team.autocast():
+                    masks, own, counts = _masks(model, pixels, targets, team, explainer.own_only)
+                    masked_logits = answer(pixels, own)
+                loss = ptame_loss(masked_logits, targets, masks, config.loss, counts)
+                row = {"step": len(history), "lr": optimizer.param_groups[0]["lr"], **parallel.mean_over_processes(loss._asdict(), team)}
+                if not math.isfinite(row["total"]):
+                    with torch.no_grad():
+                        bad = (~team.gather(classifier(pixels)).isfinite().all(1)).tolist()
+                    stop(row["total"], len(history), config.lr, names(data, plan.images(len(history))), bad, checkpoint)
+                optimizer.zero_grad()
+                team.backward(loss.total)
+                optimizer.step()
+                schedule.step()
+                if hasattr(classifier, "learn"):
+                    row |= classifier.learn(pixels)
+                history.append(row)
+                bar.set_postfix(loss=f"{row['total']:.3f}", refresh=False)
+                bar.update()
+                if checkpoint and (len(history) % config.checkpoint_every == 0 or len(history) == config.steps):
+                    checkpoints.check_finite(explainer, optimizer, row["step"], checkpoint)
+                    if main:
+                        scaler = team.scaler and team.scaler.state_dict()
+                        checkpoints.write(checkpoint, config, explainer, classifier, optimizer, schedule, history, made_from, scaler=scaler)
+                if on_step and main:
+                    on_step(row)
     explainer.eval()
     return history
 
 
-def _masks(model: nn.Module, pixels: Tensor, targets: Tensor, own_only: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-    """What a step's loss is made of: for every image the maps of all targets of the batch (B,n,h,w), each image's own one (B,h,w), and
-    how many images of the batch each of the n distinct targets has: their maps are the same, so that each is made once."""
+def _masks(model: nn.Module, pixels: Tensor, targets: Tensor, team: Accelerator, own_only: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What a step's loss is made of: for every image of this process the maps of all targets of the batch (b,n,h,w), each image's own
+    one (b,h,w), and how many images of the batch each of the n distinct targets has: their maps are the same, so that each is made once."""
     if own_only:
-        masks = model(pixels, targets).float().sigmoid()  # (B,1,h,w)
+        masks = model(pixels, targets).float().sigmoid()  # (b,1,h,w)
         return masks, masks[:, 0], None
-    distinct, which, counts = targets.unique(return_inverse=True, return_counts=True)
+    distinct, which, counts = parallel.all_targets(targets, team).unique(return_inverse=True, return_counts=True)
     masks = model(pixels, distinct).float().sigmoid()
-    return masks, masks[torch.arange(len(which), device=which.device), which], counts
+    return masks, masks[torch.arange(len(targets), device=which.device), which[: len(targets)]], counts
 
 
-def _accelerator(config) -> Accelerator:
-    """Seeds everything, and gives the device and precision to train with."""
-    set_seed(config.seed)
-    AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
-    return Accelerator(mixed_precision=config.precision, dataloader_config=DataLoaderConfiguration(split_batches=True))
-
-
-def _check_finite(row: dict[str, float], config: TrainingConfig) -> None:
-    if not math.isfinite(row["total"]):
-        raise FloatingPointError(
-            f"the loss is {row['total']} at step {row['step']}: lower lr (now {config.lr}), or check the images and the classifier"
-        )
+def stop(loss: float, step: int, lr: float, images: list[str], bad: list[bool] | None = None, checkpoint: Path | None = None) -> None:
+    """FloatingPointError that names the step and its images, and those to which, whole, the classifier's answer is ``bad``."""
+    found = [name for name, is_bad in zip(images, bad or [], strict=bool(bad)) if is_bad]
+    answers = f" The classifier's answer is not finite for {', '.join(found)}." if found else ""
+    kept = f" {paths.show(checkpoint)} keeps the last good state." if checkpoint and checkpoint.is_file() else ""
+    raise FloatingPointError(
+        f"the loss is {loss} at step {step}: lower lr (now {lr}), or check the images and the classifier. The step's images: "
+        f"{', '.join(images)}.{answers}{kept}"
+    )
 
 
 def _optimizer(trained: list[nn.Parameter], config: TrainingConfig) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
@@ -144,12 +158,6 @@ def _optimizer(trained: list[nn.Parameter], config: TrainingConfig) -> tuple[tor
         optimizer = torch.optim.SGD(trained, lr=config.lr, weight_decay=config.weight_decay, momentum=0.9, nesterov=True)
     # The schedule moves AdamW's momentum as well, torch's default; the published SGD keeps 0.9.
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, config.steps, cycle_momentum=config.optimizer == "adamw")
-
-
-def first_batches(data: Dataset, config: TrainingConfig, count: int) -> Iterator[Tensor]:
-    """Pixels (B,3,H,W) of ``count`` batches, as the training with another seed would see them."""
-    other = replace(config, steps=count, seed=config.seed + 1)
-    yield from DataLoader(_Draws(data), batch_sampler=_Batches(len(data), other, first=0), num_workers=config.workers)
 
 
 def stops(history: list[dict[str, float]], config) -> bool:
@@ -180,92 +188,3 @@ class _Decisions:
             self.known[images[images >= 0]] = found.cpu()[images >= 0]
             return found
         return self.known[images].to(pixels.device)
-
-
-class _Draws(Dataset):
-    """Items (index, seed of its augmentation) -> pixels, or whatever of the item is wanted; ``image`` is its index, -1 if augmented."""
-
-    def __init__(self, data: Dataset, wanted: Callable[[dict], Tensor | tuple] = itemgetter("pixels")):
-        self.data, self.wanted = data, wanted
-
-    def __getitem__(self, item: tuple[int, int]) -> Tensor | tuple:
-        index, seed = item
-        if hasattr(self.data, "draw"):
-            return self.wanted(self.data.draw(index, torch.Generator().manual_seed(seed)) | {"image": -1})
-        return self.wanted(self.data[index] | {"image": index})
-
-
-class _Batches:
-    """The batches of steps first..steps-1, each a pure function of (seed, step), so that a resumed run sees the same."""
-
-    def __init__(self, n: int, config: TrainingConfig, first: int):
-        if n < config.batch_size:
-            raise ValueError(f"{n} training images are fewer than one batch of {config.batch_size}: give more images or a smaller batch_size")
-        self.n, self.config, self.first = n, config, first
-        self.batch_size, self.drop_last = config.batch_size, True
-
-    def __len__(self) -> int:
-        return self.config.steps - self.first
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        per_epoch = self.n // self.batch_size
-        order, epoch = None, -1
-        for step in range(self.first, self.config.steps):
-            if step // per_epoch != epoch:
-                epoch = step // per_epoch
-                order = torch.randperm(self.n, generator=torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)).tolist()
-            at = step % per_epoch * self.batch_size
-            yield [(index, hash((self.config.seed, step, index)) % 2**31) for index in order[at : at + self.batch_size]]
-
-
-def _write_checkpoint(
-    file: Path, config: TrainingConfig, explainer: PTAME, classifier: nn.Module, optimizer, schedule, history: list[dict], **more
-) -> None:
-    state = {
-        "config": _comparable(config),
-        "explainer": explainer.trained_state(),
-        "optimizer": getattr(optimizer, "optimizer", optimizer).state_dict(),
-        "schedule": {k: v for k, v in schedule.state_dict().items() if not k.startswith("_")},
-        "history": history,
-        **more,
-    }
-    if hasattr(classifier, "learned_state"):
-        state["classifier"] = {"kind": type(classifier).__name__, **classifier.learned_state()}
-    with paths.whole(file) as unfinished:
-        torch.save(state, unfinished)
-    with paths.whole(file.with_suffix(".history.json")) as unfinished:
-        unfinished.write_text(json.dumps(history))
-
-
-def _comparable(config: TrainingConfig) -> dict:
-    return {key: value for key, value in asdict(config).items() if key not in ("checkpoint_every", "workers")}
-
-
-def _required(checkpoint: Path | None) -> Path:
-    if checkpoint is None:
-        raise ValueError("resume=True needs checkpoint=<file>")
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"no checkpoint at {checkpoint}: start with resume=False, or check the path")
-    return checkpoint
-
-
-def _resume(file: Path, config: TrainingConfig, explainer: PTAME, classifier: nn.Module, optimizer, schedule) -> dict:
-    """Fill everything from a checkpoint and return its content; nothing but tensors and plain values is ever unpickled."""
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        saved = state["config"]
-    except Exception as error:
-        raise ValueError(f"{file} can't be read as a training checkpoint ({type(error).__name__}): delete it and start with resume=False") from error
-    wanted = _comparable(config)
-    other = [f"{key}: {saved.get(key)!r}, now {wanted[key]!r}" for key in wanted if saved.get(key) != wanted[key]]
-    if other:
-        raise ValueError(f"{file} was made with other settings ({'; '.join(other)}): use those, or start with resume=False")
-    explainer.fill(state["explainer"], file)
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    kind = type(classifier).__name__ if hasattr(classifier, "load_learned_state") else None
-    if state.get("classifier", {}).get("kind") != kind:
-        raise ValueError(f"{file} was made with another way of asking the classifier: use that one, or start with resume=False")
-    if "classifier" in state:
-        classifier.load_learned_state(state["classifier"])
-    return state

@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_metrics import Brightness
 
-from ptame_lib import Method
+from ptame_lib import Method, locks
 from ptame_lib.comparison import cached, evaluate, evaluate_all
 from ptame_lib.metrics.suite import METRICS
 
@@ -133,6 +133,19 @@ def test_cached_computes_once_for_the_same_things(tmp_path, per_image):
     file.unlink()  # half a pair is no result
     cached(file, {"seed": 1, "files": {"e": "2f"}}, compute)
     assert len(calls) == 4
+
+
+def test_a_second_run_does_not_compute_what_the_first_is_computing(tmp_path, per_image, monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE", 0.05)
+    file, table = tmp_path / "net.csv", (per_image, pd.DataFrame({"method": ["a"]}))
+
+    def compute():
+        with pytest.raises(RuntimeError, match=r"net\.csv is being made by another run"):
+            cached(file, {"seed": 0}, lambda: table)
+        return table
+
+    cached(file, {"seed": 0}, compute)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["net.csv", "net.json"]
 
 
 def test_cached_keeps_nothing_of_a_computation_that_fails(tmp_path, per_image):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import ptame_lib
-from ptame_lib import paths, study
+from ptame_lib import locks, paths, study
 from ptame_lib.parameters import typed
 
 CHECKOUT = Path(ptame_lib.__file__).parent.parent
@@ -202,6 +202,25 @@ def test_running_a_notebook(study_root):
         study.run_notebook("other", "x")
     with pytest.raises(ValueError, match="unknown notebook 'gone': there are other, tiny"):
         study.run_notebook("gone", "x")
+
+
+def test_a_notebook_that_is_running_is_not_run_again(study_root, capsys, monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE", 0.05)
+    make_profile(study_root, tiny={})
+    make_notebook(study_root, "tiny", "print(resume)")
+    with locks.alone(study_root / "runs" / "x" / "tiny.ipynb"):
+        assert study.main(["run", "tiny", "--profile", "x"]) == 1
+    assert "ERROR: runs/x/tiny.ipynb is being made by another run (process" in capsys.readouterr().err
+
+
+def test_a_notebook_that_trains_goes_on_where_it_was_killed(study_root):
+    """The graph asks for it, unless the profile says otherwise."""
+    make_notebook(study_root, "tiny", "print('resume', resume)")
+    file = study_root / "notebooks" / "tiny.ipynb"
+    file.write_text(file.read_text().replace("steps: int = 1", "resume: bool = False"))
+    for settings, expected in (({}, True), ({"resume": False}, False)):
+        make_profile(study_root, tiny=settings)
+        assert f"resume {expected}" in study.run_notebook("tiny", "x").read_text()
 
 
 def test_the_command(study_root, capsys):

@@ -1,6 +1,7 @@
 """The training loop: it learns, it is reproducible, it can be interrupted, it moves nothing else."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,8 @@ import torch
 from conftest import Arrays
 from test_parity import classifier_of, explainer_of, weights_of
 
-from ptame_lib import PTAME, TrainingConfig, train_ptame
-from ptame_lib.training import _Batches
+from ptame_lib import PTAME, TrainingConfig, locks, train_ptame
+from ptame_lib.batches import Batches
 
 QUICK = TrainingConfig(steps=7, batch_size=4, lr=1e-2, checkpoint_every=2)
 
@@ -29,6 +30,19 @@ class Images(torch.utils.data.Dataset):
     def draw(self, i, generator):
         flip = torch.rand((), generator=generator) < 0.5
         return {"pixels": self.pixels[i].flip(-1) if flip else self.pixels[i]}
+
+
+class Files(torch.utils.data.Dataset):
+    """The same images, as they are, with files."""
+
+    def __init__(self, folder):
+        self.pixels, self.files = Images().pixels, [folder / f"{i}.png" for i in range(10)]
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, i):
+        return {"pixels": self.pixels[i]}
 
 
 @pytest.fixture
@@ -161,10 +175,68 @@ def test_a_loss_that_is_not_finite_stops_the_run(fresh, classifier, tmp_path):
     data.pixels[2] = float("nan")
     explainer = fresh()
     start = weights(explainer)
-    with pytest.raises(FloatingPointError, match=r"the loss is nan at step 0: lower lr \(now 0\.01\)"):
+    message = (
+        r"the loss is nan at step 0: lower lr \(now 0\.01\).* The step's images: image \d, .*The classifier's answer is not finite for image 2\.$"
+    )
+    with pytest.raises(FloatingPointError, match=message):
         train_ptame(explainer, classifier, data, QUICK, checkpoint=tmp_path / "e.ckpt")
     assert not (tmp_path / "e.ckpt").exists()
     assert explainer.fuser.weight.equal(start["fuser.weight"])
+
+
+@pytest.mark.parametrize("answer", [float("nan"), float("inf")])
+def test_the_files_of_a_bad_step_are_named_and_the_last_good_checkpoint_stays(answer, fresh, classifier, tmp_path):
+    """From the fourth step on, the classifier answers nonsense about one image of that step, however it is masked."""
+    bad = Batches(10, QUICK).images(3)
+    data = torch.utils.data.Subset(Files(tmp_path), range(10))
+    data.dataset.pixels[:, 0, 0, 0] = 0
+    data.dataset.pixels[bad[1], 0, 0, 0] = 1
+    turned = []
+
+    class Turning(torch.nn.Module):
+        def forward(self, pixels):
+            marked = (pixels[:, 0, 0, 0] > 0) & bool(turned)
+            return torch.where(marked[:, None], answer, classifier(pixels))
+
+    file = tmp_path / "e.ckpt"
+    with pytest.raises(FloatingPointError) as stopped:
+        train_ptame(fresh(), Turning(), data, QUICK, checkpoint=file, on_step=lambda row: turned.append(1) if row["step"] == 2 else None)
+    said = str(stopped.value)
+    assert "at step 3:" in said
+    assert all(str(tmp_path / f"{i}.png") in said for i in bad)
+    assert f"The classifier's answer is not finite for {tmp_path / f'{bad[1]}.png'}. " in said
+    assert said.endswith(f"{file} keeps the last good state.")
+    assert len(torch.load(file)["history"]) == 2
+
+
+def test_weights_that_are_not_finite_are_not_written(fresh, classifier, tmp_path):
+    """The loss is still finite when a step has spoiled the weights, or what the optimizer keeps."""
+    file, explainer = tmp_path / "e.ckpt", fresh()
+
+    def spoil(row):
+        if row["step"] == 2:
+            explainer.fuser.weight.register_hook(lambda gradient: gradient * torch.inf)
+
+    with pytest.raises(FloatingPointError, match=r"fuser\.weight is not finite after step 3, though the loss was: .*e\.ckpt keeps the last good"):
+        train_ptame(explainer, classifier, Images(), QUICK, checkpoint=file, on_step=spoil)
+    assert len(torch.load(file)["history"]) == 2
+    assert all(value.isfinite().all() for value in torch.load(file)["explainer"].values())
+
+
+def test_a_second_training_into_the_same_checkpoint_stops(fresh, classifier, tmp_path, monkeypatch):
+    file = tmp_path / "e.ckpt"
+    seen = []
+
+    def second(row):
+        if row["step"] == 0:
+            with pytest.raises(RuntimeError, match=rf"e\.ckpt is being made by another run \(process {os.getpid()} on .*\): wait for it or stop"):
+                train_ptame(fresh(), classifier, Images(), QUICK, checkpoint=file)
+            seen.append(row)
+
+    monkeypatch.setattr(locks, "PATIENCE", 0.05)
+    expected = train_ptame(fresh(), classifier, Images(), QUICK)
+    assert train_ptame(fresh(), classifier, Images(), QUICK, checkpoint=file, on_step=second) == expected
+    assert len(seen) == 1
 
 
 def test_too_few_images_are_refused(fresh, classifier):
@@ -174,11 +246,11 @@ def test_too_few_images_are_refused(fresh, classifier):
 
 def test_batches_depend_on_seed_and_step_alone():
     config = replace(QUICK, steps=6, batch_size=3)
-    all_ = list(_Batches(10, config, 0))
-    assert list(_Batches(10, config, 4)) == all_[4:]
+    all_ = list(Batches(10, config, 0))
+    assert list(Batches(10, config, 4)) == all_[4:]
     for epoch in (all_[:3], all_[3:]):  # nine of ten images, each once
         assert len({index for batch in epoch for index, _ in batch}) == 9
-    assert all_ != list(_Batches(10, replace(config, seed=1), 0))
+    assert all_ != list(Batches(10, replace(config, seed=1), 0))
     assert len({seed for batch in all_ for _, seed in batch}) == 18
 
 

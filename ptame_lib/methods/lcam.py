@@ -45,7 +45,7 @@ class LCAM(PTAME):
             return self.auxiliary(pixels)
 
     def forward(self, pixels: Tensor, targets: Tensor) -> Tensor:
-        """Raw maps (B,1,h,w) for the training loop: L-CAM's loss sees each image's own target's map alone."""
+        """Raw maps (b,1,h,w) for the training loop: L-CAM's loss sees each image's own target's map alone."""
         checks.targets(targets, pixels.shape[0], self.num_classes)
         return self._own(pixels, targets)[:, None]
 

@@ -9,9 +9,10 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import Dataset
 
+from ..batches import first_batches
 from ..progress import progress
 from ..ptame import PTAME
-from ..training import TrainingConfig, first_batches, train_ptame
+from ..training import TrainingConfig, train_ptame
 from .antithetic import Antithetic
 from .surrogate import Surrogate
 

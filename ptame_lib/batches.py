@@ -1,0 +1,72 @@
+"""Which images a training step sees, and how they are augmented: a pure function of (seed, step)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+
+
+class Draws(Dataset):
+    """Items (index, seed of its augmentation) -> pixels, or whatever of the item is wanted; ``image`` is its index, -1 if augmented."""
+
+    def __init__(self, data: Dataset, wanted: Callable[[dict], Tensor | tuple] = itemgetter("pixels")):
+        self.data, self.wanted = data, wanted
+
+    def __getitem__(self, item: tuple[int, int]) -> Tensor | tuple:
+        index, seed = item
+        if hasattr(self.data, "draw"):
+            return self.wanted(self.data.draw(index, torch.Generator().manual_seed(seed)) | {"image": -1})
+        return self.wanted(self.data[index] | {"image": index})
+
+
+class Batches:
+    """The batches of steps first..steps-1 over ``n`` images, each a pure function of (seed, step), so that a resumed run sees the same.
+
+    ``config``: seed, steps and batch_size. Raises ValueError where the images don't make one batch.
+    """
+
+    def __init__(self, n: int, config: Any, first: int = 0):
+        if n < config.batch_size:
+            raise ValueError(f"{n} training images are fewer than one batch of {config.batch_size}: give more images or a smaller batch_size")
+        self.n, self.config, self.first = n, config, first
+        self.batch_size, self.drop_last = config.batch_size, True
+        self._epoch, self._order = -1, []
+
+    def __len__(self) -> int:
+        return self.config.steps - self.first
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in range(self.first, self.config.steps):
+            yield [(index, hash((self.config.seed, step, index)) % 2**31) for index in self.images(step)]
+
+    def images(self, step: int) -> list[int]:
+        """The images of a step."""
+        per_epoch = self.n // self.batch_size
+        if step // per_epoch != self._epoch:
+            self._epoch = step // per_epoch
+            generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self._epoch)
+            self._order = torch.randperm(self.n, generator=generator).tolist()
+        at = step % per_epoch * self.batch_size
+        return self._order[at : at + self.batch_size]
+
+
+def first_batches(data: Dataset, config: Any, count: int) -> Iterator[Tensor]:
+    """Pixels (B,3,H,W) of ``count`` batches, as the training with another seed would see them."""
+    other = replace(config, steps=count, seed=config.seed + 1)
+    yield from DataLoader(Draws(data), batch_sampler=Batches(len(data), other), num_workers=config.workers)
+
+
+def names(data: Dataset, images: Iterable[int]) -> list[str]:
+    """What people call these images: their files where the data set has ``files``, else ``image 17``."""
+    images = list(images)
+    if isinstance(data, Subset):
+        return names(data.dataset, [data.indices[i] for i in images])
+    files = getattr(data, "files", None)
+    return [f"image {i}" if files is None else str(Path(files[i])) for i in images]

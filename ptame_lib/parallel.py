@@ -1,0 +1,107 @@
+"""Several processes train one explainer as one process would, on the same global batches.
+
+Every process sees its share of each batch. What makes the finished weights those of a single process:
+
+- *Targets* are gathered over all processes. In P-TAME's loss every image is asked for the maps of all targets of the batch, so that a
+  class's map is also pressed to be empty on images of other classes. With the targets of the local share alone, each image would meet
+  B / processes classes instead of B: another loss, whose area and smoothness terms weigh a class's own image more, the more so the
+  more processes there are. A gathered target costs one row of the fuser and 8 bytes on the wire.
+- *Batch norms* use the statistics of the global batch (`GlobalBatchNorm`).
+- *Losses*: the terms are means over equal shares, or sums divided by the share's size, so that their mean over the processes is the
+  global term, and the averaged gradients of the processes are its gradient.
+
+Sums are added in another order than in one process, so that weights are equal up to rounding, not bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.state import AcceleratorState
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+
+
+def accelerator(config: Any) -> Accelerator:
+    """Seeds everything, and gives the device, the precision and the processes to train with.
+
+    Raises ValueError where the batch can't be shared out equally.
+    """
+    set_seed(config.seed)
+    AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
+    team = Accelerator(mixed_precision=config.precision, dataloader_config=DataLoaderConfiguration(split_batches=True))
+    if config.batch_size % team.num_processes:
+        raise ValueError(f"batch_size={config.batch_size} can't be shared equally by {team.num_processes} processes: choose a multiple of them")
+    return team
+
+
+def all_targets(targets: Tensor, team: Accelerator) -> Tensor:
+    """The targets (B,) of the global batch: this process's own (b,) first, in order, then the others'."""
+    if team.num_processes == 1:
+        return targets
+    gathered = team.gather(targets)
+    first = team.process_index * len(targets)
+    return torch.cat([targets, gathered[:first], gathered[first + len(targets) :]])
+
+
+def mean_over_processes(values: dict[str, Tensor], team: Accelerator) -> dict[str, float]:
+    """Scalars as they are for the global batch."""
+    means = team.reduce(torch.stack([value.detach() for value in values.values()]), "mean")
+    return dict(zip(values, means.tolist(), strict=True))
+
+
+@contextmanager
+def global_statistics(explainer: nn.Module, team: Accelerator) -> Iterator[None]:
+    """While the block runs, the batch norms that are trained are `GlobalBatchNorm`s; with one process nothing changes."""
+    trained = [m for m in explainer.modules() if type(m) is nn.BatchNorm2d and any(p.requires_grad for p in m.parameters())]
+    trained = trained if team.num_processes > 1 else []
+    for module in trained:
+        module.__class__ = GlobalBatchNorm  # the same parameters and buffers under the same names
+    try:
+        yield
+    finally:
+        for module in trained:
+            module.__class__ = nn.BatchNorm2d
+
+
+class GlobalBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation (B,C,H,W) by the mean and variance of all processes' equal shares, through which gradients flow.
+
+    What torch's SyncBatchNorm does on GPUs, written out because that one refuses CPUs: so the code that is tested without a GPU is the
+    code that runs on many. Two means of C numbers each cross the wire, the variance after the mean, which is exact.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        processes = dist.get_world_size()
+        wide = x.float()
+        mean = _Sum.apply(wide.mean((0, 2, 3))) / processes
+        centred = wide - mean[:, None, None]
+        variance = _Sum.apply(centred.square().mean((0, 2, 3))) / processes
+        with torch.no_grad():
+            count = x.numel() // x.shape[1] * processes
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+            self.num_batches_tracked.add_(1)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; what each of them does with it counts for every process's gradient."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        return _Sum.apply(grad)
