@@ -31,15 +31,20 @@ Explain = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class View:
-    """What a share of the pixels does: the ``kept_image`` and the ``rest_image`` (3,H,W), the class's probability on each (``kept``,
-    ``rest``), and the classes that are decided for there."""
+    """What a share of the pixels does, each as (on the kept pixels, on the rest): the ``images`` (3,H,W), the explained class's
+    ``probabilities`` on them, and the ``decisions`` there."""
 
-    kept_image: Tensor
-    rest_image: Tensor
-    kept: float
-    rest: float
-    kept_decision: int
-    rest_decision: int
+    images: tuple[Tensor, Tensor]
+    probabilities: tuple[float, float]
+    decisions: tuple[int, int]
+
+    @property
+    def kept(self) -> float:
+        return self.probabilities[0]
+
+    @property
+    def rest(self) -> float:
+        return self.probabilities[1]
 
 
 @dataclass(frozen=True)
@@ -113,10 +118,11 @@ class Explorer:
         shown = torch.cat([keep(self.pixels, hard), remove(self.pixels, hard)])  # (2M,3,H,W)
         answers = self._ask(shown)
         own, decisions, shown = answers[:, self.target].tolist(), answers.argmax(1).tolist(), shown.cpu()
-        m = len(self.methods)
+        pairs = [(i, len(masks) + i) for i in range(len(masks))]  # where each method's two images are
         return {
-            name: View(shown[i], shown[m + i], own[i], own[m + i], decisions[i], decisions[m + i]) for i, name in enumerate(self.methods)
-        }  # fmt: skip
+            name: View(*(tuple(column[i] for i in pair) for column in (shown, own, decisions)))
+            for name, pair in zip(self.methods, pairs, strict=True)
+        }
 
     @torch.no_grad()
     def _ask(self, pixels: Tensor) -> Tensor:

@@ -70,16 +70,17 @@ def test_the_share_decides_what_is_kept(explorer, share, right_part, wrong_part)
     found = explorer.at(share)
     for name, part in {"right": right_part, "wrong": wrong_part}.items():
         view = found[name]
-        assert view.kept_image.sum().item() == pytest.approx(3 * round(100 * share))
-        assert (view.kept_image + view.rest_image).equal(WHITE)
+        kept, rest = view.images
+        assert kept.sum().item() == pytest.approx(3 * round(100 * share))
+        assert (kept + rest).equal(WHITE)
         assert view.kept == pytest.approx(probability(part), abs=1e-6)
         assert view.rest == pytest.approx(probability(1 - part), abs=1e-6)
-        assert (view.kept_decision, view.rest_decision) == (int(part > 0.5), int(part < 0.5))
+        assert view.decisions == (int(part > 0.5), int(part < 0.5))
 
 
 def test_a_map_that_orders_nothing_keeps_nothing_before_all(explorer):
-    assert explorer.at(0.99)["constant"].kept_image.sum() == 0
-    assert explorer.at(1)["constant"].rest_image.sum() == 0
+    assert explorer.at(0.99)["constant"].images[0].sum() == 0
+    assert explorer.at(1)["constant"].images[1].sum() == 0
 
 
 def test_maps_are_computed_once_and_a_move_asks_one_batch(explorer):
