@@ -21,6 +21,7 @@ _HOMES = {
     "explainer_loss": "explainer_losses",
     "ExplainerConfig": "explainer_training",
     "ExplainerWeights": "explainer_losses",
+    "Explorer": "explorer",
     "FeatureExtractor": "features",
     "fold_batch_norms": "folding",
     "ImageFolder": "datasets",

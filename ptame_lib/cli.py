@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
-from . import commands
+from . import commands, paths
+from .model_card import in_one_line
 from .training import TrainingConfig
 
 CLASSIFIERS = "embedded/vgg, vgg16, resnet50, vit_b_16, timm/MODEL, hf/REPOSITORY or hf/FOLDER, onnx/FILE"
@@ -71,10 +72,12 @@ def explain(
     """Explain images: write a figure for each, and print what its explanation is worth.
 
     The figure shows the image as the classifier sees it, the map over it, what the map keeps and the rest, with the class's
-    probability on each. A line that says *caution* names a reason for doubting this map.
+    probability on each. A line that says *caution* names a reason for doubting this map. Classifier, names of the classes and
+    size of the images are those stored with the explainer.
 
     Example: `ptame explain cat.jpg dog.jpg --explainer mine.safetensors --class 281`
     """
+    typer.echo(in_one_line(explainer), err=True)
     for file, proof, figure in commands.explain(images, explainer, classifier, weights, wanted, out):
         caution = f" Caution: {proof.warning()}" if proof.warning() else ""
         typer.echo(f"{file.name}: {proof.text()}{caution} [{figure}]")
@@ -83,13 +86,22 @@ def explain(
 @app.command()
 def train(
     classifier: Name,
-    images: Annotated[Path, typer.Option(help="A folder of training images; no labels are needed, sub-folders are searched.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Where to write the explainer (.safetensors); its model card goes beside it.", show_default=False)],
+    images: Annotated[
+        Path, typer.Option(help="A folder of training images, hundreds at least; no labels are needed, sub-folders are searched.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write the explainer (.safetensors); its model card goes beside it.", show_default="ptame-CLASSIFIER.safetensors"),
+    ] = None,
     weights: Weights = "default",
     labels: Annotated[Path | None, typer.Option(help="A text file with the name of each class, one a line.", show_default="the classifier's")] = None,
     auxiliary: Annotated[
-        str, typer.Option(help="The small frozen network whose features are used: resnet18, mobilenet_v3_small, mnasnet0_5, timm/MODEL.")
-    ] = "resnet18",
+        str | None,
+        typer.Option(
+            help="The small frozen network whose features are used: resnet18, mobilenet_v3_small, mnasnet0_5, timm/MODEL.",
+            show_default="resnet18; for embedded/... embedded/auxiliary",
+        ),
+    ] = None,
     auxiliary_weights: Annotated[str, typer.Option(help="The auxiliary's weights: 'default', or a local state dict.")] = "default",
     steps: Annotated[int, typer.Option(min=1, help="Training steps, of one batch each; a few thousand for a good explainer.")] = 2000,
     batch_size: Annotated[int, typer.Option(min=2, help="Images per step.")] = 32,
@@ -100,13 +112,14 @@ def train(
     queries_per_image: Annotated[int, typer.Option(min=1, help="Only for onnx/FILE: how often to ask it at most, per training image.")] = 300,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training with the same options was.")] = False,
 ) -> None:
-    """Train an explainer for a classifier, on a folder of images.
+    """Train an explainer for a classifier, on a folder of images: once for each classifier.
 
     A bar shows the progress; after a few steps the time is estimated. The state is saved every 200 steps: after an
     interruption, the same command with `--resume` goes on from there. At the end the explainer is measured on held-out images.
 
     Example: `ptame train --classifier timm/mobilenetv3_small_100 --images photos --out mine.safetensors --steps 2000`
     """
+    out = out or Path(f"ptame-{paths.slug(classifier)}.safetensors")
     metrics = commands.train(
         classifier,
         images,
@@ -126,7 +139,7 @@ def train(
             f"On {metrics['images']} held-out images, in percent: {metrics['faithful']} are decided alike by what the map keeps, "
             f"{metrics['rest alike']} by the rest alone; AD100 {metrics['AD100']}, IC100 {metrics['IC100']}."
         )
-    typer.echo(f"The explainer is {out}, its model card {out}.md.")
+    typer.echo(f"The explainer is {out}, its model card {out}.md. Next: ptame explain IMAGE... --explainer {out}")
 
 
 @app.command()

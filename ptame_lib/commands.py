@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,13 +19,13 @@ from . import figures, paths, recipes
 from .blackbox import BlackBox
 from .classifiers import TORCHVISION, Classifier, device_of, load_classifier
 from .datasets import ImageFolder
+from .estimate import while_training
 from .evidence import Evidence, explain_with_evidence
 from .features import load_auxiliary
 from .metrics.drop import average_drop, increase_in_confidence
 from .model_card import about, write_model_card
 from .ptame import PTAME, saved_config
-from .queries import train_black_box
-from .training import TrainingConfig, train_ptame
+from .training import TrainingConfig
 
 
 def explain(
@@ -65,7 +64,7 @@ def train(
     *,
     weights: str = "default",
     labels: Path | None = None,
-    auxiliary: str = "resnet18",
+    auxiliary: str | None = None,
     auxiliary_weights: str = "default",
     config: TrainingConfig = TrainingConfig(),
     held_out: int = 32,
@@ -75,14 +74,17 @@ def train(
 ) -> dict[str, float] | None:
     """Train an explainer on a folder of images and save it with its model card; returns its metrics on ``held_out`` of them (0: None).
 
-    ``labels``: a text file with the classes' names, one a line. ``say`` is told what people want to know meanwhile. The state
-    is kept beside ``out`` until the end, for ``resume``. Raises ValueError for an ``out`` that exists, too few images, or as
-    many labels as there are no classes, and whatever loading and training raise.
+    ``labels``: a text file with the classes' names, one a line. ``auxiliary``: None takes `recipes.usual_auxiliary`. ``say`` is
+    told what people want to know meanwhile. The state is kept beside ``out`` until the end, for ``resume``. Raises ValueError for an
+    ``out`` that exists, too few images, random weights of the auxiliary, which nothing would store, or as many labels as there
+    are no classes, and whatever loading and training raise.
     """
     if out.suffix != ".safetensors":
         raise ValueError(f"the explainer's file must end in .safetensors, not as {out}")
     if out.exists():
         raise ValueError(f"{out} exists: delete it, or choose another file")
+    if auxiliary_weights == "none":
+        raise ValueError("random weights of the auxiliary are not stored with the explainer: give 'default' or a local state dict")
     names = None if labels is None else read_labels(labels)
     model = load_classifier(classifier, _weights(weights), names)
     data, test = recipes.folder(str(images), model), None
@@ -96,28 +98,15 @@ def train(
     if names and len(names) != classes:
         raise ValueError(f"{labels} names {len(names)} classes, {classifier} has {classes}: give one name a line")
     torch.manual_seed(config.seed)
-    explainer = PTAME(load_auxiliary(auxiliary, weights=auxiliary_weights), classes)
+    explainer = PTAME(load_auxiliary(auxiliary or recipes.usual_auxiliary(classifier), weights=auxiliary_weights), classes)
     say(f"Training on {len(data)} images, {config.steps} steps of {config.batch_size}.")
     checkpoint = out.with_suffix(".checkpoint.pt")
-    options: dict[str, Any] = {"checkpoint": checkpoint, "resume": resume, "on_step": estimate(config.steps, say)}
-    if model.differentiable:
-        train_ptame(explainer, model, data, config, **options)
-    else:
-        train_black_box(explainer, model, data, config, queries_per_image=queries_per_image, **options)
+    on_step = while_training(config.steps, say)
+    recipes.train(explainer, model, data, config, queries_per_image, checkpoint=checkpoint, resume=resume, on_step=on_step)
     metrics = measure(explainer, model, test, config.batch_size) if test else None
-    explainer.save(
-        out,
-        classifier=classifier,
-        weights=weights,
-        auxiliary_weights=auxiliary_weights,
-        labels=model.labels or usual_labels(classifier, weights, classes),
-        training=config,
-        profile="ptame train",
-        seed=config.seed,
-        images=f"{len(data)} images of the folder {Path(images).resolve().name}",
-        input_size=model.input_size,
-        metrics=metrics,
-    )
+    trained_on = f"{len(data)} images of the folder {Path(images).resolve().name}"
+    told = {"weights": weights, "auxiliary_weights": auxiliary_weights, "profile": "ptame train", "images": trained_on, "metrics": metrics}
+    explainer.save(out, **description(classifier, model, config, **told))
     write_model_card(out)
     checkpoint.unlink(missing_ok=True)
     return metrics
@@ -151,6 +140,17 @@ def explained_classifier(file: Path, known: dict[str, Any], name: str | None, we
     if model.labels is None and known.get("labels"):
         model.labels = tuple(known["labels"])
     return model
+
+
+def description(
+    classifier: str, model: Classifier | BlackBox, config: TrainingConfig | None, weights: str = "default", **more: Any
+) -> dict[str, Any]:
+    """What `PTAME.save` is told about an explainer of ``model``, which is named ``classifier`` and has these ``weights``, trained with ``config``:
+    the names of its classes, its image size, settings and seed, and ``more`` (profile, images, metrics ...), which goes with them."""
+    with torch.no_grad():
+        classes = model(torch.zeros(1, 3, *model.input_size, device=device_of(model))).shape[1]
+    about = {"classifier": classifier, "weights": weights, "labels": model.labels or usual_labels(classifier, weights, classes)}
+    return about | {"input_size": model.input_size, "training": config, "seed": None if config is None else config.seed, **more}
 
 
 def usual_labels(name: str, weights: str, classes: int) -> list[str] | None:
@@ -205,29 +205,6 @@ def class_number(wanted: str, classes: int, labels: Sequence[str] | None) -> int
     if wanted.isdecimal() and int(wanted) < classes:
         return int(wanted)
     raise ValueError(f"the classifier has no class {wanted}: give a number in 0..{classes - 1}{', or one of its names' if labels else ''}")
-
-
-def estimate(steps: int, say: Callable[[str], None], after: int = 5) -> Callable[[dict[str, float]], None]:
-    """A callback for the training that says once, ``after`` steps past the first, how long the rest will take."""
-    times: list[float] = []
-
-    def on_step(row: dict[str, float]) -> None:
-        times.append(time.perf_counter())
-        if len(times) == after + 1:  # the first step also warms everything up
-            say(f"About {duration((times[-1] - times[0]) / after * (steps - 1 - row['step']))} to go.")
-
-    return on_step
-
-
-def duration(seconds: float) -> str:
-    """A time for people.
-
-    >>> duration(42), duration(600), duration(7200)
-    ('42 seconds', '10 minutes', '2.0 hours')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def measure(explainer: PTAME, model: Classifier | BlackBox, test: Dataset, batch_size: int) -> dict[str, float]:

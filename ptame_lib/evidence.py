@@ -67,20 +67,29 @@ class Evidence:
             f"{float(self.rest[i]):.0%} on the rest; {enough} for this decision."
         )
 
-    def warning(self, i: int = 0) -> str:
-        """One sentence with the gravest reason for doubting the map of image ``i``; empty where the classifier's answers give none."""
-        target, decision = self.name(self.targets[i]), self.name(self.decisions[i])
+    def doubt(self, i: int = 0) -> str:
+        """The gravest reason for doubting the map of image ``i`` in a few words, for figures; empty where there is none."""
         if not self.faithful[i]:
-            return f"Do not rely on this map: on what it keeps, the classifier decides for {self.name(self.kept_decisions[i])}, not for {target}."
+            return "not faithful"
         if self.black_too[i]:
-            return f"This says little: the classifier decides for {target} on a black image as well."
+            return "black image too"
         if self.targets[i] != self.decisions[i]:
-            return f"The map explains {target}, but on the whole image the classifier decides for {decision}."
+            return "not the decision"
         if self.rest_too[i]:
-            return f"The map does not show all the evidence: the rest of the image is decided for {target} as well."
-        if self.share[i].isnan():
-            return "The order of the map's values is no guide: no part of the image that it puts first is enough for the decision."
-        return ""
+            return "rest alike"
+        return "order no guide" if self.share[i].isnan() else ""
+
+    def warning(self, i: int = 0) -> str:
+        """The same in one sentence."""
+        target, decision, kept = (self.name(c[i]) for c in (self.targets, self.decisions, self.kept_decisions))
+        return {
+            "": "",
+            "not faithful": f"Do not rely on this map: on what it keeps, the classifier decides for {kept}, not for {target}.",
+            "black image too": f"This says little: the classifier decides for {target} on a black image as well.",
+            "not the decision": f"The map explains {target}, but on the whole image the classifier decides for {decision}.",
+            "rest alike": f"The map does not show all the evidence: the rest of the image is decided for {target} as well.",
+            "order no guide": "The order of the map's values is no guide: no part of the image that it puts first is enough for the decision.",
+        }[self.doubt(i)]
 
 
 @torch.no_grad()

@@ -151,4 +151,5 @@ def saved_config(file: str | Path) -> dict[str, str]:
 
 
 def _read(file: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    return saved.read(file, FORMAT, "an Explainer saved by Explainer.save", "07_explainer_train", ("architecture", "num_classes"))
+    required = ("architecture", "num_classes")
+    return saved.read(file, FORMAT, "an Explainer saved by Explainer.save", "notebooks/07_explainer_train.ipynb", required)

@@ -10,6 +10,7 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import seaborn
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -35,6 +36,7 @@ METHOD_COLOURS = {  # the trained methods and those most often compared; all oth
     "edges": "#c8c8c8",
     "ground truth": "#000000",
 }
+DOUBT = "#a03000"  # of warnings
 MAP_COLOURS = "viridis"  # of saliency maps: even in brightness, readable for the colour-blind
 
 
@@ -78,6 +80,22 @@ def grid(rows: Sequence[Sequence[Tensor]], columns: Sequence[str], labels: Seque
             axes[i, 0].set_ylabel(labels[i], fontsize=8)
     figure.tight_layout(pad=0.3)
     return figure
+
+
+def annotate(axes: Sequence[Axes], proof: Evidence, whole: bool = True) -> None:
+    """Write under each axis what the map of its image is worth, in a few words; a reason for doubt in red.
+
+    ``proof``: the evidence of as many images as there are axes. ``whole``: also the probability on the whole image.
+    """
+    for i, axis in enumerate(axes):
+        share = float(proof.share[i])
+        lines = [f"whole {float(proof.whole[i]):.0%}"] if whole else []
+        lines += [f"kept {float(proof.kept[i]):.0%}, rest {float(proof.rest[i]):.0%}", "no part enough" if share != share else f"{share:.0%} enough"]
+        axis.set_xlabel("\n".join([*lines, proof.doubt(i)]), fontsize=6.5, labelpad=2, linespacing=1.1)
+        if proof.doubt(i):
+            axis.xaxis.label.set(color=DOUBT)
+    if axes:
+        axes[0].figure.tight_layout(pad=0.3)
 
 
 def explanation(image: Tensor, map_: Tensor, row: Evidence, labels: Sequence[str] | None = None, side: float = 2.2) -> Figure:

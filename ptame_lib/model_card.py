@@ -40,6 +40,30 @@ def about(file: str | Path) -> dict[str, Any]:
     return {key: _read(value) if key in AS_JSON else value for key, value in saved_config(file).items()}
 
 
+def method_of(file: str | Path) -> str:
+    """Which trained method a saved explainer is: P-TAME, T-TAME or L-CAM-Img; raises as `saved_config`."""
+    return _method(about(file)["auxiliary"])[0]
+
+
+def in_one_line(file: str | Path) -> str:
+    """What it is and how it was trained, in one line for people; raises as `saved_config`."""
+    known = about(file)
+    parts = [f"{Path(file).name}: {method_of(file)} for {known.get('classifier', 'an unnamed classifier')}"]
+    parts[0] += f", {known['num_classes']} classes"
+    settings = known.get("training") if isinstance(known.get("training"), dict) else {}
+    trained = [
+        known.get("images") and f"on {known['images']}",
+        settings and f"{settings['steps']} steps",
+        known.get("seed") and f"seed {known['seed']}",
+    ]
+    if any(trained):
+        parts.append("trained " + ", ".join(filter(None, trained)))
+    metrics = known.get("metrics") if isinstance(known.get("metrics"), dict) else {}
+    if {"faithful", "images"} <= metrics.keys():
+        parts.append(f"on {metrics['images']} held-out images {metrics['faithful']:g} % of its maps keep the decision")
+    return "; ".join(parts) + "."
+
+
 def model_card(file: str | Path) -> str:
     """The card of the explainer at ``file``; raises FileNotFoundError, and ValueError for a file that is no explainer."""
     known = about(file)

@@ -140,6 +140,8 @@ class PTAME(nn.Module):
         """
         config, state = _read(file)
         name, layers = config["auxiliary"], json.loads(config["layers"])
+        if auxiliary is None and config.get("auxiliary_weights") == "none":
+            raise ValueError(f"{file} was trained on random features of {name}, which are not stored: pass that very auxiliary")
         auxiliary = auxiliary or load_auxiliary(name, None if name.startswith("timm/") else layers, config.get("auxiliary_weights", "default"))
         if name != auxiliary.name or set(layers or ()) != set(auxiliary.layers or ()):
             raise ValueError(
@@ -218,7 +220,8 @@ def saved_config(file: str | Path) -> dict[str, str]:
 
 def _read(file: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     required = ("auxiliary", "layers", "num_classes", "fuser_bias")
-    config, state = saved.read(file, FORMAT, "a P-TAME explainer saved by PTAME.save", "02_train_ptame", required)
+    how = "notebooks/02_train_ptame.ipynb or the command ptame train"
+    config, state = saved.read(file, FORMAT, "a P-TAME explainer saved by PTAME.save", how, required)
     try:
         json.loads(config["layers"]), int(config["num_classes"])
     except ValueError as error:

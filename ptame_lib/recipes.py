@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import Dataset
 
 from . import paths
+from .blackbox import BlackBox
 from .classifiers import Classifier
 from .comparison import evaluate
 from .datasets import first
@@ -24,6 +25,7 @@ from .methods import Method
 from .methods.lcam import LCAM, lcam, lcam_config
 from .methods.ttame import LAYERS, own_features, ttame
 from .ptame import PTAME, saved_config
+from .queries import train_black_box
 from .sources import auxiliary_of, is_special, local_files
 from .sources import folder as folder  # notebooks and commands call these three by this module's name
 from .sources import held_out as held_out
@@ -97,6 +99,21 @@ def training_origin(cfg: Any, data: Dataset) -> dict[str, Any]:
     """
     parameters = {key: value for key, value in asdict(cfg).items() if key not in ("profile", "checkpoint", "resume", "workers")}
     return fingerprint(*local_files(cfg), images_found=len(data), **parameters)
+
+
+def usual_auxiliary(classifier: str) -> str:
+    """The auxiliary for a classifier where none is named: the embedded one for embedded classifiers, else the paper's ResNet-18."""
+    return "embedded/auxiliary" if classifier.startswith("embedded/") else "resnet18"
+
+
+def train(
+    explainer: PTAME, classifier: Classifier | BlackBox, data: Dataset, config: TrainingConfig, queries_per_image: int = 300, **options: Any
+) -> list[dict[str, float]]:
+    """Train for any classifier and return the history: `train_ptame`, or for one without gradients `train_black_box`, within
+    ``queries_per_image``. Other ``options`` and what is raised as there."""
+    if classifier.differentiable:
+        return train_ptame(explainer, classifier, data, config, **options)
+    return train_black_box(explainer, classifier, data, config, queries_per_image=queries_per_image, **options)[0]
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,14 @@ def write(file: str | Path, state: dict[str, Tensor], config: dict[str, str]) ->
         save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, unfinished, config)
 
 
-def read(file: str | Path, form: str, what: str, notebook: str, required: Sequence[str]) -> tuple[dict[str, str], dict[str, Tensor]]:
+def read(file: str | Path, form: str, what: str, how: str, required: Sequence[str]) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Configuration, which has the ``required`` entries, and parameters of a file of format ``form``.
 
-    Raises FileNotFoundError, naming the ``notebook`` that trains one, and ValueError for a file that isn't ``what`` it should be.
+    Raises FileNotFoundError, saying ``how`` to train one, and ValueError for a file that isn't ``what`` it should be.
     """
     file = Path(file)
     if not file.is_file():
-        raise FileNotFoundError(f"no trained explainer at {file}: train one with notebooks/{notebook}.ipynb, or check the path")
+        raise FileNotFoundError(f"no trained explainer at {file}: train one with {how}, or check the path")
     try:
         with safe_open(file, "pt") as tensors:
             config = tensors.metadata() or {}

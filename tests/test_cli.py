@@ -69,13 +69,44 @@ def test_images_are_explained_with_figures_and_verdicts(trained, tmp_path):
     said = ptame("explain", images / "0.png", again, "--explainer", file, "--out", tmp_path / "figures")
     assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["0-2.explained.png", "0.explained.png"]
     assert Image.open(tmp_path / "figures" / "0.explained.png").width > 800
+    known = json.loads(saved_config(file)["metrics"])
+    assert said.startswith(
+        "e.safetensors: P-TAME for embedded/resnet, 10 classes; trained on 7 images of the folder photos, 8 steps, seed 0; "
+        f"on 3 held-out images {known['faithful']:g} % of its maps keep the decision. 0.png: "
+    )
     assert len(re.findall(r"0\.png: \d: \d+% on the whole image, \d+% on what the map keeps, \d+% on the rest; .*? for this decision\.", said)) == 2
+
+
+def test_the_names_of_classes_in_the_file_are_used(trained, tmp_path, monkeypatch):
+    """Names that the classifier itself has not, such as ImageNet's: shown, and understood as a class to explain."""
+    file, images, _ = trained
+    named = tmp_path / "named.safetensors"
+    commands.recipes.load_explainer(file).save(named, classifier=CLASSIFIER, labels=[f"digit {i}" for i in range(10)])
+    monkeypatch.setattr(commands, "load_classifier", lambda *arguments: unnamed(load_classifier(*arguments)))
+    said = ptame("explain", images / "1.png", "--explainer", named, "--out", tmp_path, "--class", "digit 7")
+    assert said.startswith("named.safetensors: P-TAME for embedded/resnet, 10 classes. 1.png: digit 7: ")
+
+
+def unnamed(classifier):
+    classifier.labels = None
+    return classifier
+
+
+def test_training_needs_only_a_classifier_and_images(tmp_path, monkeypatch):
+    """The auxiliary, the file and all settings have defaults."""
+    monkeypatch.chdir(tmp_path)
+    asked = {}
+    monkeypatch.setattr(commands, "train", lambda *arguments, **options: asked.update(options, out=arguments[2]))
+    said = ptame("train", "--classifier", "timm/some_net", "--images", "photos")
+    assert (str(asked["out"]), asked["auxiliary"]) == ("ptame-timm-some_net.safetensors", None)
+    assert "Next: ptame explain IMAGE... --explainer ptame-timm-some_net.safetensors" in said
+    assert [commands.recipes.usual_auxiliary(name) for name in ("timm/some_net", CLASSIFIER)] == ["resnet18", "embedded/auxiliary"]
 
 
 def test_a_chosen_class_is_explained_and_doubted(trained, tmp_path):
     file, images, _ = trained
     verdicts = {c: ptame("explain", images / "1.png", "--explainer", file, "--class", c, "--out", tmp_path) for c in range(3)}
-    assert all(said.startswith(f"1.png: {c}: ") for c, said in verdicts.items())
+    assert all(f" 1.png: {c}: " in said for c, said in verdicts.items())
     assert sum("Caution: " in said for said in verdicts.values()) >= 2  # a class that is not decided for always is
 
 
@@ -167,6 +198,7 @@ def mistakes(file, images):
         "other ending": ([*start, "e.pth"], "must end in .safetensors"),
         "few images": ([*start, "e.safetensors"], "has 10 images, fewer than 32 held out and one batch of 32"),
         "no checkpoint": ([*start, images / "e.safetensors", *TRAIN, "--held-out", 1, "--resume"], "error: no checkpoint at"),
+        "random auxiliary": ([*start, "e.safetensors", "--auxiliary-weights", "none"], "error: random weights of the auxiliary are not stored"),
         "no labels": ([*start, "e.safetensors", *TRAIN, "--held-out", 1, "--labels", images / "no.txt"], "error: no labels at"),
         "nothing to export": (["export", file], "error: nothing to write: name a file with --onnx or --torch"),
     }

@@ -185,3 +185,16 @@ def test_the_figure_shows_the_four_images_the_numbers_and_the_warning():
     assert "yes" in figure.axes[0].get_title()
     assert len(figure.texts) == 1
     plt.close(figure)
+
+
+def test_images_of_a_grid_are_annotated_with_their_own_evidence():
+    both = evidence(Planted(), WHITE.expand(2, -1, -1, -1), torch.tensor([1, 1]), torch.cat([ramp(), ramp(False)]))
+    figure = figures.grid([list(WHITE.expand(2, -1, -1, -1)), [ramp()[0], ramp(False)[0]]], ["a", "b"])
+    figures.annotate(figure.axes[2:], both)
+    good, bad = figure.axes[2:]
+    assert good.get_xlabel().split("\n") == ["whole 99%", "kept 98%, rest 2%", "15% enough", ""]
+    assert bad.get_xlabel().split("\n") == ["whole 99%", "kept 1%, rest 99%", "90% enough", "not faithful"]
+    assert (bad.xaxis.label.get_color(), good.xaxis.label.get_color() == figures.DOUBT) == (figures.DOUBT, False)
+    figures.annotate(figure.axes[:1], both[1], whole=False)
+    assert figure.axes[0].get_xlabel().startswith("kept 1%")
+    plt.close(figure)

@@ -155,3 +155,10 @@ def test_a_card_says_what_was_not_stored(tmp_path):
     assert load_explainer(tmp_path / "e.safetensors", load_classifier("embedded/resnet")).num_classes == 10
     with pytest.raises(FileNotFoundError, match="no trained explainer"):
         model_card(tmp_path / "absent.safetensors")
+
+
+def test_an_explainer_on_random_features_is_not_loaded_on_others(explainer, tmp_path):
+    explainer.save(tmp_path / "e.safetensors", auxiliary_weights="none")
+    with pytest.raises(ValueError, match=r"random features of embedded/auxiliary, which are not stored: pass that very auxiliary"):
+        PTAME.load(tmp_path / "e.safetensors")
+    assert PTAME.load(tmp_path / "e.safetensors", explainer.auxiliary).num_classes == 10
