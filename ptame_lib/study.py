@@ -255,11 +255,12 @@ def run_notebook(notebook: str, profile: str, classifier: str | None = None, ext
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``run NOTEBOOK --profile P [--classifier C] [--method M]`` executes a notebook; ``report --profile P`` prints the main table."""
+    """``run NOTEBOOK --profile P [--classifier C] [--method M]`` executes a notebook; ``report --profile P`` prints the main table;
+    ``readme --profile P`` takes a finished profile's tables into results/reference and writes their figures into README.md."""
     import argparse
 
     parser = argparse.ArgumentParser(prog="python -m ptame_lib.study", description=main.__doc__)
-    parser.add_argument("command", choices=["run", "report"])
+    parser.add_argument("command", choices=["run", "report", "readme"])
     parser.add_argument("notebook", nargs="?", help="name of a notebook, for run")
     parser.add_argument("--profile", default="embedded")
     parser.add_argument("--classifier")
@@ -269,6 +270,8 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.command == "report":
         print(report(asked.profile))
         return 0
+    if asked.command == "readme":
+        return _readme(asked.profile)
     extra = {name: value for name in ("method", "loss") if (value := getattr(asked, name))}
     _show_progress(" ".join(filter(None, (asked.notebook, asked.classifier, *extra.values()))))
     try:
@@ -307,6 +310,21 @@ def report(profile: str) -> str:
         lines = [f"Profile {profile}, percent: AD and MoRF lower is better; all others higher is better", "", table.to_string(), ""]
     places = {"tables": paths.results(profile), "figures": paths.figures(profile), "executed notebooks": paths.runs(profile)}
     return "\n".join(lines + [f"{what:>18}: {paths.show(folder)}/" for what, folder in places.items()])
+
+
+def _readme(profile: str) -> int:
+    """Renew the reference from a profile (not for "reference" itself) and the README's figures from the reference."""
+    from . import readme
+
+    file = paths.root() / "README.md"
+    try:
+        taken = [] if profile == readme.REFERENCE else readme.take(profile)
+        write_whole(file, readme.fill(file.read_text(), readme.parts(paths.results(readme.REFERENCE))))
+    except ValueError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(f"{'written':>8}: {paths.show(f)}" for f in [*taken, file]))
+    return 0
 
 
 if __name__ == "__main__":
