@@ -1,10 +1,13 @@
 # The study's commands. Newcomers need two: `make reproduce` and `make test`; each sets up what it needs.
 #
 #   make reproduce [PROFILE=embedded] [CORES=2] [ARGS=-n]   run the notebooks; ARGS go to snakemake (-n shows the plan)
-#   make test       ruff, pytest on ptame_lib, pytest --nbval on every notebook
+#   make test       lint, pytest on ptame_lib, pytest --nbval on every notebook
+#   make lint       ruff, and whether the committed notebooks are executed, in order, without errors
 #   make setup      the environment: .venv, or the activated environment where it already has this package
 #   make bench      speed and memory side by side, into results/bench.csv (ARGS="--only explainer" for a part)
 #   make lab        open the notebooks in JupyterLab
+#   make docs       the site: README and notebooks as they are, into site/
+#   make readme [PROFILE=embedded]   take a finished profile's tables into results/reference, and their figures into README.md
 #   make lock       renew constraints.txt (needs uv)
 #   make clean      remove everything that can be made again, except .venv
 
@@ -23,7 +26,7 @@ PYTHON := .venv/bin/python
 READY := .venv/ready
 endif
 
-.PHONY: setup reproduce test lint bench lab lock clean
+.PHONY: help setup reproduce test lint bench lab docs readme lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -47,6 +50,7 @@ test: lint
 lint: setup
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(PYTHON) workflow/check_notebooks.py
 
 # one thread per core, and glibc keeps freed memory, as in the study's own runs
 bench: setup
@@ -55,9 +59,16 @@ bench: setup
 lab: setup
 	$(PYTHON) -m jupyterlab notebooks
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet
+	@echo "site/index.html"
+
+readme: setup
+	$(PYTHON) -m ptame_lib.study readme --profile $(PROFILE)
+
 lock:
 	uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate --upgrade pyproject.toml -o constraints.txt
 
 clean:
-	rm -rf data/cache runs .snakemake
+	rm -rf data/cache runs site .snakemake
 	find results figures -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +

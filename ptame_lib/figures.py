@@ -63,7 +63,7 @@ def save(figure: Figure, profile: str, name: str) -> list[Path]:
 def show(figure: Figure, alt: str) -> None:
     """Show a figure in a notebook, once, with ``alt``: what is to be seen, in a sentence or two, for readers who don't see it.
 
-    Jupyter keeps the text beside the PNG, and pages made of the notebook have it as the image's alternative text.
+    Jupyter keeps the text beside the PNG; the site has it as the image's alternative text.
     """
     from IPython.display import display  # here, since the library does without notebooks
 

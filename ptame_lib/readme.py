@@ -32,6 +32,15 @@ COSTS = {
 }
 
 
+def renew(profile: str) -> list[Path]:
+    """`take` a finished profile's tables (the reference itself has nothing to take) and `fill` README.md; returns the files written."""
+    file = paths.root() / "README.md"
+    taken = [] if profile == REFERENCE else take(profile)
+    with paths.whole(file) as unfinished:
+        unfinished.write_text(fill(file.read_text(), parts(paths.results(REFERENCE))))
+    return [*taken, file]
+
+
 def take(profile: str) -> list[Path]:
     """Take the tables, and the main figure, of a finished profile into the reference; returns what was taken.
 

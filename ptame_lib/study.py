@@ -270,11 +270,14 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.command == "report":
         print(report(asked.profile))
         return 0
-    if asked.command == "readme":
-        return _readme(asked.profile)
     extra = {name: value for name in ("method", "loss") if (value := getattr(asked, name))}
-    _show_progress(" ".join(filter(None, (asked.notebook, asked.classifier, *extra.values()))))
     try:
+        if asked.command == "readme":
+            from .readme import renew
+
+            print("\n".join(f"written: {paths.show(file)}" for file in renew(asked.profile)))
+            return 0
+        _show_progress(" ".join(filter(None, (asked.notebook, asked.classifier, *extra.values()))))
         run_notebook(asked.notebook or "", asked.profile, asked.classifier, extra)
     except (RuntimeError, ValueError) as error:
         print(f"\nERROR: {error}", file=sys.stderr)
@@ -310,21 +313,6 @@ def report(profile: str) -> str:
         lines = [f"Profile {profile}, percent: AD and MoRF lower is better; all others higher is better", "", table.to_string(), ""]
     places = {"tables": paths.results(profile), "figures": paths.figures(profile), "executed notebooks": paths.runs(profile)}
     return "\n".join(lines + [f"{what:>18}: {paths.show(folder)}/" for what, folder in places.items()])
-
-
-def _readme(profile: str) -> int:
-    """Renew the reference from a profile (not for "reference" itself) and the README's figures from the reference."""
-    from . import readme
-
-    file = paths.root() / "README.md"
-    try:
-        taken = [] if profile == readme.REFERENCE else readme.take(profile)
-        write_whole(file, readme.fill(file.read_text(), readme.parts(paths.results(readme.REFERENCE))))
-    except ValueError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return 1
-    print("\n".join(f"{'written':>8}: {paths.show(f)}" for f in [*taken, file]))
-    return 0
 
 
 if __name__ == "__main__":
