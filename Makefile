@@ -40,7 +40,7 @@ setup: $(READY)
 	@touch $@
 
 reproduce: setup
-	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . --cores $(CORES) --config profile=$(PROFILE) --keep-going --rerun-incomplete --quiet rules host $(ARGS)
+	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . --cores $(CORES) --quiet rules host --config profile=$(PROFILE) --keep-going --rerun-incomplete $(ARGS)
 	@$(if $(ARGS),true,$(PYTHON) -m ptame_lib.study report --profile $(PROFILE))
 
 test: lint

@@ -35,12 +35,34 @@ METHOD_COLOURS = {  # the trained methods and those most often compared; all oth
     "edges": "#c8c8c8",
     "ground truth": "#000000",
 }
+MARKERS = {  # so that lines of one colour can be told apart; all others have a circle
+    "Grad-CAM": "s",
+    "RISE": "^",
+    "T-TAME": "D",
+    "Explainer": "v",
+    "RTIS": "P",
+    "guided backpropagation": "X",
+    "integrated gradients": "p",
+    "LayerCAM": "<",
+    "HiResCAM": ">",
+    "LIME": "h",
+    "KernelSHAP": "*",
+    "edges": "d",
+    "centred Gaussian": "8",
+    "random": "x",
+    "ground truth": "+",
+}
 MAP_COLOURS = "viridis"  # of saliency maps: even in brightness, readable for the colour-blind
 
 
 def colour(method: str) -> str:
     """The method's colour in every figure."""
     return METHOD_COLOURS.get(method, "#7f7f7f")
+
+
+def marker(method: str) -> str:
+    """The method's marker on lines."""
+    return MARKERS.get(method, "o")
 
 
 def use_style() -> None:

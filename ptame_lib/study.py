@@ -138,7 +138,8 @@ def parameters_for(profile: str, notebook: str, classifier: str | None = None) -
     content = _small() if profile == DEFAULTS else load_profile(profile)
     parameters = {"profile": profile, **(content["notebooks"].get(notebook) or {})}
     if classifier is None:
-        return parameters
+        every = {"classifiers": content["classifiers"]} if notebook in OF_MANY and profile != DEFAULTS else {}
+        return every | parameters
     known = [*content["classifiers"], *content.get("multi_label", [])]
     if classifier not in known:
         raise ValueError(f"unknown classifier {classifier!r} in profile {profile}: it has {', '.join(known)}")
