@@ -4,10 +4,13 @@
 #     DATA=/path        the images, weights and tables that the profile names: see the top of workflow/profiles/<profile>.yaml
 #     CLUSTER=slurm     run the jobs on a cluster: slurm or kubernetes, set up in workflow/cluster/
 #     GPUS=1            graphics cards of this machine, where a profile wants one per job
-#   make test       ruff, pytest on ptame_lib, pytest --nbval on every notebook
+#   make test       lint, pytest on ptame_lib, pytest --nbval on every notebook
+#   make lint       ruff, and whether the committed notebooks are executed, in order, without errors
 #   make setup      the environment: .venv, or the activated environment where it already has this package
 #   make bench      speed and memory side by side, into results/bench.csv (ARGS="--only explainer" for a part)
 #   make lab        open the notebooks in JupyterLab
+#   make docs       the site: README and notebooks as they are, into site/
+#   make readme [PROFILE=embedded]   take a finished profile's tables into results/reference, and their figures into README.md
 #   make lock       renew constraints.txt (needs uv)
 #   make clean      remove everything that can be made again, except .venv
 
@@ -32,7 +35,7 @@ endif
 # On this machine as many jobs at once as there are cores, or on a cluster as its profile says.
 WHERE := $(if $(CLUSTER),--profile workflow/cluster/$(CLUSTER),--cores $(CORES) --resources gpu=$(GPUS))
 
-.PHONY: setup reproduce test lint bench lab lock clean
+.PHONY: help setup reproduce test lint bench lab docs readme lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -46,7 +49,7 @@ setup: $(READY)
 	@touch $@
 
 reproduce: setup
-	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . $(WHERE) --config profile=$(PROFILE) $(if $(DATA),'data=$(DATA)') --keep-going --rerun-incomplete --nolock --quiet rules host $(ARGS)
+	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . $(WHERE) --quiet rules host --config profile=$(PROFILE) $(if $(DATA),'data=$(DATA)') --keep-going --rerun-incomplete --nolock $(ARGS)
 	@$(if $(ARGS),true,$(PYTHON) -m ptame_lib.study report --profile $(PROFILE))
 
 test: lint
@@ -56,6 +59,7 @@ test: lint
 lint: setup
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(PYTHON) workflow/check_notebooks.py
 
 # one thread per core, and glibc keeps freed memory, as in the study's own runs
 bench: setup
@@ -64,9 +68,16 @@ bench: setup
 lab: setup
 	$(PYTHON) -m jupyterlab notebooks
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet
+	@echo "site/index.html"
+
+readme: setup
+	$(PYTHON) -m ptame_lib.study readme --profile $(PROFILE)
+
 lock:
 	uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate --upgrade pyproject.toml -o constraints.txt
 
 clean:
-	rm -rf data/cache runs .snakemake
+	rm -rf data/cache runs site .snakemake
 	find results figures -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +

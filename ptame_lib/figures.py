@@ -37,12 +37,34 @@ METHOD_COLOURS = {  # the trained methods and those most often compared; all oth
     "ground truth": "#000000",
 }
 DOUBT = "#a03000"  # of warnings
+MARKERS = {  # so that lines of one colour can be told apart; all others have a circle
+    "Grad-CAM": "s",
+    "RISE": "^",
+    "T-TAME": "D",
+    "Explainer": "v",
+    "RTIS": "P",
+    "guided backpropagation": "X",
+    "integrated gradients": "p",
+    "LayerCAM": "<",
+    "HiResCAM": ">",
+    "LIME": "h",
+    "KernelSHAP": "*",
+    "edges": "d",
+    "centred Gaussian": "8",
+    "random": "x",
+    "ground truth": "+",
+}
 MAP_COLOURS = "viridis"  # of saliency maps: even in brightness, readable for the colour-blind
 
 
 def colour(method: str) -> str:
     """The method's colour in every figure."""
     return METHOD_COLOURS.get(method, "#7f7f7f")
+
+
+def marker(method: str) -> str:
+    """The method's marker on lines."""
+    return MARKERS.get(method, "o")
 
 
 def use_style() -> None:
@@ -62,6 +84,17 @@ def save(figure: Figure, profile: str, name: str) -> list[Path]:
     return files
 
 
+def show(figure: Figure, alt: str) -> None:
+    """Show a figure in a notebook, once, with ``alt``: what is to be seen, in a sentence or two, for readers who don't see it.
+
+    Jupyter keeps the text beside the PNG; the site has it as the image's alternative text.
+    """
+    from IPython.display import display  # here, since the library does without notebooks
+
+    display(figure, metadata={"image/png": {"alt": " ".join(alt.split())}})
+    plt.close(figure)  # else the cell's end shows it again
+
+
 def grid(rows: Sequence[Sequence[Tensor]], columns: Sequence[str], labels: Sequence[str] | None = None, side: float = 1.25) -> Figure:
     """A grid of images (3,H,W) in [0,1] and maps (h,w) in [0,1], with column titles and row labels."""
     figure, axes = plt.subplots(len(rows), len(columns), figsize=(side * len(columns), side * len(rows) + 0.3), squeeze=False)
@@ -75,7 +108,7 @@ def grid(rows: Sequence[Sequence[Tensor]], columns: Sequence[str], labels: Seque
             else:
                 axis.imshow(cell.numpy(), cmap=MAP_COLOURS, vmin=0, vmax=1)
             if i == 0:
-                axis.set_title(columns[j], fontsize=9)
+                axis.set_title(textwrap.fill(columns[j], int(13 * side)), fontsize=9)  # as many letters as fit above one image
         if labels is not None:
             axes[i, 0].set_ylabel(labels[i], fontsize=8)
     figure.tight_layout(pad=0.3)

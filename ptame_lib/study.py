@@ -144,11 +144,12 @@ def run_notebook(notebook: str, profile: str, classifier: str | None = None, ext
 
 def main(arguments: list[str] | None = None) -> int:
     """``run NOTEBOOK --profile P [--classifier C] [--method M] [--data FOLDER]`` executes a notebook; ``report --profile P`` prints the main
-    table; ``seeds --profile P`` writes the table of several seeds; ``finetune --profile P --classifier C`` makes a multi-label classifier."""
+    table; ``readme --profile P`` takes a finished profile's tables into results/reference and writes their figures into README.md;
+    ``seeds --profile P`` writes the table of several seeds; ``finetune --profile P --classifier C`` makes a multi-label classifier."""
     import argparse
 
     parser = argparse.ArgumentParser(prog="python -m ptame_lib.study", description=main.__doc__)
-    parser.add_argument("command", choices=["run", "report", "seeds", "finetune"])
+    parser.add_argument("command", choices=["run", "report", "readme", "seeds", "finetune"])
     parser.add_argument("notebook", nargs="?", help="name of a notebook, for run")
     parser.add_argument("--profile", default="embedded")
     parser.add_argument("--classifier")
@@ -161,8 +162,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(report(asked.profile))
         return 0
     extra = {name: value for name in ("method", "loss") if (value := getattr(asked, name))}
-    _show_progress(" ".join(filter(None, (asked.notebook or asked.command, asked.classifier, *extra.values()))) + paths.tail(asked.seed))
     try:
+        if asked.command == "readme":
+            from .readme import renew
+
+            print("\n".join(f"written: {paths.show(file)}" for file in renew(asked.profile)))
+            return 0
+        _show_progress(" ".join(filter(None, (asked.notebook or asked.command, asked.classifier, *extra.values()))) + paths.tail(asked.seed))
         use_data(asked.profile, asked.data)
         if asked.command == "run":
             run_notebook(asked.notebook or "", asked.profile, asked.classifier, extra, asked.seed)

@@ -1,0 +1,65 @@
+"""The site holds the README and every notebook with its outputs, and asks nobody for anything."""
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+class Page(HTMLParser):
+    """Images' texts, and what the page loads."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.alts, self.loads = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        if tag == "img":
+            self.alts.append(found.get("alt") or "")
+        if tag in ("img", "script", "link", "iframe", "source"):
+            self.loads.append(found.get("src") or found.get("href") or "")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    offline = {"NO_MKDOCS_2_WARNING": "1", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    found = subprocess.run(command, cwd=ROOT, env=os.environ | offline, capture_output=True, text=True)
+    assert (found.returncode, found.stdout + found.stderr) == (0, "")  # strict: no warning either
+    return folder
+
+
+def test_every_notebook_is_a_page_in_order(site):
+    nav = re.findall(r'href="(notebooks/\w+\.html)"', (site / "index.html").read_text())
+    assert list(dict.fromkeys(nav)) == [f"notebooks/{file.stem}.html" for file in NOTEBOOKS]
+    for page in ("CONTRIBUTING.html", "CHANGELOG.html", "results/reference/compare.csv", "workflow/profiles/embedded.yaml"):
+        assert (site / page).is_file()
+
+
+@pytest.mark.parametrize("name", ["index", *(f"notebooks/{file.stem}" for file in NOTEBOOKS)])
+def test_a_page(site, name):
+    text = (site / f"{name}.html").read_text()
+    page = Page(text)
+    assert [address for address in page.loads if address.startswith(("http", "//"))] == []
+    assert all(len(alt) > 20 and not alt.startswith("No description") for alt in page.alts)
+    if name != "index":
+        committed = (ROOT / f"{name}.ipynb").read_text()
+        assert len(page.alts) == committed.count('"image/png": "')
+        assert len(re.findall(r"<h1\b", text)) == 1
+
+
+def test_the_readme_is_the_first_page(site):
+    text = (site / "index.html").read_text()
+    assert "<table>" in text[text.index("end of main table") - 5000 :]
+    assert 'src="figures/reference/methods.png"' in text
+    assert 'href="notebooks/00_data.html"' in text[text.index("The notebooks") :]

@@ -1,0 +1,100 @@
+"""Are the committed notebooks executed, in order, without errors, and fit to be read?
+
+``python workflow/check_notebooks.py [NOTEBOOK...]`` (default: all in notebooks/) prints every fault with its cell and returns 1 if
+there is any. It runs nothing and needs no package.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+NO_ALT = "No description has been provided for this image"  # what nbconvert writes where there is none
+SHORTEST_ALT = 20  # letters
+MACHINE = re.compile(
+    r"(?<![\w./~-])/(?:home|root|tmp|Users|mnt|media|work|var|opt|usr|srv|scratch|private|content)/[\w.-]+"
+    r"|\b[A-Za-z]:\\{1,2}(?:Users|Temp)\b|file://|<ipython-input-|/ipykernel_\d+"
+)
+
+
+def faults(notebook: dict[str, Any]) -> Iterator[str]:
+    """Everything that is wrong with a notebook (its JSON), in words, cells counted from 1."""
+    kernel = notebook["metadata"].get("kernelspec", {}).get("name")
+    if kernel != "python3":
+        yield f"kernelspec is {kernel!r}: save it with the kernel python3"
+    if path := _machine_path(notebook["metadata"]):
+        yield f"metadata holds a path of a machine, {path!r}: clear them"
+    yield from _headings(notebook["cells"])
+    expected = 0
+    for number, cell in enumerate(notebook["cells"], 1):
+        where = f"cell {number}"
+        if path := _machine_path([cell["source"], cell["metadata"], cell.get("attachments")]):
+            yield f"{where} holds a path of a machine, {path!r}: take it from ptame_lib.paths or a parameter"
+        if cell["cell_type"] != "code" or not "".join(cell["source"]).strip():
+            continue
+        expected += 1
+        count = cell.get("execution_count")
+        if count is None:
+            yield f"{where} has not been executed"
+        elif count != expected:
+            yield f"{where} was executed as number {count} instead of {expected}: restart the kernel and run all cells"
+        for output in cell["outputs"]:
+            yield from (f"{where} {fault}" for fault in _output_faults(output))
+
+
+def _output_faults(output: dict[str, Any]) -> Iterator[str]:
+    if output["output_type"] == "error":
+        yield f"ends with {output['ename']}: {output['evalue']}"
+    elif output["output_type"] == "stream" and output["name"] == "stderr":
+        yield f"has an output on stderr, {''.join(output['text'])[:60]!r}: mend the warning, or clear this output"
+    data = output.get("data", {})
+    if path := _machine_path([output.get("text"), {kind: value for kind, value in data.items() if not kind.startswith("image/")}]):
+        yield f"shows a path of a machine, {path!r}: print paths.show(path)"
+    for kind in data:
+        alt = output.get("metadata", {}).get(kind, {}).get("alt", "").strip()
+        if kind.startswith("image/") and (len(alt) < SHORTEST_ALT or alt == NO_ALT):
+            yield "shows a figure without alternative text: show it by figures.show(figure, alt)"
+
+
+def _headings(cells: list[dict[str, Any]]) -> Iterator[str]:
+    """One title, first of all; then sections, no level left out: what JupyterLab and the site make the table of contents of."""
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    levels = [len(mark) for mark in re.findall(r"^(#{1,6}) ", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)]
+    if not "".join(cells[0]["source"]).startswith("# ") or levels.count(1) != 1:
+        yield f"cell 1 must open with the one title, '# ...'; there are {levels.count(1)}"
+    for before, after in pairwise(levels):
+        if after > before + 1:
+            yield f"a heading of level {after} follows one of level {before}: leave out no level"
+
+
+def _machine_path(content: Any) -> str | None:
+    found = MACHINE.search("\n".join(_texts(content)))
+    return found[0] if found else None
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """Every string in nested lists and mappings, a list of lines as one."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, list) and all(isinstance(line, str) for line in content):
+        yield "".join(content)
+    elif isinstance(content, list | dict):
+        for item in content.values() if isinstance(content, dict) else content:
+            yield from _texts(item)
+
+
+def main(arguments: list[str]) -> int:
+    files = [Path(name) for name in arguments] or sorted((ROOT / "notebooks").glob("*.ipynb"))
+    found = [f"{file}: {fault}" for file in files for fault in faults(json.loads(file.read_text(encoding="utf-8")))]
+    print("\n".join(found) or f"{len(files)} notebooks: executed in order, no errors, no machine's paths, alternative texts", flush=True)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,61 @@
+"""A hook of mkdocs (see mkdocs.yml): pages from where they lie in the checkout, so that nothing is written twice."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.plugins import event_priority
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+NO_ALT = 'alt="No description has been provided for this image"'  # nbconvert's own, as its template leaves out what the output says
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")  # README.md is the first page
+LINKED = ("LICENSE", "CITATION.cff", "figures/reference/*.png", "results/reference/*.csv", "workflow/profiles/*.yaml")  # files pages link to
+
+
+def notebooks() -> list[Path]:
+    """All notebooks, in the order of their numbers."""
+    return sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def title(notebook: Path) -> str:
+    """The notebook's heading."""
+    first = "".join(json.loads(notebook.read_text())["cells"][0]["source"])
+    return first.splitlines()[0].lstrip("# ")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    pages = [{title(notebook): f"notebooks/{notebook.name}"} for notebook in notebooks()]
+    config.nav = [{"The study": "README.md"}, {"Notebooks": pages}, {"Contributing": "CONTRIBUTING.md"}, {"Changes": "CHANGELOG.md"}]
+    return config
+
+
+@event_priority(100)  # before mkdocs-jupyter looks for notebooks
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    for file in [*notebooks(), *(found for pattern in (*PAGES, *LINKED) for found in sorted(ROOT.glob(pattern)))]:
+        files.append(File(file.relative_to(ROOT).as_posix(), str(ROOT), config.site_dir, config.use_directory_urls))
+    return files
+
+
+def on_page_content(content: str, page: Page, **_: object) -> str:
+    """Give a notebook's figures the alternative texts of its outputs (`ptame_lib.figures.show`)."""
+    if not page.file.src_uri.endswith(".ipynb"):
+        return content
+    first, *others = content.split(NO_ALT)
+    texts = alternatives(ROOT / page.file.src_uri)
+    if len(texts) != len(others):
+        found = f"{len(others)} images, and alternative texts of {len(texts)}"
+        raise PluginError(f"{page.file.src_uri} has {found}: show every figure by figures.show")
+    return first + "".join(f'alt="{html.escape(text)}"{rest}' for text, rest in zip(texts, others, strict=True))
+
+
+def alternatives(notebook: Path) -> list[str]:
+    """The alternative texts of a notebook's figures, in order."""
+    outputs = [output for cell in json.loads(notebook.read_text())["cells"] for output in cell.get("outputs", [])]
+    kinds = [(output["metadata"], kind) for output in outputs for kind in output.get("data", {}) if kind in ("image/png", "image/jpeg")]
+    return [metadata[kind]["alt"] for metadata, kind in kinds if "alt" in metadata.get(kind, {})]
