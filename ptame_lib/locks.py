@@ -32,9 +32,9 @@ def alone(file: Path, what: str | None = None) -> Iterator[None]:
     try:
         lock.acquire(timeout=PATIENCE)
     except Timeout:
+        name = what or paths.show(file)
         raise RuntimeError(
-            f"{what or paths.show(file)} is being made by another run ({_holder(mark)}): wait for it or stop it, or work in another "
-            "folder (PTAME_ROOT)"
+            f"{name} is being made by another run ({_holder(mark)}): wait for it or stop it, or set PTAME_ROOT to another folder"
         ) from None
     try:
         mark.write_text(f"process {os.getpid()} on {platform.node()}")

@@ -2,11 +2,14 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from processes import FORK, start
 from test_metrics import Brightness
 
 from ptame_lib import Method, locks
@@ -66,6 +69,33 @@ def test_the_batch_size_changes_nothing():
     generator = torch.Generator().manual_seed(0)
     data = [{"pixels": torch.rand(3, 4, 4, generator=generator), "truth": LEFT.bool()} for _ in range(7)]
     pd.testing.assert_frame_equal(*(evaluate(Brightness(), method(LEFT), data, batch_size=size)[0] for size in (1, 7)))
+
+
+class Shades(torch.utils.data.Dataset):
+    """``n`` images (3,64,64), made when they are asked for."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, i):
+        return {"pixels": torch.linspace(0, 1, 64).expand(3, 64, 64) * (i % 7 + 1) / 7}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file() or FORK is None, reason="needs Linux")
+def test_memory_does_not_grow_with_the_images(tmp_path):
+    """Ten times the images, whose maps alone would take 33 MB more (float32), their pixels 100 MB."""
+
+    def peak(n):
+        evaluate(Brightness(), Method("m", lambda pixels, targets: pixels.mean(1), 1, 0, "test"), Shades(n), curves=False, batch_size=50)
+        (tmp_path / str(n)).write_text(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+    for n in (200, 2200):
+        start(peak, n).join()
+    few, many = (int((tmp_path / str(n)).read_text()) / 1024 for n in (200, 2200))
+    assert many - few < 8
 
 
 def test_evaluate_all():

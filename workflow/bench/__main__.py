@@ -1,6 +1,6 @@
 """``make bench``: speed and memory as ratios, measured side by side in one run, written to results/bench.csv.
 
-``--only explainer`` (or methods, imputation, area) runs a part (the file keeps the others' rows); ``--peak CASE`` is the bench's own
+``--only explainer`` (or methods, imputation, area, memory) runs a part (the file keeps the others' rows); ``--peak CASE`` is the bench's own
 call for a process that measures one work's memory.
 """
 
@@ -11,12 +11,13 @@ import sys
 
 import explainer_cases
 import measure
+import memory_cases
 import pandas as pd
 import torch
 
 from ptame_lib import paths, study
 
-PARTS = ("explainer", "methods", "imputation", "area")
+PARTS = ("explainer", "methods", "imputation", "area", "memory")
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count()))
     if asked.peak:
         case, work = asked.peak.split(".")
-        print(measure.megabytes_of(explainer_cases.PEAKS[case]()[work]))
+        print(measure.megabytes_of((explainer_cases.PEAKS | memory_cases.PEAKS)[case]()[work]))
         return
     if asked.only in (None, "explainer"):
         for line in explainer_cases.check():

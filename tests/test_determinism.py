@@ -1,0 +1,61 @@
+"""The seed fixes everything on one device type: two clean folders end with the same tables, byte for byte.
+
+Across devices, numbers of threads and of processes, sums are added in another order: losses and metrics then differ in the last of
+float32's seven digits, and where such a difference decides (a threshold of ROAD, an argmax, a pixel's rank) in single images. What
+an explanation costs, seconds and megabytes of the process, is no property of the seed and not compared.
+"""
+
+import hashlib
+import json
+
+import pandas as pd
+import pytest
+import torch
+from processes import FORK, start
+
+from ptame_lib import PTAME, TrainingConfig, build_methods, load_auxiliary, load_classifier, load_embedded, paths, study, train_ptame
+from ptame_lib.comparison import evaluate_all
+from ptame_lib.methods import Budget
+from ptame_lib.tables import leaders, tidy
+
+TIMED = ["ms_per_image"]  # of the costs
+
+
+def smoke(seed, compared):
+    """The study in small, from nothing: data composed, an explainer trained, methods compared or not, tables written."""
+    classifier = load_classifier("embedded/vgg")
+    torch.manual_seed(seed)
+    explainer = PTAME(load_auxiliary("embedded/auxiliary"), 10)
+    config = TrainingConfig(steps=4, batch_size=8, seed=seed)
+    folder = paths.results("smoke")
+    history = train_ptame(explainer, classifier, load_embedded("train", 16, seed=seed), config, checkpoint=folder / "e.ckpt")
+    study.write_table(folder / "history.csv", pd.DataFrame(history))
+    weights = b"".join(value.numpy().tobytes() for _, value in sorted(explainer.trained_state().items()))
+    study.write_whole(folder / "weights.json", json.dumps(hashlib.sha256(weights).hexdigest()))
+    if not compared:
+        return
+    methods = build_methods(classifier, {"P-TAME": explainer}, ["RISE", "random"], Budget(masks=20, seed=seed))
+    test = load_embedded("test", 3, seed=seed)
+    per_image, cost = evaluate_all("embedded/vgg", classifier, methods, test, kept=(folder / "per_image", {"seed": seed}))
+    study.write_table(folder / "compare.csv", tidy(per_image))
+    study.write_table(folder / "leaders.csv", leaders(per_image))
+    study.write_table(folder / "cost.csv", cost.drop(columns=TIMED))
+
+
+@pytest.mark.skipif(FORK is None, reason="needs fork")
+def test_two_clean_folders_end_with_the_same_tables(tmp_path):
+    found = []
+    for name, seed, compared in (("one", 0, True), ("other", 0, True), ("another seed", 1, False)):
+        root = tmp_path / name
+        (root / "data").mkdir(parents=True)
+        (root / "data" / "embedded").symlink_to(paths.Path(paths.__file__).parent.parent / "data" / "embedded")
+        process = start(smoke, seed, compared, PTAME_ROOT=str(root))
+        process.join(120)
+        assert process.exitcode == 0
+        files = sorted(p for p in (root / "results").rglob("*") if p.suffix == ".csv" or p.name in ("weights.json", "e.history.json"))
+        found.append({str(p.relative_to(root)): p.read_bytes() for p in files})
+    one, other, third = found
+    assert len(one) == 6 + 3  # history twice, comparison, leaders, costs, weights; three methods per image
+    assert one == other
+    assert len(third) == 3
+    assert not any(one[name] == content for name, content in third.items())
