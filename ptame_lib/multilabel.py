@@ -79,8 +79,8 @@ def aggregate(method: MaskMethod, pixels: Tensor, labels: Tensor, truth: Tensor 
 def evaluate_masks(classifier: nn.Module, method: MaskMethod, data: Dataset, *, batch_size: int = 20) -> tuple[pd.DataFrame, float]:
     """A method's aggregate masks on every image: per-image values, and milliseconds per image.
 
-    ``data``: items with ``pixels``, ``labels`` (K,) and ``truth`` (K,H,W) bool, or (H,W) of all objects together. Columns: image, those of `MASKS` in percent, ``saliency
-    score`` in nats, and ``F1 at t``, ``mask IoU at t`` for the thresholds .1, ..., .9.
+    ``data``: items with ``pixels``, ``labels`` (K,) and ``truth`` (K,H,W) bool, or (H,W) of all objects together. Columns: image, those of
+    `MASKS` in percent, ``saliency score`` in nats, and ``F1 at t``, ``mask IoU at t`` for the thresholds .1, ..., .9.
     """
     rows, spent = [], []
     with progress(len(data), method.name) as bar:

@@ -75,3 +75,10 @@ def data_folder(profile: str) -> Path | None:
     """The folder below which a profile's files are looked up by default: ``data`` of its YAML, below the checkout. None: it has none."""
     content = {} if profile == DEFAULTS else load_profile(profile)
     return paths.root() / content["data"] if content.get("data") else None
+
+
+def ancestry(name: str) -> list[str]:
+    """A profile and those it extends. Raises as `load_profile`."""
+    load_profile(name)
+    base = yaml.safe_load((paths.profiles() / f"{name}.yaml").read_text()).get("extends")
+    return [name, *(ancestry(base) if base else [])]

@@ -11,7 +11,7 @@ from .voc import VOC
 
 
 def first(data: Dataset, n: int) -> Subset:
-    """The first ``n`` items of a data set, with their ``labels``; it still augments by ``draw`` where it did. Raises ValueError where it has fewer."""
+    """The first ``n`` items of a data set, with their ``labels``; it still augments by ``draw`` where it did. ValueError where it has fewer."""
     if not 0 < n <= len(data):
         raise ValueError(f"the first {n} images are asked for, but there are {len(data)}")
     part = Subset(data, range(n))
