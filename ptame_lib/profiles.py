@@ -59,8 +59,10 @@ def parameters_for(profile: str, notebook: str, classifier: str | None = None, s
     if seed and notebook not in OF_A_SEED:
         raise ValueError(f"notebook {notebook} has no seeds: only {', '.join(OF_A_SEED)} are run for several")
     if classifier is None:
-        every = {"classifiers": content["classifiers"]} if notebook in OF_MANY and profile != DEFAULTS else {}
-        return every | parameters
+        if notebook in OF_MANY and profile != DEFAULTS:
+            every = parameters.get("classifiers", content["classifiers"])  # a profile that extends another may have fewer
+            parameters["classifiers"] = [name for name in every if name in content["classifiers"]]
+        return parameters
     known = [*content.get("classifiers", []), *content.get("multi_label", [])]
     if classifier not in known:
         raise ValueError(f"unknown classifier {classifier!r} in profile {profile}: it has {', '.join(known)}")
