@@ -30,7 +30,8 @@ def images(dataset: str, split: str, n: int = 0, *, truth: bool = False, seed: i
         raise ValueError(f"unknown dataset {dataset!r}: choose {', '.join(DATASETS)}")
     if dataset == "embedded":
         return load_embedded(split, n, multi_label=True, seed=seed)
-    data = VOC(paths.given("."), split, SIZE, truth=truth) if dataset == "voc2007" else COCO(paths.given("."), split, SIZE, seed=seed)
+    folder = paths.given(".")
+    data = VOC(folder, split, SIZE, truth=truth) if dataset == "voc2007" else COCO(folder, split, SIZE, seed=seed)
     return first(data, min(n, len(data))) if n else data
 
 

@@ -85,8 +85,10 @@ def parameters_for(profile: str, notebook: str, classifier: str | None = None, s
     if seed and notebook not in OF_A_SEED:
         raise ValueError(f"notebook {notebook} has no seeds: only {', '.join(OF_A_SEED)} are run for several")
     if classifier is None:
-        every = {"classifiers": content["classifiers"]} if notebook in OF_MANY and profile != DEFAULTS else {}
-        return every | parameters
+        if notebook in OF_MANY and profile != DEFAULTS:
+            every = parameters.get("classifiers", content["classifiers"])  # a profile that extends another may have fewer
+            parameters["classifiers"] = [name for name in every if name in content["classifiers"]]
+        return parameters
     known = [*content.get("classifiers", []), *content.get("multi_label", [])]
     if classifier not in known:
         raise ValueError(f"unknown classifier {classifier!r} in profile {profile}: it has {', '.join(known)}")
@@ -101,3 +103,10 @@ def data_folder(profile: str) -> Path | None:
     """The folder below which a profile's files are looked up by default: ``data`` of its YAML, below the checkout. None: it has none."""
     content = {} if profile == DEFAULTS else load_profile(profile)
     return paths.root() / content["data"] if content.get("data") else None
+
+
+def ancestry(name: str) -> list[str]:
+    """A profile and those it extends. Raises as `load_profile`."""
+    load_profile(name)
+    base = yaml.safe_load((paths.profiles() / f"{name}.yaml").read_text()).get("extends")
+    return [name, *(ancestry(base) if base else [])]

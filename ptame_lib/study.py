@@ -24,7 +24,9 @@ import pandas as pd
 
 from . import locks, paths
 from .parameters import configure as configure  # notebooks call it by this module's name
-from .profiles import data_folder, load_profile, parameters_for
+from .profiles import ancestry as ancestry  # these, the Snakefile
+from .profiles import data_folder, load_profile
+from .profiles import parameters_for as parameters_for
 
 RECORDED = ("torch", "torchvision", "timm", "grad-cam", "accelerate", "numpy")
 

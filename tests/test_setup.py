@@ -1,6 +1,8 @@
 """One list of dependencies, pinned once, whichever way the environment is made."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -29,29 +31,101 @@ def test_every_dependency_is_pinned():
     assert [name for name in wanted if name.lower() not in pinned] == []
 
 
-@pytest.mark.parametrize("profile", ["embedded", "imagenet"])
-def test_the_graph_plans_a_profile(profile, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        "workflow/Snakefile",
-        "--directory",
-        ".",
-        "--cores",
-        "1",
-        "-n",
-        "--nolock",
-        "--forceall",
-    ]
-    found = subprocess.run([*command, "--config", f"profile={profile}"], cwd=ROOT, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    assert re.search(r"^train\s+3$", found.stdout + found.stderr, re.M)
+def plan(profile, *more, **environment):
+    """What snakemake would run: its return code and all it says."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--directory", ".", "-n", "--nolock", "--forceall", "-p"]
+    command += [*more, "--config", f"profile={profile}", *(["data=/some/where"] if profile != "embedded" else [])]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment})
+    return found.returncode, found.stdout + found.stderr
+
+
+def jobs(said):
+    """How many jobs of each rule."""
+    return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", said, re.M)}
+
+
+def job(said, command):
+    """What is said of the job whose command ends like this, without its inputs."""
+    return re.sub(
+        r"    input: .*", "", next(part for part in re.split(r"\n(?:local)?rule ", said) if re.search(rf"Shell command: .*{command}\n", part))
+    )
+
+
+@pytest.mark.parametrize(
+    ("profile", "expected"),
+    [
+        ("embedded", {"train": 3, "train_other": 6, "compare_one": 3, "compare": 1, "figures": 3, "train_masks": 2, "compare_masks": 1}),
+        ("realdata", {"train": 1, "compare_one": 1, "figures": 1, "all": 1, "total": 4}),  # one classifier: its comparison is the whole
+        ("voc2007", {"finetune": 2, "train_masks": 4, "compare_masks": 2, "all": 1, "total": 9}),
+    ],
+)
+def test_the_graph_plans_a_profile(profile, expected):
+    code, said = plan(profile, "--cores", "2")
+    assert code == 0, said
+    assert expected.items() <= jobs(said).items()
+    if profile != "embedded":
+        assert re.search(r"Shell command: PTAME_ROOT=\. .* --data /some/where .*\n", said)
+    assert ("gpu=1" in said) == (profile not in ("embedded", "realdata"))
+
+
+def test_seeds_are_jobs_of_their_own(tmp_path):
+    for name in ("notebooks", "ptame_lib", "data"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "workflow" / "profiles", tmp_path / "workflow" / "profiles")
+    (tmp_path / "workflow" / "profiles" / "x.yaml").write_text("extends: embedded\nonly: [02_train_ptame, 03_compare]\nseeds: [0, 3]\n")
+    code, said = plan("x", "--cores", "2", "--directory", str(tmp_path), PTAME_ROOT=str(tmp_path), PYTHONPATH=str(ROOT))
+    assert code == 0, said
+    assert {"train": 6, "train_other": 12, "compare_one": 6, "compare": 1, "seeds": 1}.items() <= jobs(said).items()
+    assert "results/x/ptame-embedded-vit.safetensors" in said  # seed 0 has no tail
+    assert "results/x/ttame-embedded-vit-seed3.safetensors" in job(said, "--classifier embedded/vit --method T-TAME --seed 3")
+    assert "results/x/per_image/embedded-vit-seed3.csv" in job(said, "03_compare --classifier embedded/vit --seed 3")
+
+
+def test_slurm_plans_the_papers_scale():
+    code, said = plan("imagenet", "--profile", "workflow/cluster/slurm")
+    assert code == 0, said
+    train = job(said, "02_train_ptame --classifier vit_b_16")
+    assert all(f"{what}," in f"{train},".replace("\n", ",") for what in ("mem_mb=32000", "runtime=2880", "gpu=1"))
+    assert "gpu" not in job(said, "03_compare")  # putting the tables together needs none
+
+
+STORAGE = '''"""A storage without anything in it but the checkout, for plans."""
+from pathlib import Path
+from snakemake_interface_storage_plugins.storage_object import StorageObjectRead, StorageObjectWrite
+from snakemake_interface_storage_plugins.storage_provider import StorageProviderBase, StorageQueryValidationResult
+PREFIX = "s3://your-bucket/ptame-study/"
+class StorageProvider(StorageProviderBase):
+    is_read_write = True
+    example_queries = classmethod(lambda cls: [])
+    rate_limiter_key = lambda self, query, operation: None
+    default_max_requests_per_second = lambda self: 10.0
+    use_rate_limiter = lambda self: False
+    is_valid_query = classmethod(lambda cls, query: StorageQueryValidationResult(query=query, valid=True))
+    list_objects = lambda self, query: []
+class StorageObject(StorageObjectRead, StorageObjectWrite):
+    async def inventory(self, cache): pass
+    get_inventory_parent = lambda self: None
+    local_suffix = lambda self: self.query.removeprefix("s3://")
+    cleanup = retrieve_object = store_object = remove = lambda self: None
+    file = lambda self: Path(self.query.removeprefix(PREFIX))
+    exists = lambda self: self.query.startswith(PREFIX) and self.file().is_file()
+    mtime = lambda self: self.file().stat().st_mtime
+    size = lambda self: self.file().stat().st_size
+'''
+
+
+def test_kubernetes_plans_the_papers_scale(tmp_path):
+    (tmp_path / "snakemake_storage_plugin_s3").mkdir()
+    (tmp_path / "snakemake_storage_plugin_s3" / "__init__.py").write_text(STORAGE)  # a real one wants a bucket
+    code, said = plan("imagenet", "--profile", "workflow/cluster/kubernetes", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    assert code == 0, said
+    assert {"train": 3, "compare_one": 3, "compare": 1, "figures": 3}.items() <= jobs(said).items()
+    train = job(said, "02_train_ptame --classifier vit_b_16")
+    assert all(what in train for what in ("mem_mb=32000", "gpu=1", "gpu_manufacturer=nvidia", "s3://your-bucket/ptame-study/results/imagenet"))
+    assert re.search(r"PTAME_ROOT=\S*\.snakemake/storage/s3/your-bucket/ptame-study/? ", train)  # where the copies of inputs and outputs are
 
 
 def test_an_unknown_profile_is_named_with_what_there_is():
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--directory", ".", "--cores", "1", "-n", "--nolock"]
-    found = subprocess.run([*command, "--config", "profile=nope"], cwd=ROOT, capture_output=True, text=True)
-    assert found.returncode != 0
-    assert "unknown profile 'nope': there are black-box, coco2014, embedded, imagenet" in found.stdout + found.stderr
+    code, said = plan("nope", "--cores", "1")
+    assert code != 0
+    assert "unknown profile 'nope': there are black-box, coco2014, embedded, imagenet" in said

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import nbformat
@@ -112,6 +113,53 @@ def test_a_profile_that_extends_another(study_root):
     (study_root / "workflow" / "profiles" / "z.yaml").write_text("extends: absent")
     with pytest.raises(ValueError, match="unknown profile 'absent': there are x, y, z"):
         study.load_profile("z")
+
+
+def test_a_profile_of_several_seeds_and_classifiers(study_root):
+    make_profile(study_root, **{"03_compare": {"classifiers": ["embedded/vgg", "embedded/vit"]}, "02_train_ptame": {"steps": 3}})
+    (study_root / "workflow" / "profiles" / "y.yaml").write_text("extends: x\nclassifiers: [embedded/vit]\ndata: there\n")
+    assert study.parameters_for("y", "03_compare")["classifiers"] == ["embedded/vit"]
+    assert study.ancestry("y") == ["y", "x"]
+    assert study.parameters_for("x", "02_train_ptame", "embedded/vgg", 4) == {
+        "profile": "x", "steps": 3, "classifier": "embedded/vgg", "seed": 4,
+    }  # fmt: skip
+    third = study.parameters_for("x", "03_compare", "embedded/vgg", 3)
+    assert (third["trained_seed"], third["classifiers"]) == (3, ["embedded/vgg"])
+    with pytest.raises(ValueError, match="notebook tiny has no seeds: only 02_train_ptame, 03_compare"):
+        study.parameters_for("x", "tiny", "embedded/vgg", 1)
+    assert paths.explainer("x", "a/b", seed=0).name == "ptame-a-b.safetensors"
+    assert paths.explainer("x", "a/b", "T-TAME", 3).name == "ttame-a-b-seed3.safetensors"
+    assert paths.per_image("x", "a/b", 3).name == "a-b-seed3.csv"
+
+
+def test_the_data_folder_is_the_askers_else_the_environments_else_the_profiles(study_root, monkeypatch):
+    make_profile(study_root)
+    (study_root / "workflow" / "profiles" / "y.yaml").write_text("extends: x\ndata: there\n")
+    monkeypatch.delenv("PTAME_DATA", raising=False)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    study.use_data("x")
+    assert "PTAME_DATA" not in os.environ
+    study.use_data("y")
+    assert os.environ["PTAME_DATA"] == str(study_root / "there")
+    study.use_data("y")
+    (study_root / "mine").mkdir()
+    study.use_data("y", str(study_root / "mine"))
+    assert os.environ["PTAME_DATA"] == str(study_root / "mine")
+    study.use_data("y")
+    assert os.environ["PTAME_DATA"] == str(study_root / "mine")  # the environment's
+    with pytest.raises(ValueError, match=r"no folder at DATA=.*gone: check the path"):
+        study.use_data("y", str(study_root / "gone"))
+    assert study.main(["run", "02_train_ptame", "--profile", "y", "--data", str(study_root / "gone")]) == 1
+
+
+def test_the_table_of_several_seeds(study_root):
+    make_profile(study_root, "y")
+    content = {"classifiers": ["a"], "seeds": [0, 2], "notebooks": {"03_compare": {}}}
+    (study_root / "workflow" / "profiles" / "x.yaml").write_text(yaml.safe_dump(content))
+    for seed, values in ((0, (1, 3)), (2, (4, 6))):
+        rows = "".join(f"a,P-TAME,{i},{v}\na,random,{i},50\n" for i, v in enumerate(values))
+        study.write_whole(paths.per_image("x", "a", seed), "classifier,method,image,AD100\n" + rows)
+    assert study.write_seeds("x").read_text().splitlines()[1:] == ["a,P-TAME,AD100,3.5000,2.1213,2"]  # of the seeds' means 2 and 5
 
 
 @pytest.mark.parametrize("content", ["", "- a", "classifiers: [a]", "notebooks: {}", "classifiers: [a]\nnotebooks: 3"])
