@@ -104,7 +104,10 @@ def test_a_profile_that_extends_another(study_root):
         "notebooks": {"tiny": {"steps": 3, "lr": 0.2}, "other": {"n": 1}},
         "per_classifier": {"embedded/vit": {"tiny": {"steps": 9}, "other": {"n": 2}}},
     }
-    assert study.parameters_for("y", "03_compare") == {"profile": "y", "classifiers": ["embedded/vit"]}  # those of the profile, where it says no other
+    assert study.parameters_for("y", "03_compare") == {
+        "profile": "y",
+        "classifiers": ["embedded/vit"],
+    }  # those of the profile, where it says no other
     (study_root / "workflow" / "profiles" / "z.yaml").write_text("extends: absent")
     with pytest.raises(ValueError, match="unknown profile 'absent': there are x, y, z"):
         study.load_profile("z")
