@@ -1,13 +1,17 @@
 """The site holds the README and every notebook with its outputs, and asks nobody for anything."""
 
+import importlib.util
+import json
 import os
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from mkdocs.exceptions import PluginError
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -63,3 +67,18 @@ def test_the_readme_is_the_first_page(site):
     assert "<table>" in text[text.index("end of main table") - 5000 :]
     assert 'src="figures/reference/methods.png"' in text
     assert 'href="notebooks/00_data.html"' in text[text.index("The notebooks") :]
+
+
+def test_a_figure_without_a_text_fails_the_build(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "workflow" / "pages.py")
+    spec.loader.exec_module(pages := importlib.util.module_from_spec(spec))
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    shown = [{"data": {"image/png": "x"}, "metadata": {"image/png": {"alt": "<a> & b"}}}, {"data": {"image/png": "y"}, "metadata": {}}]
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="n.ipynb"))
+    content = f"1<img {pages.NO_ALT}>2<img {pages.NO_ALT}>"
+    (tmp_path / "n.ipynb").write_text(json.dumps({"cells": [{"outputs": shown}]}))
+    with pytest.raises(PluginError, match=r"n\.ipynb has 2 images, and alternative texts of 1: show every figure by figures\.show"):
+        pages.on_page_content(content, page)
+    shown[1]["metadata"] = {"image/png": {"alt": "c"}}
+    (tmp_path / "n.ipynb").write_text(json.dumps({"cells": [{"outputs": shown}]}))
+    assert pages.on_page_content(content, page) == '1<img alt="&lt;a&gt; &amp; b">2<img alt="c">'

@@ -129,3 +129,17 @@ def test_an_unknown_profile_is_named_with_what_there_is():
     code, said = plan("nope", "--cores", "1")
     assert code != 0
     assert "unknown profile 'nope': there are black-box, coco2014, embedded, imagenet" in said
+
+
+def test_commit_hooks_use_the_environment_and_check_what_make_lint_checks():
+    hooks = [hook for repo in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"] for hook in repo["hooks"]]
+    assert {hook["language"] for hook in hooks} == {"system"}  # nothing is downloaded
+    entries = " ".join(hook["entry"] for hook in hooks)
+    recipe = re.search(r"^lint: setup\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)[1]
+    for command in re.findall(r"\$\(PYTHON\) (-m ruff \w+|\S+\.py)", recipe):
+        assert command in entries
+
+
+def test_the_version_has_a_section_in_the_changelog():
+    assert re.search(rf"^## {re.escape(PROJECT['version'])} - \d{{4}}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert f"version: {PROJECT['version']}" in (ROOT / "CITATION.cff").read_text()

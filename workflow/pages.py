@@ -31,7 +31,7 @@ def title(notebook: Path) -> str:
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     pages = [{title(notebook): f"notebooks/{notebook.name}"} for notebook in notebooks()]
-    config.nav = [{"The study": "README.md"}, {"Notebooks": pages}, {"Contributing": "CONTRIBUTING.md"}, {"Changes": "CHANGELOG.md"}]
+    config.nav = [{"The study": "README.md"}, {"Notebooks": pages}, {"Contributing": "CONTRIBUTING.md"}, {"Changelog": "CHANGELOG.md"}]
     return config
 
 
