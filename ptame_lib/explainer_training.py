@@ -75,7 +75,8 @@ def train_explainer(
     if resume:
         state = _resume(_required(checkpoint), config, explainer, classifier, optimizer, schedule)
         history, best = state["history"], state["best"]
-    batches = DataLoader(_Draws(data, ITEM), batch_sampler=_Batches(len(data), config, first=len(history)), num_workers=config.workers)
+    sampler, pinned = _Batches(len(data), config, first=len(history)), accelerator.device.type == "cuda"
+    batches = DataLoader(_Draws(data, ITEM), batch_sampler=sampler, num_workers=config.workers, pin_memory=pinned)
     classifier = classifier.to(accelerator.device)
     model, optimizer, batches = accelerator.prepare(explainer.train(), optimizer, batches)
     every = config.validate_every or len(data) // config.batch_size

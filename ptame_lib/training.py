@@ -76,9 +76,8 @@ def train_ptame(
     history: list[dict[str, float]] = []
     if resume:
         history = _resume(_required(checkpoint), config, explainer, classifier, optimizer, schedule)["history"]
-    batches = DataLoader(
-        _Draws(data, itemgetter("pixels", "image")), batch_sampler=_Batches(len(data), config, first=len(history)), num_workers=config.workers
-    )
+    sampler, pinned = _Batches(len(data), config, first=len(history)), accelerator.device.type == "cuda"
+    batches = DataLoader(_Draws(data, itemgetter("pixels", "image")), batch_sampler=sampler, num_workers=config.workers, pin_memory=pinned)
     decisions = _Decisions(classifier, len(data))
     classifier = classifier.to(accelerator.device)
     answer = getattr(classifier, "masked", lambda pixels, masks: classifier(keep(pixels, masks)))
