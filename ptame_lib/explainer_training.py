@@ -87,7 +87,8 @@ def train_explainer(
             state = checkpoints.resume(checkpoints.required(checkpoint), config, explainer, classifier, optimizer, schedule, made_from)
             history, best = state["history"], state["best"]
         plan.first = len(history)
-        batches = DataLoader(Draws(data, ITEM), batch_sampler=plan, num_workers=config.workers)
+        pinned = team.device.type == "cuda"
+        batches = DataLoader(Draws(data, ITEM), batch_sampler=plan, num_workers=config.workers, pin_memory=pinned)
         classifier = classifier.to(team.device)
         model, optimizer, batches = team.prepare(explainer.train(), optimizer, batches)
         bar.update(len(history))

@@ -89,7 +89,8 @@ def train_ptame(
             if team.scaler is not None and state.get("scaler"):
                 team.scaler.load_state_dict(state["scaler"])
         plan.first = len(history)
-        batches = DataLoader(Draws(data, itemgetter("pixels", "image")), batch_sampler=plan, num_workers=config.workers)
+        pinned = team.device.type == "cuda"
+        batches = DataLoader(Draws(data, itemgetter("pixels", "image")), batch_sampler=plan, num_workers=config.workers, pin_memory=pinned)
         decisions = _Decisions(classifier, len(data))
         classifier = classifier.to(team.device)
         answer = getattr(classifier, "masked", lambda pixels, masks: classifier(keep(pixels, masks)))

@@ -1,6 +1,8 @@
 """VOC-2007 and COCO-2014: small stand-ins in the releases' folder layout, with objects known by hand."""
 
 import json
+import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from ptame_lib.datasets import COCO, VOC
+from ptame_lib import multilabel_recipes, study
+from ptame_lib.datasets import COCO, VOC, first
 
 WIDTH, HEIGHT = 40, 20  # twice as wide as high: the aspect is not kept
 
@@ -86,6 +89,46 @@ def test_voc_with_truth(voc):
     assert item["truth"].dtype == torch.bool
     assert item["truth"].nonzero()[:, 1].unique().tolist() == list(range(16, 24))  # columns 20..29 of 40
     assert item["truth"].any(1).all()
+
+
+def test_labels_of_all_images_at_once(voc, coco):
+    for data in (VOC(voc, "train", 32), COCO(coco, "test", 32)):
+        assert data.labels.equal(torch.stack([item["labels"] for item in (data[i] for i in range(len(data)))]))
+        assert first(data, 1).labels.equal(data.labels[:1])
+
+
+def test_images_by_name_of_the_data_set(voc, monkeypatch):
+    monkeypatch.setenv("PTAME_DATA", str(voc))
+    data = multilabel_recipes.images("voc2007", "train")
+    assert (len(data), data[0]["pixels"].shape) == (2, (3, 224, 224))
+    assert len(multilabel_recipes.images("voc2007", "train", truth=True)) == 1
+    part = multilabel_recipes.images("voc2007", "train", 1)
+    assert len(part) == 1
+    assert multilabel_recipes.names_of(part) == VOC.names
+    with pytest.raises(ValueError, match="unknown dataset 'voc': choose embedded, voc2007, coco2014"):
+        multilabel_recipes.images("voc", "train")
+
+
+def test_a_classifier_is_fine_tuned_for_a_profile_and_found_again(voc, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PTAME_ROOT", str(tmp_path / "root"))
+    (tmp_path / "root" / "workflow" / "profiles").mkdir(parents=True)
+    monkeypatch.setattr(multilabel_recipes, "SIZE", 32)
+    monkeypatch.setattr("os.environ", {**os.environ, "PTAME_ROOT": str(tmp_path / "root")})
+    settings = "{dataset: voc2007, weights: none, epochs: 1, batch_size: 2}"
+    profile = f"multi_label: [resnet50]\nnotebooks: {{}}\nfinetune: {settings}\n"
+    (tmp_path / "root" / "workflow" / "profiles" / "x.yaml").write_text(profile)
+    cfg, data = SimpleNamespace(profile="x", classifier="resnet50", weights="default"), VOC(voc, "train", 32)
+    with pytest.raises(
+        FileNotFoundError, match=r"no multi-label weights at results/x/multilabel-resnet50\.safetensors: make them by python -m ptame"
+    ):
+        multilabel_recipes.classifier_for(cfg, data)
+    assert study.main(["finetune", "--profile", "x", "--classifier", "resnet50", "--data", str(voc)]) == 0
+    assert (tmp_path / "root" / "results" / "x" / "finetune-resnet50.csv").read_text().startswith("epoch,total,val_total\n0,")
+    found = multilabel_recipes.classifier_for(cfg, data)
+    assert found.labels == VOC.names
+    assert found(data[0]["pixels"][None]).shape == (1, 20)
+    assert study.main(["finetune", "--profile", "x", "--classifier", "vgg16"]) == 1
+    assert "profile x has no 'finetune' for 'vgg16': its multi_label classifiers are ['resnet50']" in capsys.readouterr().err
 
 
 def test_missing_voc(voc, tmp_path):
