@@ -56,7 +56,7 @@ def in_one_line(file: str | Path) -> str:
         settings and f"{settings['steps']} steps",
         known.get("seed") and f"seed {known['seed']}",
     ]
-    if any(trained):
+    if any(trained[:2]):
         parts.append("trained " + ", ".join(filter(None, trained)))
     metrics = known.get("metrics") if isinstance(known.get("metrics"), dict) else {}
     if {"faithful", "images"} <= metrics.keys():
