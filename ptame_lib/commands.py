@@ -77,12 +77,13 @@ def train(
 
     ``labels``: a text file with the classes' names, one a line. ``say`` is told what people want to know meanwhile. The state
     is kept beside ``out`` until the end, for ``resume``. Raises ValueError for an ``out`` that exists, too few images, or as
-    many labels as there are no classes, and whatever loading and training raise.
+    many labels as there are no classes, OSError where ``out`` can't be written, and whatever loading and training raise.
     """
     if out.suffix != ".safetensors":
         raise ValueError(f"the explainer's file must end in .safetensors, not as {out}")
     if out.exists():
         raise ValueError(f"{out} exists: delete it, or choose another file")
+    paths.writable(out)
     names = None if labels is None else read_labels(labels)
     model = load_classifier(classifier, _weights(weights), names)
     data, test = recipes.folder(str(images), model), None
