@@ -77,7 +77,7 @@ def train(
     ``labels``: a text file with the classes' names, one a line. ``auxiliary``: None takes `recipes.usual_auxiliary`. ``say`` is
     told what people want to know meanwhile. The state is kept beside ``out`` until the end, for ``resume``. Raises ValueError for an
     ``out`` that exists, too few images, random weights of the auxiliary, which nothing would store, or as many labels as there
-    are no classes, and whatever loading and training raise.
+    are no classes, OSError where ``out`` can't be written, and whatever loading and training raise.
     """
     if out.suffix != ".safetensors":
         raise ValueError(f"the explainer's file must end in .safetensors, not as {out}")
@@ -85,6 +85,7 @@ def train(
         raise ValueError(f"{out} exists: delete it, or choose another file")
     if auxiliary_weights == "none":
         raise ValueError("random weights of the auxiliary are not stored with the explainer: give 'default' or a local state dict")
+    paths.writable(out)
     names = None if labels is None else read_labels(labels)
     model = load_classifier(classifier, _weights(weights), names)
     data, test = recipes.folder(str(images), model), None

@@ -134,6 +134,17 @@ def whole(file: Path) -> Iterator[Path]:
             unfinished.unlink(missing_ok=True)
 
 
+def writable(file: Path) -> None:
+    """Raises as `whole` does where ``file`` could not be written: to know it before hours of work, not after."""
+    probe = _made(file.parent) / f".{file.stem}.{os.getpid()}.probe"
+    try:
+        if refusal := _refusal(file, _asked(probe)):
+            raise refusal
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 

@@ -539,6 +539,7 @@ SHAPES = {
         lambda t: decide(classifier(), (PIXELS - 0.45) / 0.22),
         refused(r"got -2\.\d*\.\.2\.\d*: give them without the normalisation"),
     ),
+    "pixels in [-1,1]": (lambda t: decide(classifier(), 2 * PIXELS - 1), refused(r"got -\d.*\.\..*: give them without the normalisation")),
     "NaN in the pixels": (
         lambda t: decide(classifier(), PIXELS.clone().index_fill_(0, torch.tensor(1), NAN)),
         refused("pixels of image 1 .* not finite .*: check"),
@@ -758,6 +759,14 @@ DISK = {
     "explainer that is a folder": (
         lambda t: explainer().save(t.file("e.safetensors/x").parent),
         refused(r"e\.safetensors can't be written \(Is a directory\): make .* or choose one", OSError),
+    ),
+    "training for a folder that is a file": (
+        lambda t: commands.train("embedded/vgg", t.folder, t.file("notes.txt") / "e.safetensors"),
+        refused(r"notes\.txt can't be written \(File exists\): make .* a writable folder", OSError),
+    ),
+    "training for a full disk": (
+        lambda t: t.small_disk("a.txt", lambda f: commands.train("embedded/vgg", t.folder, f.with_name("e.safetensors"))),
+        refused(ROOM.format(r"e\.safetensors"), OSError),
     ),
     "an error of one's own stays as it is": (lambda t: failing(t), refused("^mine$", KeyError)),
 }
