@@ -61,6 +61,14 @@ def test_the_baselines():
     assert found["ground truth"]["saliency score"] < found["all 1"]["saliency score"]
 
 
+def test_the_truth_may_be_of_all_objects_together():
+    """As in VOC and COCO: the objects' masks of each class, or their union, give the same values."""
+    apart = [item(0), item(0, 1)]
+    together = [one | {"truth": one["truth"].any(0)} for one in apart]
+    for method in (BY_CLASS, baselines()[-1]):
+        pd.testing.assert_frame_equal(evaluate_masks(CLASSIFIER, method, together)[0], evaluate_masks(CLASSIFIER, method, apart)[0])
+
+
 def test_what_is_better_is_known_for_every_metric():
     good = evaluate_masks(CLASSIFIER, BY_CLASS, [item(0)])[0].iloc[0]
     bad = evaluate_masks(CLASSIFIER, MaskMethod("other half", lambda pixels, targets: 0.9 * (~LEFT).float().expand(len(pixels), -1, -1)), [item(0)])[

@@ -31,6 +31,19 @@ def test_every_dependency_is_pinned():
     assert [name for name in wanted if name.lower() not in pinned] == []
 
 
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ([], "--cores 3 --resources gpu=1 --config profile=embedded --keep-going"),
+        (["PROFILE=imagenet", "DATA=/my images", "GPUS=2"], "--cores 3 --resources gpu=2 --config profile=imagenet 'data=/my images' --keep-going"),
+        (["PROFILE=imagenet", "CLUSTER=slurm"], "--profile workflow/cluster/slurm --config profile=imagenet --keep-going"),
+    ],
+)
+def test_make_passes_its_variables_on(variables, expected):
+    found = subprocess.run(["make", "-n", "reproduce", "CORES=3", *variables], cwd=ROOT, capture_output=True, text=True)
+    assert expected in " ".join(found.stdout.split()), found.stderr
+
+
 def plan(profile, *more, **environment):
     """What snakemake would run: its return code and all it says."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--directory", ".", "-n", "--nolock", "--forceall", "-p"]
