@@ -7,7 +7,8 @@
 
 The explainer and its history are written where notebook 02 writes them, and the finished checkpoint is left there: the notebook,
 run afterwards with ``resume``, as ``make reproduce`` does, takes it over instead of training, and draws its figures. The batch size
-is that of all processes together, so that the weights are the same for any number of them (see `parallel`).
+is that of all processes together, so that the weights are the same for any number of them (see `parallel`). Several machines must
+share the study's folder, and run the same code.
 """
 
 from __future__ import annotations
