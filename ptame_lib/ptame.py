@@ -100,6 +100,33 @@ class PTAME(nn.Module):
         share = self.fuser.weight[:, :, 0, 0].softmax(1).split(self.auxiliary.channels, dim=1)
         return torch.stack([level.sum(1).mean() for level in share])
 
+    @torch.no_grad()
+    def start_from_head(self, head: Tensor, scale: float = 0.2) -> PTAME:
+        """Start from what the auxiliary already knows of the classes, where it shares them with the classifier. Returns itself.
+
+        ``head`` (num_classes,C_L): the rows of the linear layer that follows the average pooling of the last level, one for each
+        class (for a class that is several of the auxiliary's: the mean of theirs). The last level's part of the fuser becomes
+        ``scale * (head - its mean row)``, the other levels' parts 0, and the batch norms' weights and biases 0 (a_l = ReLU(F_l)): the
+        untrained explainer then gives the auxiliary's class activation maps (Zhou et al., CVPR 2016), also of classes that have no
+        image among the training data. ``scale`` only matters where the maps pass a sigmoid.
+
+        Raises ValueError for a head of another shape.
+        """
+        wanted = (self.num_classes, self.auxiliary.channels[-1])
+        if tuple(head.shape) != wanted:
+            raise ValueError(
+                f"the head must be {wanted}, a row of the last level's channels for each class, got {tuple(head.shape)}: "
+                f"pass the weight of the linear layer right behind that level's average pooling"
+            )
+        self.fuser.weight.zero_()
+        self.fuser.weight[:, -wanted[1] :, 0, 0] = scale * (head - head.mean(0)).to(self.fuser.weight)
+        if self.fuser.bias is not None:
+            self.fuser.bias.zero_()
+        for bn in self.bns:
+            bn.weight.zero_()
+            bn.bias.zero_()
+        return self
+
     def trained_state(self) -> dict[str, Tensor]:
         """The trained parameters and batch-norm buffers alone: ``convs.{i}.*``, ``bns.{i}.*``, ``fuser.*``."""
         return {key: value for key, value in self.state_dict().items() if not key.startswith("auxiliary.")}

@@ -88,6 +88,9 @@ def training_config(cfg: Any) -> TrainingConfig:
         optimizer=cfg.optimizer,
         precision=cfg.precision,
         workers=cfg.workers,
+        mask=getattr(cfg, "mask", "sigmoid"),
+        shares=tuple(getattr(cfg, "shares", (1.0,))),
+        tied=getattr(cfg, "tied", False),
     )
     return lcam_config(config) if getattr(cfg, "method", None) == "L-CAM-Img" else config
 

@@ -258,3 +258,18 @@ def test_fixed_batch_norm_folds_into_one_convolution(auxiliary, pixels):
     wanted = torch.autograd.grad(sum(e.square().mean() for e in expected), parameters)
     for name, gradient, other in zip(names, torch.autograd.grad(sum(f.square().mean() for f in found), parameters), wanted, strict=True):
         torch.testing.assert_close(gradient, other, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_started_from_the_auxiliarys_head_the_maps_are_its_class_activation_maps():
+    auxiliary = Pyramid([(8, 8), (4, 4)], [3, 6])
+    head = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
+    explainer = explainer_on(auxiliary, bias=True).start_from_head(head, scale=0.5).train()  # also with a batch's statistics
+    pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    last = auxiliary(pixels)[-1].relu()
+    cams = torch.einsum("bchw,kc->bkhw", last, 0.5 * (head - head.mean(0)))
+    expected = F.interpolate(cams, (8, 8), mode="bilinear", align_corners=False)
+    assert torch.allclose(explainer.maps(pixels), expected, atol=1e-5)
+    explainer.maps(pixels).square().sum().backward()
+    assert explainer.bns[-1].weight.grad.abs().amax() > 0  # the attention can still be learnt
+    with pytest.raises(ValueError, match=r"the head must be \(5, 6\), .* got \(5, 4\): pass the weight of the linear layer"):
+        explainer.start_from_head(head[:, :4])

@@ -11,6 +11,7 @@ from test_parity import classifier_of, explainer_of, weights_of
 
 from ptame_lib import PTAME, TrainingConfig, locks, train_ptame
 from ptame_lib.batches import Batches
+from ptame_lib.masking import keep, keep_share, normalise, resize
 
 QUICK = TrainingConfig(steps=7, batch_size=4, lr=1e-2, checkpoint_every=2)
 
@@ -289,3 +290,48 @@ def test_images_that_never_change_are_decided_once(classifier, auxiliary):
         train_ptame(PTAME(auxiliary, 7), counting, data, TrainingConfig(steps=6, batch_size=4))
         asked[type(data).__name__] = counting.whole
     assert asked == {"Fixed": 8, "Augmented": 24}
+
+
+def masked_images(classifier, explainer, pixels, config):
+    """What the classifier gets to see, with gradient, in the steps of a training on ``pixels``."""
+
+    class Watching(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def forward(self, pixels):
+            if pixels.requires_grad:
+                self.seen.append(pixels.detach().clone())
+            return classifier(pixels)
+
+    watching = Watching()
+    train_ptame(explainer, watching, [{"pixels": image} for image in pixels], config)
+    return watching.seen
+
+
+def test_a_minmax_mask_is_the_evaluations(fresh, classifier):
+    config = TrainingConfig(steps=3, batch_size=2, lr=0.0, mask="minmax", shares=(1.0, 0.5, 0.15))
+    pixels = Images(n=1).pixels.repeat(2, 1, 1, 1)  # the same image twice: its place in the batch is no matter
+    targets = classifier(pixels).argmax(1)
+    maps = normalise(fresh().train().maps(pixels, targets)[:, 0].detach())
+    for seen, share in zip(masked_images(classifier, fresh(), pixels, config), config.shares, strict=True):
+        assert torch.allclose(seen, keep(pixels, keep_share(resize(maps, (32, 32)), share)), atol=1e-6)
+
+
+def test_unknown_masks_and_shares_are_refused(fresh, classifier):
+    with pytest.raises(ValueError, match="unknown mask 'tanh': choose sigmoid or minmax"):
+        train_ptame(fresh(), classifier, Images(), replace(QUICK, mask="tanh"))
+    with pytest.raises(ValueError, match=r"share must be in \(0, 1\], got 2"):
+        train_ptame(fresh(), classifier, Images(), replace(QUICK, shares=(2.0,)))
+
+
+def test_tied_rows_of_the_fuser_move_alike(fresh, classifier):
+    for tied in (True, False):
+        explainer = fresh()
+        start = explainer.fuser.weight.detach().clone()
+        train_ptame(explainer, classifier, Images(), replace(QUICK, tied=tied, weight_decay=0.0))
+        moved = explainer.fuser.weight.detach() - start
+        assert moved.abs().amax() > 1e-3
+        assert torch.allclose(moved, moved[:1].expand_as(moved), atol=1e-6) == tied
+        assert not explainer.fuser.weight._backward_hooks
