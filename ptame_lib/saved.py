@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from collections.abc import Sequence
+=======
+import json
+>>>>>>> scale
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -13,9 +17,21 @@ from . import paths
 
 
 def write(file: str | Path, state: dict[str, Tensor], config: dict[str, str]) -> None:
-    """The parameters with their configuration, written whole."""
+    """The parameters with their configuration, written whole; the same content makes the same file, byte for byte."""
     with paths.whole(Path(file)) as unfinished:
         save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, unfinished, config)
+        _in_order(unfinished)
+
+
+def _in_order(file: Path) -> None:
+    """Sort the metadata, which safetensors writes in another order each time; a hash of the file tells whether the weights changed."""
+    content = file.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
 
 
 def read(file: str | Path, form: str, what: str, how: str, required: Sequence[str]) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -5,9 +5,6 @@ float32's seven digits, and where such a difference decides (a threshold of ROAD
 an explanation costs, seconds and megabytes of the process, is no property of the seed and not compared.
 """
 
-import hashlib
-import json
-
 import pandas as pd
 import pytest
 import torch
@@ -30,8 +27,7 @@ def smoke(seed, compared):
     folder = paths.results("smoke")
     history = train_ptame(explainer, classifier, load_embedded("train", 16, seed=seed), config, checkpoint=folder / "e.ckpt")
     study.write_table(folder / "history.csv", pd.DataFrame(history))
-    weights = b"".join(value.numpy().tobytes() for _, value in sorted(explainer.trained_state().items()))
-    study.write_whole(folder / "weights.json", json.dumps(hashlib.sha256(weights).hexdigest()))
+    explainer.save(folder / "e.safetensors", classifier="embedded/vgg", labels=["€", "b"], seed=seed)
     if not compared:
         return
     methods = build_methods(classifier, {"P-TAME": explainer}, ["RISE", "random"], Budget(masks=20, seed=seed))
@@ -52,10 +48,10 @@ def test_two_clean_folders_end_with_the_same_tables(tmp_path):
         process = start(smoke, seed, compared, PTAME_ROOT=str(root))
         process.join(120)
         assert process.exitcode == 0
-        files = sorted(p for p in (root / "results").rglob("*") if p.suffix == ".csv" or p.name in ("weights.json", "e.history.json"))
+        files = sorted(p for p in (root / "results").rglob("*") if p.suffix == ".csv" or p.name in ("e.safetensors", "e.history.json"))
         found.append({str(p.relative_to(root)): p.read_bytes() for p in files})
     one, other, third = found
-    assert len(one) == 6 + 3  # history twice, comparison, leaders, costs, weights; three methods per image
+    assert len(one) == 6 + 3  # history twice, comparison, leaders, costs, explainer; three methods per image
     assert one == other
     assert len(third) == 3
     assert not any(one[name] == content for name, content in third.items())
