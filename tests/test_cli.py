@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from ptame_lib import BlackBox, commands, export, load_classifier, saved_config
 from ptame_lib.cli import app
+from ptame_lib.model_card import in_one_line
 
 ROOT = Path(__file__).parent.parent
 CLASSIFIER = "embedded/resnet"
@@ -243,3 +244,32 @@ def test_imagenets_names_are_known_where_the_weights_are_its():
     assert commands.usual_labels("timm/resnet18", "default", 1000)[281].startswith("tabby")
     for name, weights, classes in (("resnet50", "mine.pth", 1000), ("timm/resnet18", "default", 10), ("hf/x", "default", 1000)):
         assert commands.usual_labels(name, weights, classes) is None
+
+
+def test_an_explainer_is_described_for_its_file(tmp_path):
+    """What notebooks 02 and 10 and the command store; read back, said in one line and on the card."""
+    model, file = load_classifier(CLASSIFIER), tmp_path / "e.safetensors"
+    explainer = commands.PTAME(commands.load_auxiliary("embedded/auxiliary"), 10)
+    config = commands.TrainingConfig(steps=7, seed=3)
+    more = {"profile": "small", "images": "5 images", "metrics": {"images": 4, "faithful": 75.0}}
+    explainer.save(file, **commands.description(CLASSIFIER, model, config, **more))
+    known = commands.about(file)
+    assert {
+        key: known[key] for key in ("auxiliary", "layers", "classifier", "weights", "labels", "seed", "input_size", "profile", "images", "metrics")
+    } == {
+        "auxiliary": "embedded/auxiliary",
+        "layers": ["layer1", "layer2", "layer3", "layer4"],
+        "classifier": CLASSIFIER,
+        "weights": "default",
+        "labels": list("0123456789"),
+        "seed": "3",
+        "input_size": [64, 64],
+        **more,
+    }
+    assert known["training"]["steps"] == 7
+    assert in_one_line(file) == (
+        "e.safetensors: P-TAME for embedded/resnet, 10 classes; trained on 5 images, 7 steps, seed 3; "
+        "on 4 held-out images 75 % of its maps keep the decision."
+    )
+    explainer.save(file, **commands.description(CLASSIFIER, model, None))  # made elsewhere
+    assert in_one_line(file) == "e.safetensors: P-TAME for embedded/resnet, 10 classes."
