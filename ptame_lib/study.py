@@ -160,6 +160,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     extra = {name: value for name in ("method", "loss") if (value := getattr(asked, name))}
     _show_progress(" ".join(filter(None, (asked.notebook or asked.command, asked.classifier, *extra.values()))) + paths.tail(asked.seed))
+    if os.environ.get("PTAME_ROOT"):
+        os.environ["PTAME_ROOT"] = str(paths.root())  # a relative one would be another folder for the notebook, which runs in it
     try:
         use_data(asked.profile, asked.data)
         if asked.command == "run":
