@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from torchvision import datasets
 from torchvision.transforms.v2 import functional as TF
 
+from ptame_lib import PTAME, TrainingConfig, load_auxiliary, load_classifier, train_ptame
 from ptame_lib.datasets import ImageFolder, Shards, load_imagenet, load_imagenette
 
 SYNSETS = {"n01440764": ("tench", "Tinca tinca"), "n02102040": ("English springer",), "n03000684": ("chain saw", "chainsaw")}
@@ -137,6 +138,24 @@ def test_shards_by_number_in_workers_and_parts(shards, tmp_path):
     draws = [ours.draw(4, torch.Generator().manual_seed(s))["pixels"] for s in (1, 1, 2)]
     assert draws[0].equal(draws[1])
     assert Shards(str(tmp_path / "train-*.tar")).names == ours.names
+
+
+def test_training_on_shards_is_training_on_their_images(tmp_path, monkeypatch):
+    """The same losses and weights as from a folder, with and without workers: what a step sees depends on (seed, step) alone."""
+    auxiliary, classifier = load_auxiliary("embedded/auxiliary"), load_classifier("embedded/resnet")
+    monkeypatch.setenv("PTAME_ROOT", str(tmp_path / "root"))
+    images = {f"{i:05}": jpeg(20 * i) for i in range(8)}
+    for name, content in images.items():
+        (tmp_path / f"{name}.jpg").write_bytes(content)
+    for number, keys in enumerate((list(images)[:5], list(images)[5:])):
+        write_shard(tmp_path / f"{number}.tar", [(f"{key}.jpg", images[key]) for key in keys])
+    found = []
+    for data, workers in ((ImageFolder(tmp_path, 64, 73), 0), (Shards(tmp_path / "*.tar", 64, 73), 0), (Shards(tmp_path / "*.tar", 64, 73), 1)):
+        torch.manual_seed(0)
+        explainer = PTAME(auxiliary, 10)
+        history = train_ptame(explainer, classifier, data, TrainingConfig(steps=3, batch_size=4, workers=workers))
+        found.append(([row["total"] for row in history], explainer.fuser.weight.tolist()))
+    assert found[0] == found[1] == found[2]
 
 
 def test_the_index_of_shards_is_kept_and_follows_them(shards, tmp_path):

@@ -275,6 +275,15 @@ def test_a_notebook_that_trains_goes_on_where_it_was_killed(study_root):
         assert f"resume {expected}" in study.run_notebook("tiny", "x").read_text()
 
 
+def test_a_relative_root_is_the_same_folder_for_the_notebook(study_root, monkeypatch):
+    make_profile(study_root, tiny={})
+    make_notebook(study_root, "tiny", "import os; open('said.txt', 'w').write(os.environ['PTAME_ROOT'])")
+    monkeypatch.chdir(study_root.parent)
+    monkeypatch.setenv("PTAME_ROOT", study_root.name)
+    assert study.main(["run", "tiny", "--profile", "x"]) == 0
+    assert (study_root / "said.txt").read_text() == str(study_root)
+
+
 def test_the_command(study_root, capsys):
     make_profile(study_root, tiny={})
     assert study.main(["run", "gone", "--profile", "x"]) == 1
