@@ -10,7 +10,7 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-LOWEST, HIGHEST = -0.8, 1.8  # of pixels: room for noise and overshoot, not for 0..255, nor for black or white after a normalisation
+LOWEST, HIGHEST = -0.8, 2.0  # of pixels: room for noise and overshoot, not for 0..255, nor for black or white after a normalisation
 
 
 def image_shape(pixels: Tensor, channels: int = 3) -> None:
@@ -32,7 +32,7 @@ def image_shape(pixels: Tensor, channels: int = 3) -> None:
 
 
 def images(pixels: Tensor) -> None:
-    """`image_shape`, and ValueError for pixels that are not finite or can't be meant as [0,1] (below -0.8 or above 1.8)."""
+    """`image_shape`, and ValueError for pixels that are not finite or can't be meant as [0,1] (below -0.8 or above 2)."""
     image_shape(pixels)
     if not pixels.numel() or torch.compiler.is_exporting():
         return
