@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from . import checkpoints, parallel, paths
+from . import checkpoints, checks, parallel, paths
 from .batches import Batches, Draws, names
 from .classifiers import likeliest as decide  # the loss is checked
 from .losses import PTAMEWeights, ptame_loss
@@ -49,6 +49,16 @@ class TrainingConfig:
     mask: str = "sigmoid"
     shares: tuple[float, ...] = (1.0,)
     tied: bool = False
+
+    def __post_init__(self) -> None:
+        checks.at_least(1, batch_size=self.batch_size, checkpoint_every=self.checkpoint_every)
+        checks.at_least(0, steps=self.steps, workers=self.workers)
+        if not 0 <= self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"lr and weight_decay can't be {self.lr} and {self.weight_decay}: give finite numbers that are not negative")
+        if self.mask not in ("sigmoid", "minmax"):
+            raise ValueError(f"unknown mask {self.mask!r}: choose sigmoid or minmax")
+        if not self.shares or not all(0 < share <= 1 for share in self.shares):
+            raise ValueError(f"shares must be some numbers in (0, 1], got {self.shares}: 1 keeps the whole map")
 
 
 def train_ptame(
@@ -107,6 +117,8 @@ def train_ptame(
         with progress(config.steps, "train P-TAME", shown=main) as bar:
             bar.update(len(history))
             for pixels, images in batches:
+                if len(history) == plan.first and pixels.isfinite().all():  # else the loss says so, with the image's name
+                    checks.images(pixels)
                 targets = decisions(pixels, images)  # (b,): all of the batch, or this process's share of its B images
                 with team.autocast():
                     masks, own, counts = _masks(model, pixels, targets, team, explainer.own_only, config.mask)
@@ -142,8 +154,6 @@ def _masks(model: nn.Module, pixels: Tensor, targets: Tensor, team: Accelerator,
     """What a step's loss is made of: for every image of this process the maps of all targets of the batch (b,n,h,w), each image's own
     one (b,h,w), and how many images of the batch each of the n distinct targets has: their maps are the same, so that each is made once.
     Where the loss sees the images' own maps alone, n is 1, and nothing is counted."""
-    if kind not in ("sigmoid", "minmax"):
-        raise ValueError(f"unknown mask {kind!r}: choose sigmoid or minmax")
     if own_only:
         own = model(pixels, targets).float()[:, 0]
     else:

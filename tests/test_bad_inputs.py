@@ -848,6 +848,11 @@ PARAMETERS = {
     "unknown split": (lambda t: load_embedded("valid", 3), refused("unknown split 'valid': the embedded data set has train, val, test")),
     "negative number of images": (lambda t: load_embedded("val", -1), refused("n must be at least 1, got -1")),
     "more first images than there are": (lambda t: first(Data(2), 3), refused("the first 3 images are asked for, but there are 2")),
+    "negative learning rate": (lambda t: TrainingConfig(lr=-0.1), refused("can't be -0.1 and 0.01: give finite numbers")),
+    "training in 0..255": (
+        lambda t: train_ptame(explainer(), classifier(), Data(pixels=255 * PIXELS[0]), TrainingConfig(steps=1, batch_size=2)),
+        refused(r"pixels must be in \[0,1\], got .*: divide by 255"),
+    ),
     "training batch larger than the data": (
         lambda t: train_ptame(explainer(), classifier(), Data(), TrainingConfig(steps=1, batch_size=32)),
         refused("2 training images are fewer than one batch of 32: give more images or a smaller batch_size"),

@@ -322,7 +322,7 @@ def test_a_minmax_mask_is_the_evaluations(fresh, classifier):
 def test_unknown_masks_and_shares_are_refused(fresh, classifier):
     with pytest.raises(ValueError, match="unknown mask 'tanh': choose sigmoid or minmax"):
         train_ptame(fresh(), classifier, Images(), replace(QUICK, mask="tanh"))
-    with pytest.raises(ValueError, match=r"share must be in \(0, 1\], got 2"):
+    with pytest.raises(ValueError, match=r"shares must be some numbers in \(0, 1\], got \(2.0,\)"):
         train_ptame(fresh(), classifier, Images(), replace(QUICK, shares=(2.0,)))
 
 
