@@ -26,7 +26,7 @@ from .methods.lcam import LCAM, lcam, lcam_config
 from .methods.ttame import LAYERS, own_features, ttame
 from .ptame import PTAME, saved_config
 from .queries import train_black_box
-from .sources import auxiliary_of, is_special, local_files
+from .sources import auxiliary_of, head_of, is_special, local_files
 from .sources import folder as folder  # notebooks and commands call these three by this module's name
 from .sources import held_out as held_out
 from .sources import split as split
@@ -40,7 +40,8 @@ def new_explainer(cfg: Any, classifier: Classifier, num_classes: int) -> PTAME:
     """An untrained explainer of ``cfg.method``: P-TAME on ``cfg.auxiliary``, or T-TAME or L-CAM-Img on the classifier's own features.
 
     ``cfg.layers`` of the auxiliary or the classifier, empty for the published ones; ``cfg.auxiliary_weights``: ``default``, ``none``
-    or a file. Raises ValueError for unknown names and layers.
+    or a file. With ``cfg.head`` P-TAME starts from the auxiliary's own classes (`PTAME.start_from_head`). Raises ValueError for unknown names
+    and layers, and for a head that does not fit.
     """
     if cfg.method == "L-CAM-Img":
         return lcam(classifier, num_classes, cfg.layers[0] if cfg.layers else None, f"{LAST}:{cfg.classifier}")
@@ -48,7 +49,8 @@ def new_explainer(cfg: Any, classifier: Classifier, num_classes: int) -> PTAME:
         if not cfg.layers and cfg.classifier not in LAYERS:
             raise ValueError(f"name the layers of {cfg.classifier} for T-TAME: only {', '.join(LAYERS)} have known ones")
         return ttame(classifier, cfg.layers or LAYERS[cfg.classifier], num_classes, f"{OWN}:{cfg.classifier}")
-    return PTAME(auxiliary_of(cfg), num_classes)
+    explainer = PTAME(auxiliary_of(cfg), num_classes)
+    return explainer.start_from_head(head_of(cfg)) if getattr(cfg, "head", False) else explainer
 
 
 def load_explainer(

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import yaml
+from torch import Tensor, nn
 
 from . import checks, paths
 from .classifiers import Classifier, load_classifier
@@ -46,6 +47,22 @@ def auxiliary_of(cfg: Any) -> FeatureExtractor:
     layers = [int(name) if name.isdigit() else name for name in getattr(cfg, "layers", ())]
     weights, options = _weights(getattr(cfg, "auxiliary_weights", "default")), _options(getattr(cfg, "auxiliary_options", ()))
     return load_auxiliary(cfg.auxiliary, layers or None, weights, **options)
+
+
+def head_of(cfg: Any) -> Tensor:
+    """The auxiliary's own last linear layer, (classes,C), for `PTAME.start_from_head`; with ``groups`` the mean row of each group.
+
+    Raises as `load_classifier`, and ValueError for an auxiliary that is no classifier.
+    """
+    weights, options = _weights(getattr(cfg, "auxiliary_weights", "default")), _options(getattr(cfg, "auxiliary_options", ()))
+    linear = [m for m in load_classifier(cfg.auxiliary, weights, **options).model.modules() if isinstance(m, nn.Linear)]
+    if not linear:
+        raise ValueError(f"the auxiliary {cfg.auxiliary} has no linear layer to start from: set head to False")
+    rows = linear[-1].weight.detach()
+    if not getattr(cfg, "groups", ""):
+        return rows
+    group = read_groups(paths.given(cfg.groups))
+    return torch.stack([rows[[i for i, name in group.items() if name == wanted]].mean(0) for wanted in dict.fromkeys(group.values())])
 
 
 def is_special(cfg: Any) -> bool:

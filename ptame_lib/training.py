@@ -23,6 +23,9 @@ from .progress import progress
 from .ptame import PTAME
 
 
+MASKS = ("sigmoid", "minmax")
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """How to train: AdamW with amsgrad and OneCycleLR over all steps, as P-TAME's authors do.
@@ -55,7 +58,7 @@ class TrainingConfig:
         checks.at_least(0, steps=self.steps, workers=self.workers)
         if not 0 <= self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"lr and weight_decay can't be {self.lr} and {self.weight_decay}: give finite numbers that are not negative")
-        if self.mask not in ("sigmoid", "minmax"):
+        if self.mask not in MASKS:
             raise ValueError(f"unknown mask {self.mask!r}: choose sigmoid or minmax")
         if not self.shares or not all(0 < share <= 1 for share in self.shares):
             raise ValueError(f"shares must be some numbers in (0, 1], got {self.shares}: 1 keeps the whole map")

@@ -10,6 +10,7 @@ from torch import nn
 
 from ptame_lib import Classifier, load_classifier, paths, recipes, sources
 from ptame_lib.coarse import Coarse, read_groups
+from ptame_lib.masking import resize
 from ptame_lib.ptame import PTAME
 
 
@@ -169,3 +170,19 @@ def test_an_explainer_with_a_local_auxiliary_is_loaded_as_the_parameters_say(dat
     loaded = recipes.load_explainer(tmp_path / "e.safetensors", cfg=cfg)
     torch.testing.assert_close(loaded.explain(pixels, targets), explainer.explain(pixels, targets))
     assert not recipes.load_explainer(tmp_path / "e.safetensors").explain(pixels, targets).allclose(explainer.explain(pixels, targets))
+
+
+def test_the_auxiliarys_own_classes_are_a_start(tmp_path):
+    """Untrained, the explainer gives the auxiliary's class activation maps; of groups, the mean of theirs."""
+    cfg = SimpleNamespace(auxiliary="embedded/auxiliary", method="P-TAME", head=True)
+    weight = load_classifier("embedded/auxiliary").model.fc.weight
+    assert sources.head_of(cfg).equal(weight)
+    pixels, targets = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 8])
+    explainer = recipes.new_explainer(cfg, load_classifier("embedded/vgg"), 10).eval()
+    features = explainer.auxiliary(pixels)[-1]
+    expected = resize(torch.einsum("bchw,bc->bhw", features.relu(), weight[targets] - weight.mean(0)), (16, 16))
+    found = resize(explainer.explain(pixels, targets), (16, 16))
+    assert torch.corrcoef(torch.stack([found.flatten(1)[0], expected.flatten(1)[0]]))[0, 1] > 0.95
+    (tmp_path / "groups.csv").write_text("class_id,group\n0,round\n1,straight\n8,round\n")
+    cfg.groups = str(tmp_path / "groups.csv")
+    torch.testing.assert_close(sources.head_of(cfg), torch.stack([weight[[0, 8]].mean(0), weight[1]]))
