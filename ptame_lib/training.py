@@ -22,7 +22,6 @@ from .masking import keep, keep_share, normalise, resize
 from .progress import progress
 from .ptame import PTAME
 
-
 MASKS = ("sigmoid", "minmax")
 
 
