@@ -90,6 +90,7 @@ def training_config(cfg: Any) -> TrainingConfig:
         optimizer=cfg.optimizer,
         precision=cfg.precision,
         workers=cfg.workers,
+        warmup=getattr(cfg, "warmup", 0.3),
         mask=getattr(cfg, "mask", "sigmoid"),
         shares=tuple(getattr(cfg, "shares", (1.0,))),
         tied=getattr(cfg, "tied", False),

@@ -30,7 +30,7 @@ class TrainingConfig:
     """How to train: AdamW with amsgrad and OneCycleLR over all steps, as P-TAME's authors do.
 
     ``optimizer``: ``adamw``, or ``sgd`` (Nesterov momentum 0.9) as for T-TAME. ``precision``: accelerate's ``no``, ``bf16``
-    or ``fp16``. ``checkpoint_every``: steps between checkpoints.
+    or ``fp16``. ``warmup``: the share of the steps in which the rate rises. ``checkpoint_every``: steps between checkpoints.
 
     What the paper does not do, for few images: ``mask``: ``sigmoid`` as published, or ``minmax``, which masks the image as the evaluation
     does, with each image's own map, min-max normalised (other classes' maps are then not pressed to be empty). ``shares``: the shares
@@ -46,6 +46,7 @@ class TrainingConfig:
     seed: int = 0
     optimizer: str = "adamw"
     precision: str = "no"
+    warmup: float = 0.3
     checkpoint_every: int = 200
     workers: int = 0
     mask: str = "sigmoid"
@@ -57,6 +58,8 @@ class TrainingConfig:
         checks.at_least(0, steps=self.steps, workers=self.workers)
         if not 0 <= self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"lr and weight_decay can't be {self.lr} and {self.weight_decay}: give finite numbers that are not negative")
+        if not 0 <= self.warmup <= 1:
+            raise ValueError(f"warmup is a share of the steps, in [0, 1], got {self.warmup}")
         if self.mask not in MASKS:
             raise ValueError(f"unknown mask {self.mask!r}: choose sigmoid or minmax")
         if not self.shares or not all(0 < share <= 1 for share in self.shares):
@@ -199,7 +202,9 @@ def _optimizer(trained: list[nn.Parameter], config: TrainingConfig) -> tuple[tor
     else:
         optimizer = torch.optim.SGD(trained, lr=config.lr, weight_decay=config.weight_decay, momentum=0.9, nesterov=True)
     # The schedule moves AdamW's momentum as well, torch's default; the published SGD keeps 0.9.
-    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, config.steps, cycle_momentum=config.optimizer == "adamw")
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.lr, config.steps, pct_start=config.warmup, cycle_momentum=config.optimizer == "adamw"
+    )
 
 
 def stops(history: list[dict[str, float]], config) -> bool:

@@ -28,11 +28,21 @@ def emptied(pixels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def transition(
-    classifier: nn.Module, start: Tensor, end: Tensor, targets: Tensor, maps: Tensor, steps: int = 32, *, seed: int = 0, ranking: Tensor | None = None
+    classifier: nn.Module,
+    start: Tensor,
+    end: Tensor,
+    targets: Tensor,
+    maps: Tensor,
+    steps: int = 32,
+    *,
+    seed: int = 0,
+    ranking: Tensor | None = None,
+    first: Tensor | None = None,
+    last: Tensor | None = None,
 ) -> Tensor:
     """The target's probability (B,steps+1) while the pixels of ``start`` (B,3,H,W) are replaced by those of ``end``, an equal
     share per step, in descending order of the map (B,h,w); ties in a random order drawn from ``seed`` alone. ``ranking``: that of
-    `ranked`, where it is known.
+    `ranked`, and ``first`` and ``last``: the curve's ends (B,), where they are known.
 
     Raises ValueError for fewer than one step, and as `masked_confidence`."""
     checks.at_least(1, steps=steps)
@@ -41,15 +51,17 @@ def transition(
     n = order.shape[1]
     place = torch.empty_like(order).scatter_(1, order, torch.arange(n, device=order.device).expand_as(order))  # of each pixel in the order
     place = place.view(-1, 1, *start.shape[-2:])
-    stages = [torch.where(place < round(n * k / steps), end, start) for k in range(steps + 1)]
-    return torch.stack([confidence(classifier, images, targets) for images in stages], 1)
+    between = [confidence(classifier, torch.where(place < round(n * k / steps), end, start), targets) for k in range(1, steps)]
+    first = confidence(classifier, start, targets) if first is None else first
+    last = confidence(classifier, end, targets) if last is None else last
+    return torch.stack([first, *between, last], 1)
 
 
-def insertion(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, steps: int = 32, ranking: Tensor | None = None) -> Tensor:
-    """Area (B,) under the probability while the pixels come into the blurred image; higher is better."""
-    return torch.trapezoid(transition(classifier, blurred(pixels), pixels, targets, maps, steps, ranking=ranking), dx=1 / steps)
+def insertion(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, steps: int = 32, **known: Tensor | None) -> Tensor:
+    """Area (B,) under the probability while the pixels come into the blurred image; higher is better. ``known``: as for `transition`."""
+    return torch.trapezoid(transition(classifier, blurred(pixels), pixels, targets, maps, steps, **known), dx=1 / steps)
 
 
-def deletion(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, steps: int = 32, ranking: Tensor | None = None) -> Tensor:
-    """Area (B,) under the probability while the pixels give way to the mean colour; lower is better."""
-    return torch.trapezoid(transition(classifier, pixels, emptied(pixels), targets, maps, steps, ranking=ranking), dx=1 / steps)
+def deletion(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, steps: int = 32, **known: Tensor | None) -> Tensor:
+    """Area (B,) under the probability while the pixels give way to the mean colour; lower is better. ``known``: as for `transition`."""
+    return torch.trapezoid(transition(classifier, pixels, emptied(pixels), targets, maps, steps, **known), dx=1 / steps)

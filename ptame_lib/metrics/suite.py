@@ -92,8 +92,8 @@ def measure(
                 ):
                     found[f"{imputer}{order} {what}"] = summary(values)
                     found |= {f"{imputer}{order} {what} {100 * s:.0f}": v for s, v in zip(REMOVED, values.T, strict=True)}
-        found["insertion"] = insertion(classifier, pixels, targets, maps, steps, ranking)
-        found["deletion"] = deletion(classifier, pixels, targets, maps, steps, ranking)
+        found["insertion"] = insertion(classifier, pixels, targets, maps, steps, ranking=ranking, last=p)
+        found["deletion"] = deletion(classifier, pixels, targets, maps, steps, ranking=ranking, first=p)
     found["sparseness"] = sparseness(maps)
     if truth is not None:
         found |= {"pointing": pointing_game(maps, truth), "energy": energy_pointing_game(maps, truth), "AP": average_precision(maps, truth)}
