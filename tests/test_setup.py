@@ -34,9 +34,12 @@ def test_every_dependency_is_pinned():
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
-        ([], "--cores 3 --resources gpu=1 --config profile=embedded --keep-going"),
-        (["PROFILE=imagenet", "DATA=/my images", "GPUS=2"], "--cores 3 --resources gpu=2 --config profile=imagenet 'data=/my images' --keep-going"),
-        (["PROFILE=imagenet", "CLUSTER=slurm"], "--profile workflow/cluster/slurm --config profile=imagenet --keep-going"),
+        ([], "--cores 3 --resources gpu=1 --quiet rules host --config profile=embedded --keep-going"),
+        (
+            ["PROFILE=imagenet", "DATA=/my images", "GPUS=2"],
+            "--cores 3 --resources gpu=2 --quiet rules host --config profile=imagenet 'data=/my images' --keep-going",
+        ),
+        (["PROFILE=imagenet", "CLUSTER=slurm"], "--profile workflow/cluster/slurm --quiet rules host --config profile=imagenet --keep-going"),
     ],
 )
 def test_make_passes_its_variables_on(variables, expected):
