@@ -12,8 +12,6 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from matplotlib import colormaps
@@ -21,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .classifiers import device_of
-from .datasets import ImageFolder
+from .datasets import Pictures
 from .evidence import Evidence, evidence
 from .figures import MAP_COLOURS
 from .masking import keep, keep_share, normalise, remove, resize
@@ -134,17 +132,26 @@ class Explorer:
         return self.probabilities
 
 
+class _Upload(Pictures):
+    """One image file's content, which is in no folder."""
+
+    def __init__(self, content: bytes, size: int, resize: int):
+        super().__init__(size, resize)
+        self.names, self.labels, self.where, self.content = ["image"], [-1], "upload", content
+
+    def _open(self, i: int) -> io.BytesIO:
+        return io.BytesIO(self.content)
+
+
 def read_image(content: bytes, size: int, name: str = "the file") -> Tensor:
     """An image file's content as pixels (3,size,size) in [0,1], resized and cropped as `recipes.folder` does with files.
 
     Raises ValueError, with the ``name`` that people know, for content that is no image.
     """
-    with TemporaryDirectory() as folder:
-        Path(folder, "image").write_bytes(content)
-        try:
-            return ImageFolder(folder, size, size * 8 // 7, ["image"])[0]["pixels"]
-        except ValueError as error:
-            raise ValueError(f"{name} is no image that can be read: choose another one") from error
+    try:
+        return _Upload(content, size, size * 8 // 7)[0]["pixels"]
+    except ValueError as error:
+        raise ValueError(f"{name} is no image that can be read: choose another one") from error
 
 
 def overlay(image: Tensor, mask: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def explained(cfg: Any, name: str | None = None) -> Classifier:
 def auxiliary_of(cfg: Any) -> FeatureExtractor:
     """The auxiliary ``cfg.auxiliary`` with its ``layers``, ``auxiliary_weights`` and ``auxiliary_options``. Raises as `load_auxiliary`."""
     layers = [int(name) if name.isdigit() else name for name in getattr(cfg, "layers", ())]
-    weights, options = _weights(getattr(cfg, "auxiliary_weights", "default")), _options(getattr(cfg, "auxiliary_options", ()))
+    weights, options = _of_auxiliary(cfg)
     return load_auxiliary(cfg.auxiliary, layers or None, weights, **options)
 
 
@@ -54,7 +54,7 @@ def head_of(cfg: Any) -> Tensor:
 
     Raises as `load_classifier`, and ValueError for an auxiliary that is no classifier.
     """
-    weights, options = _weights(getattr(cfg, "auxiliary_weights", "default")), _options(getattr(cfg, "auxiliary_options", ()))
+    weights, options = _of_auxiliary(cfg)
     linear = [m for m in load_classifier(cfg.auxiliary, weights, **options).model.modules() if isinstance(m, nn.Linear)]
     if not linear:
         raise ValueError(f"the auxiliary {cfg.auxiliary} has no linear layer to start from: set head to False")
@@ -153,6 +153,11 @@ def read_list(file: Path) -> list[str]:
     if twice or not names:
         raise ValueError(f"{file} lists {min(twice)} twice" if twice else f"{file} lists no images: write one name a line")
     return names
+
+
+def _of_auxiliary(cfg: Any) -> tuple[str | Path | None, dict[str, Any]]:
+    """The auxiliary's weights and options."""
+    return _weights(getattr(cfg, "auxiliary_weights", "default")), _options(getattr(cfg, "auxiliary_options", ()))
 
 
 def _weights(weights: str) -> str | Path | None:
