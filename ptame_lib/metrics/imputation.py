@@ -35,41 +35,36 @@ def linear_imputation(
 
 
 def _solve(pixels: Tensor, known: Tensor, tolerance: float, most: int) -> Tensor:
-    """Conjugate gradients on the symmetric system of one part of the batch; all images and channels go side by side."""
-    unknown = (~known)[:, None].float()
-    grids = _grids(unknown)
+    """Conjugate gradients on the symmetric system of one part of the batch. All images and channels go side by side, as the channels
+    of one image (1,B C,H,W) whose memory has them last: then neighbouring pixels are read in long rows on grids of every size."""
+    shape, beside = pixels.shape, (1, -1, *pixels.shape[2:])
+    unknown = (~known)[:, None].to(pixels).expand(shape).reshape(beside).contiguous(memory_format=torch.channels_last)
+    pixels = pixels.reshape(beside).contiguous(memory_format=torch.channels_last)
+    grids = _grids(unknown, shape[1])
     given = pixels * (1 - unknown)
     b = unknown * _neighbours(given)
     x = unknown * _pyramid_fill(given, 1 - unknown)
     r = b - grids[0].apply(x)
-    goal = tolerance * b.flatten(2).norm(dim=2).clamp_min(1e-12)
+    goal = (tolerance**2 * (b * b).sum((2, 3), keepdim=True)).clamp_min(1e-24)
     p = z = _cycle(grids, 0, r)
     rz = (r * z).sum((2, 3), keepdim=True)
     for _ in range(most):
-        if bool((r.flatten(2).norm(dim=2) <= goal).all()):
-            return x
+        if bool(((r * r).sum((2, 3), keepdim=True) <= goal).all()):
+            return x.reshape(shape)
         q = grids[0].apply(p)
         step = rz / (p * q).sum((2, 3), keepdim=True).clamp_min(1e-30)
-        x = torch.addcmul(x, step, p)
-        r = torch.addcmul(r, step, q, value=-1)
+        x.addcmul_(step, p)
+        r.addcmul_(step, q, value=-1)
         z = _cycle(grids, 0, r)
         rz, before = (r * z).sum((2, 3), keepdim=True), rz
         p = torch.addcmul(z, rz / before.clamp_min(1e-30), p)
     raise RuntimeError(f"the imputation did not reach tolerance {tolerance} in {most} iterations: check the pixels for NaN, or raise most")
 
 
-def _shifted_sum(x: Tensor, axis: int) -> Tensor:
-    """x[i-1] + 2 x[i] + x[i+1] along an axis, 0 outside."""
-    y = 2 * x
-    n = x.shape[axis] - 1
-    y.narrow(axis, 1, n).add_(x.narrow(axis, 0, n))
-    y.narrow(axis, 0, n).add_(x.narrow(axis, 1, n))
-    return y
-
-
 def _neighbours(x: Tensor) -> Tensor:
-    """Weighted sum of the 8 neighbours (B,C,H,W), 0 outside: the 3 x 3 kernel is [1,2,1] by [1,2,1] without its middle, over 12."""
-    return torch.add(_shifted_sum(_shifted_sum(x, 2), 3), x, alpha=-4).mul_(1 / 12)
+    """Weighted sum of the 8 neighbours (1,N,H,W), 0 outside."""
+    kernel = x.new_tensor([[DIAGONAL, DIRECT, DIAGONAL], [DIRECT, 0, DIRECT], [DIAGONAL, DIRECT, DIAGONAL]])
+    return F.conv2d(x, kernel.expand(x.shape[1], 1, 3, 3), padding=1, groups=x.shape[1])
 
 
 class _Finest:
@@ -113,7 +108,26 @@ class _Coarse:
         return y
 
 
-def _grids(unknown: Tensor) -> list:
+class _Coarsest:
+    """The last of the coarse systems, solved directly: few cells, and the ``alike`` channels of an image have the same matrix."""
+
+    CELLS = 4  # per side, at most
+
+    def __init__(self, system: _Coarse, alike: int):
+        height, width = system.total.shape[2:]
+        count = height * width
+        columns = torch.eye(count).to(system.total).view(count, 1, height, width)
+        ones = _Coarse(system.to_known[:, ::alike], [edge[:, ::alike] for edge in system.edges])  # one per image
+        matrix = ones.apply(columns.expand(-1, ones.total.shape[1], -1, -1)).permute(1, 0, 2, 3).reshape(-1, count, count)
+        empty = torch.where(ones.total > 0, 1e-6 * ones.total, 1).reshape(-1, count)  # cells where nothing is missing, images where all is
+        self.inverse = torch.linalg.inv(matrix + torch.diag_embed(empty))
+
+    def solve(self, r: Tensor) -> Tensor:
+        images, count = self.inverse.shape[:2]
+        return (r.reshape(images, -1, count) @ self.inverse).reshape(r.shape).contiguous(memory_format=torch.channels_last)
+
+
+def _grids(unknown: Tensor, alike: int) -> list:
     """The systems from fine to coarse. A cell is 2 x 2 cells of the finer grid; couplings between cells add up, and are
     halved, since constant functions on cells are twice as stiff as smooth ones."""
     finest = _Finest(unknown)
@@ -125,7 +139,7 @@ def _grids(unknown: Tensor) -> list:
         edge[here] = weight * unknown[here] * unknown[there]
         edges.append(edge)
     grids = [finest]
-    while max(to_known.shape[2:]) > 2:
+    while len(grids) == 1 or max(to_known.shape[2:]) > _Coarsest.CELLS:
         pad = [0, to_known.shape[3] % 2, 0, to_known.shape[2] % 2]
         to_known, (e, s, se, sw) = F.pad(to_known, pad), [F.pad(edge, pad) for edge in edges]
         ee, eo, oe, oo = ((..., slice(y, None, 2), slice(x, None, 2)) for y in (0, 1) for x in (0, 1))  # (row, column) even or odd
@@ -134,17 +148,16 @@ def _grids(unknown: Tensor) -> list:
         edges = [0.5 * east, 0.5 * (s[oe] + s[oo] + se[oe] + sw[oo]), 0.5 * se[oo], 0.5 * sw[oe]]
         to_known = to_known[ee] + to_known[eo] + to_known[oe] + to_known[oo]
         grids.append(_Coarse(to_known, edges))
+    grids[-1] = _Coarsest(grids[-1], alike)
     return grids
 
 
 def _cycle(grids: list, level: int, r: Tensor) -> Tensor:
     """One symmetric V-cycle of multigrid as a preconditioner: damped Jacobi before and after the coarser grid's correction."""
     grid = grids[level]
-    x = 0.8 * grid.inverse * r
     if level + 1 == len(grids):
-        for _ in range(8):
-            x = torch.addcmul(x, grid.inverse, r - grid.apply(x), value=0.8)
-        return x
+        return grid.solve(r)
+    x = 0.8 * grid.inverse * r
     rest = r - grid.apply(x)
     height, width = rest.shape[2:]
     padded = F.pad(rest, [0, width % 2, 0, height % 2]) if height % 2 or width % 2 else rest
