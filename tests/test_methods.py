@@ -28,6 +28,7 @@ from ptame_lib.methods.gradcam import target_layer
 from ptame_lib.methods.occlusion import squares
 from ptame_lib.methods.rise import rise_masks
 from ptame_lib.methods.superpixels import superpixels
+from ptame_lib.metrics import one_by_one
 
 SIDE = 32
 SMALL = Budget(masks=12, path_steps=4, samples=60, segments=12, opti_steps=3, perturbation_steps=2, igos_steps=1, igos_path=2)
@@ -177,12 +178,13 @@ def test_rise_and_gradcam_point_into_the_right_quadrant(k, noise):
         assert shares[:, k].min() > least
 
 
+class OnePixel(nn.Module):
+    def forward(self, x):
+        return torch.stack([6 * x[:, 0, 9, 20], torch.zeros(len(x))], 1)
+
+
 def test_rise_by_hand(noise):
     """A classifier that sees one pixel: RISE is the mean of the masks weighted by p at that pixel."""
-
-    class OnePixel(nn.Module):
-        def forward(self, x):
-            return torch.stack([6 * x[:, 0, 9, 20], torch.zeros(len(x))], 1)
 
     masks = rise_masks(60, (SIDE, SIDE), seed=4)
     p = (6 * noise[0, 0, 9, 20] * masks[:, 9, 20]).sigmoid()
@@ -191,6 +193,22 @@ def test_rise_by_hand(noise):
     found = rise(OnePixel(), masks=60, batch_size=7, seed=4)(noise[:1], torch.tensor([0]))[0]
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(rise(OnePixel(), masks=60, batch_size=50, seed=4)(noise, torch.zeros(3).long())[0], expected, atol=1e-4, rtol=0)
+
+
+def test_rise_gives_many_classes_at_the_cost_of_one(noise):
+    asked = []
+
+    class Counted(OnePixel):
+        def forward(self, pixels):
+            asked.append(len(pixels))
+            return super().forward(pixels)
+
+    explain, classes = rise(Counted(), masks=30, batch_size=20), torch.tensor([1, 0, 1])
+    maps = explain.maps(noise[:2], classes)
+    assert sum(asked) == 2 * 30
+    for place, target in enumerate(classes):
+        torch.testing.assert_close(maps[:, place], explain(noise[:2], target.expand(2)), atol=1e-5, rtol=0)
+    assert one_by_one(explain)(noise[:2], classes).equal(maps)
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.5, 0.8])

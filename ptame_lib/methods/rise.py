@@ -5,8 +5,6 @@ Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,27 +24,40 @@ def rise_masks(n: int, size: tuple[int, int], *, grid: int = 7, keep: float = 0.
     return torch.stack([mask[y : y + size[0], x : x + size[1]] for mask, (y, x) in zip(large, shifts, strict=True)])
 
 
-def rise(classifier: nn.Module, *, masks: int = 4000, batch_size: int = 50, seed: int = 0) -> Callable[[Tensor, Tensor], Tensor]:
+class RISE:
+    """Maps of an image's target, or with `maps` of several classes from the same answers; made by `rise`."""
+
+    def __init__(self, classifier: nn.Module, masks: int, batch_size: int, seed: int):
+        self.classifier, self.count, self.batch_size, self.seed = classifier, masks, batch_size, seed
+        self.drawn: dict[tuple[int, int], Tensor] = {}
+
+    def __call__(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        """Maps (B,H,W) in [0,1] of each image's own target (B,)."""
+        checks.request(self.classifier, pixels, targets)
+        return torch.cat([self._of(image, target[None]) for image, target in zip(pixels, targets, strict=True)])
+
+    def maps(self, pixels: Tensor, classes: Tensor) -> Tensor:
+        """Maps (B,n,H,W) in [0,1] of n classes (n,) for every image, at the cost of one."""
+        for target in classes:
+            checks.request(self.classifier, pixels, target.expand(len(pixels)))
+        return torch.stack([self._of(image, classes) for image in pixels])
+
+    @torch.no_grad()
+    def _of(self, image: Tensor, classes: Tensor) -> Tensor:
+        size = tuple(image.shape[-2:])
+        if size not in self.drawn:
+            self.drawn[size] = rise_masks(self.count, size, seed=self.seed)
+        total = torch.zeros(len(classes), *size, device=image.device)
+        for part in self.drawn[size].to(image.device).split(self.batch_size):
+            scores = self.classifier(image * part[:, None]).softmax(1)[:, classes]
+            total += torch.einsum("nk,nhw->khw", scores, part)
+        return normalise(total)
+
+
+def rise(classifier: nn.Module, *, masks: int = 4000, batch_size: int = 50, seed: int = 0) -> RISE:
     """RISE with ``masks`` masks per image (the same for every image); ``batch_size`` masked images at a time.
 
     >>> saliency = rise(classifier, masks=4000)(pixels, targets)   # doctest: +SKIP
     """
     checks.at_least(1, masks=masks, batch_size=batch_size)
-    drawn: dict[tuple[int, int], Tensor] = {}
-
-    @torch.no_grad()
-    def explain(pixels: Tensor, targets: Tensor) -> Tensor:
-        checks.request(classifier, pixels, targets)
-        size = tuple(pixels.shape[-2:])
-        if size not in drawn:
-            drawn[size] = rise_masks(masks, size, seed=seed)
-        maps = []
-        for image, target in zip(pixels, targets, strict=True):
-            total = torch.zeros(size, device=pixels.device)
-            for part in drawn[size].to(pixels.device).split(batch_size):
-                scores = classifier(image * part[:, None]).softmax(1)[:, target]
-                total += torch.einsum("n,nhw->hw", scores, part)
-            maps.append(total)
-        return normalise(torch.stack(maps))
-
-    return explain
+    return RISE(classifier, masks, batch_size, seed)

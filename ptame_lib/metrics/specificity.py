@@ -76,7 +76,10 @@ def specificity(confusion: pd.DataFrame) -> dict[str, float]:
 
 
 def one_by_one(explain: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """A method (pixels, targets (B,)) -> maps (B,h,w) as ``maps_of`` for `class_confusion`: asked once per class."""
+    """A method (pixels, targets (B,)) -> maps (B,h,w) as ``maps_of`` for `class_confusion`: its own ``maps`` where it has them, since many
+    classes then cost what one does (`rise`), else it is asked once per class."""
+    if hasattr(explain, "maps"):
+        return explain.maps
 
     def maps_of(pixels: Tensor, classes: Tensor) -> Tensor:
         return torch.stack([explain(pixels, c.expand(len(pixels))) for c in classes], 1)
