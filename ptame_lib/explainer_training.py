@@ -61,11 +61,11 @@ def train_explainer(
     eval mode.
 
     Whether the loss asks each label's sigmoid or the softmax over all classes follows from ``classifier.multi_label``. Items have
-    ``pixels`` (3,H,W) in [0,1] and ``labels`` (K,), of which a classifier that is not multi-label wants exactly one to be 1; a data set with a method ``draw(i, generator)`` augments by it. What a
-    mask removes takes the classifier's mean colour. Returns the history: one row per step with step, lr and the loss's terms, and
-    ``val_<term>`` where the step ended with a validation. With ``checkpoint`` the state is written there at every validation (the
-    history beside it as JSON); ``resume=True`` continues from it, and ends as an uninterrupted run on the same machine does. ``made_from``
-    as in `train_ptame`.
+    ``pixels`` (3,H,W) in [0,1] and ``labels`` (K,), of which a classifier that is not multi-label wants exactly one to be 1; a data set
+    with a method ``draw(i, generator)`` augments by it. What a mask removes takes the classifier's mean colour. Returns the history: one
+    row per step with step, lr and the loss's terms, and ``val_<term>`` where the step ended with a validation. With ``checkpoint`` the
+    state is written there at every validation (the history beside it as JSON); ``resume=True`` continues from it, and ends as an
+    uninterrupted run on the same machine does. ``made_from`` as in `train_ptame`.
 
     The initial weights are the caller's: call ``torch.manual_seed`` before making the Explainer. Explainer and classifier are moved
     to the device that accelerate finds.
