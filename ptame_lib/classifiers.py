@@ -55,7 +55,8 @@ class Classifier(Frozen):
 
     Its normalisation is inside, so that masking is always done in pixel space. ``labels`` are the names of its classes. It is
     ``differentiable`` with respect to the pixels, which a `BlackBox` is not. ``num_classes``: K; where neither it nor labels are
-    given, None before the first answer.
+    given, None before the first answer. ``multi_label``: it was trained to decide every label for itself, by the sigmoid of its logit;
+    else the softmax over all logits gives one decision.
     """
 
     differentiable = True
@@ -68,10 +69,12 @@ class Classifier(Frozen):
         input_size: int | tuple[int, int],
         labels: Sequence[str] | None = None,
         num_classes: int | None = None,
+        multi_label: bool = False,
     ):
         super().__init__(model, mean, std, input_size)
         self.labels = None if labels is None else tuple(labels)
         self.num_classes = num_classes if labels is None else len(self.labels)
+        self.multi_label = multi_label
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits = checks.answer_shape(self.run(pixels), type(self.model).__name__)
@@ -126,7 +129,8 @@ def load_classifier(
     if kind not in ("timm", "onnx") and options:
         raise ValueError(f"{name!r} takes no options {', '.join(options)}: only 'timm/<model>' and 'onnx/<file>' take any")
     if name in (*EMBEDDED, *EMBEDDED_MULTI, "embedded/auxiliary"):  # the auxiliary is a classifier too, though the study does not explain it
-        return Classifier(load_embedded_net(name, weights), mean or MEAN, std or STD, 64, labels or [str(digit) for digit in range(10)])
+        labels = labels or [str(digit) for digit in range(10)]
+        return Classifier(load_embedded_net(name, weights), mean or MEAN, std or STD, 64, labels, multi_label=name in EMBEDDED_MULTI)
     if name in TORCHVISION:
         return Classifier(load_torchvision(name, weights, "IMAGENET1K_V1"), mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, labels, 1000)
     if kind == "timm":

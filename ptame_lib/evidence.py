@@ -5,6 +5,9 @@
 
 A metric is a mean over many images, and a good mean says little about the one image somebody looks at. These few questions
 to the classifier do; masking is in pixel space, as in every metric of the study.
+
+A classifier decides for the class with the largest logit, with the softmax's probability. A multi-label one (`Classifier.multi_label`)
+decides each label for itself: it finds one where its own sigmoid is at least a half, whatever else is in the image.
 """
 
 from __future__ import annotations
@@ -26,13 +29,13 @@ SHARES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 class Evidence:
     """What the classifier answers about B explained images; every field is (B,), on the device of the images.
 
-    ``targets``: the explained classes; ``decisions``: what the classifier decides on the whole images, and
-    ``kept_decisions`` on what the maps keep. ``whole``, ``kept``, ``rest``: the target's probability (float64) on the whole
-    image, on what the map keeps (pixels * map) and on its complement (pixels * (1 - map)). ``share``: the smallest share of
-    pixels that is enough for the decision, NaN where none on the grid is. ``faithful``: what the map keeps is decided for
-    the target; ``rest_too``, ``black_too``: so is the complement, so is a black image.
+    ``targets``: the explained classes; ``decisions``: the class with the largest logit on the whole images, and ``kept_decisions`` on
+    what the maps keep. ``whole``, ``kept``, ``rest``: the target's probability (float64) on the whole image, on what the map keeps
+    (pixels * map) and on its complement (pixels * (1 - map)). ``share``: the smallest share of pixels that is enough for the decision,
+    NaN where none on the grid is. ``faithful``: what the map keeps is decided for the target; ``rest_too``, ``black_too``, ``decided``:
+    so is the complement, so is a black image, so is the whole image.
 
-    ``labels``: names of the classes, for the sentences. ``evidence[i]`` is the evidence of one image.
+    ``labels``: names of the classes, for the sentences; ``multi_label``: as of the classifier. ``evidence[i]`` is the evidence of one image.
     """
 
     targets: Tensor
@@ -45,14 +48,16 @@ class Evidence:
     faithful: Tensor
     rest_too: Tensor
     black_too: Tensor
+    decided: Tensor
     labels: tuple[str, ...] | None = None
+    multi_label: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def __getitem__(self, i: int) -> Evidence:
         at = range(len(self))[i]  # IndexError beyond the last one, so that a loop over the images ends
-        return replace(self, **{f.name: getattr(self, f.name)[at : at + 1] for f in fields(self) if f.name != "labels"})
+        return replace(self, **{f.name: getattr(self, f.name)[at : at + 1] for f in fields(self) if f.name not in ("labels", "multi_label")})
 
     def name(self, c: int | Tensor) -> str:
         """The class ``c`` for people: its label, or ``class 3``."""
@@ -73,7 +78,7 @@ class Evidence:
             return "not faithful"
         if self.black_too[i]:
             return "black image too"
-        if self.targets[i] != self.decisions[i]:
+        if not self.decided[i]:
             return "not the decision"
         if self.rest_too[i]:
             return "rest alike"
@@ -82,11 +87,13 @@ class Evidence:
     def warning(self, i: int = 0) -> str:
         """The same in one sentence."""
         target, decision, kept = (self.name(c[i]) for c in (self.targets, self.decisions, self.kept_decisions))
+        on_kept = f"does not find {target}" if self.multi_label else f"decides for {kept}, not for {target}"
+        on_whole = "does not find it" if self.multi_label else f"decides for {decision}"
         return {
             "": "",
-            "not faithful": f"Do not rely on this map: on what it keeps, the classifier decides for {kept}, not for {target}.",
+            "not faithful": f"Do not rely on this map: on what it keeps, the classifier {on_kept}.",
             "black image too": f"This says little: the classifier decides for {target} on a black image as well.",
-            "not the decision": f"The map explains {target}, but on the whole image the classifier decides for {decision}.",
+            "not the decision": f"The map explains {target}, but on the whole image the classifier {on_whole}.",
             "rest alike": f"The map does not show all the evidence: the rest of the image is decided for {target} as well.",
             "order no guide": "The order of the map's values is no guide: no part of the image that it puts first is enough for the decision.",
         }[self.doubt(i)]
@@ -120,7 +127,7 @@ def evidence(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tenso
     logits = {"whole": classifier(pixels), "kept": classifier(keep(pixels, masks)), "rest": classifier(remove(pixels, masks))}
     for answer in logits.values():
         checks.answers(answer)
-    classes, labels = logits["whole"].shape[1], getattr(classifier, "labels", None)
+    classes, labels, multi_label = logits["whole"].shape[1], getattr(classifier, "labels", None), getattr(classifier, "multi_label", False)
     checks.classes(targets, classes)
     if labels is not None and len(labels) != classes:
         raise ValueError(f"{len(labels)} labels for {classes} classes: give the classifier one label per class")
@@ -130,18 +137,28 @@ def evidence(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tenso
         if not len(open_):
             break
         part = keep(pixels[open_], (keep_share(masks[open_], share) > 0).float())
-        smallest[open_[classifier(part).argmax(1) == targets[open_]]] = share
+        smallest[open_[_decided(classifier(part), targets[open_], multi_label)]] = share
+    black = classifier(torch.zeros_like(pixels[:1])).expand(b, -1)
+    probabilities = {name: answer.double().sigmoid() if multi_label else answer.double().softmax(1) for name, answer in logits.items()}
+    decided = {name: _decided(answer, targets, multi_label) for name, answer in (logits | {"black": black}).items()}
     return Evidence(
         targets=targets,
         decisions=logits["whole"].argmax(1),
         kept_decisions=logits["kept"].argmax(1),
-        **{name: answer.double().softmax(1).gather(1, targets[:, None])[:, 0] for name, answer in logits.items()},
+        **{name: p.gather(1, targets[:, None])[:, 0] for name, p in probabilities.items()},
         share=smallest,
-        faithful=logits["kept"].argmax(1) == targets,
-        rest_too=logits["rest"].argmax(1) == targets,
-        black_too=classifier(torch.zeros_like(pixels[:1])).argmax(1) == targets,
+        faithful=decided["kept"],
+        rest_too=decided["rest"],
+        black_too=decided["black"],
+        decided=decided["whole"],
         labels=None if labels is None else tuple(labels),
+        multi_label=multi_label,
     )
+
+
+def _decided(logits: Tensor, targets: Tensor, multi_label: bool) -> Tensor:
+    """Whether the target (B,) is decided for, by logits (B,K): as the largest one, or for itself."""
+    return logits.gather(1, targets[:, None])[:, 0] >= 0 if multi_label else logits.argmax(1) == targets
 
 
 def explain_with_evidence(

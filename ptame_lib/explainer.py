@@ -1,4 +1,4 @@
-"""The Explainer: a segmentation network that gives one mask per class for a multi-label classifier, in one forward pass.
+"""The Explainer: a segmentation network that gives one mask per class for a (multi-label) classifier, in one forward pass.
 
 Stalder, Perraudin, Achanta, Perez-Cruz, Volpi, "What You See is What You Classify: Black Box Attributions", NeurIPS 2022.
 

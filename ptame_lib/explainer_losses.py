@@ -52,10 +52,10 @@ class RTISWeights:
 
 
 class ExplainerLoss(NamedTuple):
-    """The total and its terms, unweighted; ``total = bce + w.entropy * entropy + w.tv * tv + w.class_area * class_area + ...``."""
+    """The total and its terms, unweighted; ``total = ce + w.entropy * entropy + w.tv * tv + w.class_area * class_area + ...``."""
 
     total: Tensor
-    bce: Tensor
+    ce: Tensor
     entropy: Tensor
     tv: Tensor
     class_area: Tensor
@@ -83,19 +83,29 @@ def target_masks(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def explainer_loss(
-    logits: Tensor, labels: Tensor, kept: Tensor, removed: Tensor, masks: tuple[Tensor, Tensor], weights: ExplainerWeights = ExplainerWeights()
+    logits: Tensor,
+    labels: Tensor,
+    kept: Tensor,
+    removed: Tensor,
+    masks: tuple[Tensor, Tensor],
+    weights: ExplainerWeights = ExplainerWeights(),
+    *,
+    multi_label: bool = True,
 ) -> ExplainerLoss:
     """The Explainer's loss (section 3.2 of the paper).
 
     ``logits`` (B,K,H,W): the Explainer's; ``labels`` (B,K) in {0,1}; ``masks`` = (m, n) of `target_masks`; ``kept`` and ``removed``
     (B,K): the classifier's logits where m, and where 1 - m, keeps the image and the mean colour replaces the rest.
 
-    Raises ValueError where the shapes don't belong together.
+    The first term is the mean of all labels' binary cross-entropies, as published. With ``multi_label`` False the classifier was trained
+    with a softmax, which gives each image one class: there the term is the cross-entropy over the softmax, and all else stays.
+
+    Raises ValueError where the shapes don't belong together, and without ``multi_label`` for an image without exactly one label.
     """
-    _check(logits, labels, kept, removed)
+    _check(logits, labels, kept, removed, multi_label)
     target, other = masks
     terms = (
-        F.binary_cross_entropy_with_logits(kept.float(), labels.float()),
+        F.binary_cross_entropy_with_logits(kept.float(), labels.float()) if multi_label else F.cross_entropy(kept.float(), labels.float()),
         negative_entropy(removed.float()),
         total_variation(target) + total_variation(other),
         class_area_term(logits, labels, weights.smallest, weights.largest),
@@ -107,20 +117,30 @@ def explainer_loss(
 
 
 def rtis_loss(
-    logits: Tensor, labels: Tensor, kept: Tensor, removed: Tensor, masks: tuple[Tensor, Tensor], weights: RTISWeights = RTISWeights()
+    logits: Tensor,
+    labels: Tensor,
+    kept: Tensor,
+    removed: Tensor,
+    masks: tuple[Tensor, Tensor],
+    weights: RTISWeights = RTISWeights(),
+    *,
+    multi_label: bool = True,
 ) -> RTISLoss:
     """RTIS's loss for several labels per image: Dabkowski & Gal, "Real Time Image Saliency for Black Box Classifiers", NeurIPS 2017, eq. 4.
 
     Its probability of the class becomes the sigmoid of each label's logit, averaged over all labels of the batch: ``kept`` is -log of
     it on what m keeps, ``removed`` its power on what m removes. TV is squared and summed over an image's pixels as there, divided
-    by their number; the masks of other classes are free. Arguments, and ValueError, as in `explainer_loss`.
+    by their number; the masks of other classes are free. Without ``multi_label`` the probability is the softmax's, as theirs was.
+    Arguments, and ValueError, as in `explainer_loss`.
     """
-    _check(logits, labels, kept, removed)
+    _check(logits, labels, kept, removed, multi_label)
     present, target = labels > 0.5, masks[0]
     count = present.sum().clamp_min(1)
+    lost = F.softplus(-kept.float()) if multi_label else -kept.float().log_softmax(1)
+    left = removed.float().sigmoid() if multi_label else removed.float().softmax(1)
     terms = (
-        F.softplus(-kept.float()[present]).sum() / count,
-        removed.float()[present].sigmoid().pow(weights.power).sum() / count,
+        lost[present].sum() / count,
+        left[present].pow(weights.power).sum() / count,
         squared_variation(target),
         target.mean(),
     )
@@ -170,9 +190,14 @@ def outside_band(masks: Tensor, smallest: float, largest: float) -> Tensor:
     return (low - first + rest) / size
 
 
-def _check(logits: Tensor, labels: Tensor, kept: Tensor, removed: Tensor) -> None:
+def _check(logits: Tensor, labels: Tensor, kept: Tensor, removed: Tensor, multi_label: bool) -> None:
     if not logits.shape[:2] == labels.shape == kept.shape == removed.shape:
         shapes = ", ".join(f"{k} {tuple(v.shape)}" for k, v in {"logits": logits, "labels": labels, "kept": kept, "removed": removed}.items())
         raise ValueError(f"batch sizes or numbers of classes differ: {shapes}")
     if labels.numel() and not (labels.min() >= 0 and labels.max() <= 1):
         raise ValueError(f"labels must be 0 or 1 for each class, got {labels.min():g}..{labels.max():g}: see torch.nn.functional.one_hot")
+    if not multi_label and (wrong := ((labels > 0.5).sum(1) != 1).nonzero().flatten().tolist()):
+        raise ValueError(
+            f"image {wrong[0]} of the batch has {int((labels[wrong[0]] > 0.5).sum())} labels, but the classifier gives one class per image: "
+            "train with one label each, or make the classifier with multi_label=True if it decides every label for itself"
+        )

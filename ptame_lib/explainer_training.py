@@ -57,14 +57,15 @@ def train_explainer(
     made_from: dict | None = None,
     on_step: Callable[[dict[str, float]], None] | None = None,
 ) -> list[dict[str, float]]:
-    """Train the Explainer in place to explain the multi-label classifier on ``data``; it ends with the weights of the lowest
-    validation loss, in eval mode.
+    """Train the Explainer in place to explain the classifier on ``data``; it ends with the weights of the lowest validation loss, in
+    eval mode.
 
-    Items have ``pixels`` (3,H,W) in [0,1] and ``labels`` (K,); a data set with a method ``draw(i, generator)`` augments by it. What a
-    mask removes takes the classifier's mean colour. Returns the history: one row per step with step, lr and the loss's terms, and
-    ``val_<term>`` where the step ended with a validation. With ``checkpoint`` the state is written there at every validation (the
-    history beside it as JSON); ``resume=True`` continues from it, and ends as an uninterrupted run on the same machine does. ``made_from``
-    as in `train_ptame`.
+    Whether the loss asks each label's sigmoid or the softmax over all classes follows from ``classifier.multi_label``. Items have
+    ``pixels`` (3,H,W) in [0,1] and ``labels`` (K,), of which a classifier that is not multi-label wants exactly one to be 1; a data set
+    with a method ``draw(i, generator)`` augments by it. What a mask removes takes the classifier's mean colour. Returns the history: one
+    row per step with step, lr and the loss's terms, and ``val_<term>`` where the step ended with a validation. With ``checkpoint`` the
+    state is written there at every validation (the history beside it as JSON); ``resume=True`` continues from it, and ends as an
+    uninterrupted run on the same machine does. ``made_from`` as in `train_ptame`.
 
     The initial weights are the caller's: call ``torch.manual_seed`` before making the Explainer. Explainer and classifier are moved
     to the device that accelerate finds.
@@ -144,7 +145,7 @@ def _loss(explainer: nn.Module, classifier: nn.Module, pixels: Tensor, labels: T
     halves = blend(torch.cat([pixels, pixels]), torch.cat([masks[0], 1 - masks[0]]), classifier.mean)
     kept, removed = classifier(halves).chunk(2)
     loss = rtis_loss if isinstance(config.loss, RTISWeights) else explainer_loss
-    return loss(logits, labels, kept, removed, masks, config.loss)
+    return loss(logits, labels, kept, removed, masks, config.loss, multi_label=getattr(classifier, "multi_label", False))
 
 
 def _schedule(optimizer: torch.optim.Optimizer, config: ExplainerConfig) -> torch.optim.lr_scheduler.LRScheduler:

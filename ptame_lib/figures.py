@@ -29,7 +29,7 @@ METHOD_COLOURS = {  # the trained methods and those most often compared; all oth
     "Score-CAM": PALETTE[5],
     "extremal perturbations": PALETTE[6],
     "iGOS++": PALETTE[8],
-    "Explainer": PALETTE[3],
+    "Explainer": "#332288",
     "RTIS": PALETTE[9],
     "random": "#c8c8c8",
     "centred Gaussian": "#c8c8c8",

@@ -1,15 +1,20 @@
-"""From a notebook's parameters to multi-label images and their classifier: the embedded ones, VOC-2007 or COCO-2014."""
+"""From a notebook's parameters to images with label vectors and their classifier: the embedded ones, VOC-2007 or COCO-2014.
+
+The embedded images have a single-label form, too; the Explainer of a classifier of these sees its labels one-hot.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch.utils.data import Dataset
 
 from . import paths, saved
-from .classifiers import EMBEDDED_MULTI, Classifier, load_classifier
+from .classifiers import EMBEDDED, EMBEDDED_MULTI, Classifier, load_classifier
 from .datasets import COCO, VOC, first, load_embedded
 from .folding import fold_batch_norms
 from .multilabel_training import FinetuneConfig, finetune, load_multilabel
@@ -20,14 +25,21 @@ DATASETS = ("embedded", "voc2007", "coco2014")
 SIZE = 224  # pixels per side, aspect not kept, as published
 
 
-def images(dataset: str, split: str, n: int = 0, *, truth: bool = False, seed: int = 0) -> Dataset:
-    """The first ``n`` (0: all) multi-label images of ``train``, ``val`` or ``test``, with ``labels`` (N,K) of all of them.
+def images(dataset: str, split: str, n: int = 0, *, truth: bool = False, seed: int = 0, classifier: str = "") -> Dataset:
+    """The first ``n`` (0: all) images of ``train``, ``val`` or ``test`` for ``classifier``, with ``labels`` (N,K) of all of them.
 
-    ``voc2007`` and ``coco2014`` lie below DATA; ``truth`` asks for the objects' pixels, which VOC has for few of its images, and takes
-    these alone. Raises ValueError for another data set, and as the data sets do.
+    They are multi-label images; for a single-label embedded classifier the embedded single-label ones, with one-hot labels, and the truth
+    (N,H,W) of their one object. ``voc2007`` and ``coco2014`` lie below DATA; ``truth`` asks for the objects' pixels, which VOC has for
+    few of its images, and takes these alone. Raises ValueError for another data set, for one that is not the classifier's, and as the
+    data sets do.
     """
     if dataset not in DATASETS:
         raise ValueError(f"unknown dataset {dataset!r}: choose {', '.join(DATASETS)}")
+    if classifier in EMBEDDED:
+        if dataset != "embedded":
+            raise ValueError(f"{classifier} knows the embedded images alone: set dataset to embedded, not {dataset}")
+        data = load_embedded(split, n, seed=seed)
+        return replace(data, labels=F.one_hot(data.labels, len(data.names)).bool())
     if dataset == "embedded":
         return load_embedded(split, n, multi_label=True, seed=seed)
     folder = paths.given(".")
@@ -36,12 +48,12 @@ def images(dataset: str, split: str, n: int = 0, *, truth: bool = False, seed: i
 
 
 def classifier_for(cfg: Any, data: Dataset) -> Classifier:
-    """The multi-label classifier ``cfg.classifier`` of ``data``: an embedded one, or ``vgg16`` or ``resnet50`` with ``cfg.weights``:
+    """The classifier ``cfg.classifier`` of ``data``: an embedded one, or a multi-label ``vgg16`` or ``resnet50`` with ``cfg.weights``:
     those fine-tuned for the profile (``default``), or a file.
 
     Raises FileNotFoundError where nobody fine-tuned it yet, and as `load_multilabel`.
     """
-    if cfg.classifier in EMBEDDED_MULTI:
+    if cfg.classifier in (*EMBEDDED, *EMBEDDED_MULTI):
         return fold_batch_norms(load_classifier(cfg.classifier))
     file = paths.multilabel(cfg.profile, cfg.classifier) if cfg.weights == "default" else paths.given(cfg.weights)
     if not file.is_file():

@@ -106,7 +106,7 @@ def load_multilabel(name: str, num_classes: int, weights: str | Path | None = "d
     setattr(net.get_submodule(parent), last, nn.Linear(net.get_submodule(HEADS[name]).in_features, num_classes))
     if tuned:
         _fill(net, weights)
-    return Classifier(net, IMAGENET_MEAN, IMAGENET_STD, 224, labels)
+    return Classifier(net, IMAGENET_MEAN, IMAGENET_STD, 224, labels, multi_label=True)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ DEFAULTS = "small"  # the profile of the notebooks' own defaults: it has no YAML
 OF_MANY = ("03_compare", "11_black_box")  # notebooks about several classifiers, which can be run for one
 OF_A_SEED = {  # notebooks that can be run for another seed of the profile, and what they are told
     "02_train_ptame": lambda seed: {"seed": seed},
-    "03_compare": lambda seed: {"trained_seed": seed, "methods": ["Grad-CAM", "random"], "fewer": []},
+    "03_compare": lambda seed: {"trained_seed": seed, "methods": ["Grad-CAM", "random"], "fewer": [], "explainer_too": []},
 }
 
 
@@ -41,6 +41,8 @@ def _loaded(name: str, on_the_way: list[str]) -> dict[str, Any]:
         content = _merged(_loaded(changes.pop("extends"), [*on_the_way, name]), changes)
         every = [*content.get("classifiers", []), *content.get("multi_label", [])]
         content["per_classifier"] = {name: v for name, v in content.get("per_classifier", {}).items() if name in every}
+        if "explainer_too" in content and "explainer_too" not in changes:
+            content["explainer_too"] = [name for name in content["explainer_too"] if name in every]
     return _shaped(file, content)
 
 
@@ -50,10 +52,14 @@ def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
     notebooks = content.get("notebooks", {} if not whole else None) if isinstance(content, dict) else None
     if not isinstance(notebooks, dict) or (whole and not (content.get("classifiers") or content.get("multi_label"))):
         raise ValueError(f"{show} must hold 'classifiers' and 'notebooks' (one mapping of parameters per notebook)")
-    for key in ("classifiers", "multi_label"):
+    for key in ("classifiers", "multi_label", "explainer_too"):
         names = content.get(key, [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"{show}: {key!r} must be a list of names, got {names!r}: write [{names}]")
+    embedded = [name for name in content.get("classifiers", []) if name.startswith("embedded/")]  # 07 has single-label images of these alone
+    for name in content.get("explainer_too", []) if whole else ():
+        if name not in embedded:
+            raise ValueError(f"{show}: 'explainer_too' names {name!r}: choose from the embedded ones among its classifiers, {', '.join(embedded)}")
     per = content.get("per_classifier", {})
     for name, section in {"notebooks": notebooks, "per_classifier": per, **(per if isinstance(per, dict) else {})}.items():
         rows = section or {}  # an empty entry is fine
@@ -82,6 +88,8 @@ def parameters_for(profile: str, notebook: str, classifier: str | None = None, s
     """
     content = _small() if profile == DEFAULTS else load_profile(profile)
     parameters = {"profile": profile, **(content["notebooks"].get(notebook) or {})}
+    if notebook == "03_compare" and (too := [name for name in content.get("explainer_too", []) if classifier in (None, name)]):
+        parameters["explainer_too"] = too
     if seed and notebook not in OF_A_SEED:
         raise ValueError(f"notebook {notebook} has no seeds: only {', '.join(OF_A_SEED)} are run for several")
     if classifier is None:

@@ -85,15 +85,17 @@ def parts(folder: Path) -> dict[str, str]:
 
 
 def scope(compare: pd.DataFrame) -> str:
-    """How much is compared: numbers of methods, controls and metrics."""
-    methods = set(compare.method)
+    """How much is compared: numbers of methods, controls and metrics; methods for some of the classifiers alone do not count."""
+    methods = set(tables.everywhere(compare))
     controls = methods & {*CONTROLS, TRUTH}
     return f"{len(methods - controls) - 1} other methods and {len(controls)} controls by {len(set(tables.MAIN) & set(compare.metric))} metrics"
 
 
 def main_table(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame) -> str:
-    """Means over the classifiers, one row per method, the best mean rank first, then the controls; the best of a column is bold."""
-    ranks = tables.ranks(compare, leaders)["mean rank"]
+    """Means over the classifiers, one row per method, the best mean rank first, then the controls; the best of a column is bold. Methods
+    for some of the classifiers alone have no such means, but a sentence below."""
+    ranks, told = tables.ranks(compare, leaders)["mean rank"], tables.partly(compare, leaders)
+    compare = compare[compare.method.isin(tables.everywhere(compare))]
     wide = compare[compare.metric.isin(COLUMNS)].groupby(["method", "metric"])["value"].mean().unstack()[COLUMNS].round(1)
     images = compare[compare.metric == COLUMNS[0]].groupby("method")["n"].min()
     milliseconds, passes = cost.groupby("method")["ms_per_image"].mean(), _passes(cost)
@@ -109,7 +111,7 @@ def main_table(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame)
         rows.append([name + "*" * int(images[name] < images.max()), rank, *values, str(passes[name]), spent])
     few = sorted({int(n) for n in images if n < images.max()})
     note = f"\n{images.max()} held-out images" + (f"; methods with a star explain {few[0]} of them.\n" if few else ".\n")
-    return _table(rows) + note
+    return _table(rows) + note + "".join(f"{sentence}\n" for sentence in told)
 
 
 def place(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame) -> str:

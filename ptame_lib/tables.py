@@ -108,10 +108,33 @@ def styled(table: pd.DataFrame, marks: pd.DataFrame, metrics: list[str] | None =
     return shown.format_index(lambda m: arrows.get(m, m), axis=1).set_uuid(f"{crc32(','.join(wide).encode()):x}")
 
 
+def everywhere(table: pd.DataFrame) -> list[str]:
+    """The methods that explain every classifier of a table (classifier, method, ...), in its order: those whose means can be compared."""
+    count = table.groupby("method", sort=False)["classifier"].nunique()
+    return list(count.index[count == table["classifier"].nunique()])
+
+
+def partly(table: pd.DataFrame, marks: pd.DataFrame) -> list[str]:
+    """A sentence for each method that explains only some of a table's classifiers: its mean rank among all methods there, beside P-TAME's."""
+    told = []
+    for method in dict.fromkeys(table["method"]):
+        if method not in everywhere(table):
+            there = list(table[table["method"] == method]["classifier"].unique())
+            own = ranks(*(part[part["classifier"].isin(there)] for part in (table, marks)))["mean rank"]
+            beside = f", P-TAME's {own['P-TAME']:.1f}" if "P-TAME" in own else ""
+            told.append(
+                f"{method} explains {', '.join(there)} alone and is left out of means over all classifiers: "
+                f"there its mean rank is {own[method]:.1f} of {len(own)}{beside}."
+            )
+    return told
+
+
 def ranks(table: pd.DataFrame, marks: pd.DataFrame, metrics: list[str] | None = None) -> pd.DataFrame:
     """One row per method: its mean rank over classifiers and metrics (1 is best; ties share), in how many of those cells it is the best,
-    and in how many it is not significantly worse than the best. The ground truth is left out."""
-    cells = table[table["metric"].isin(wanted(metrics)) & (table["method"] != TRUTH)]
+    and in how many it is not significantly worse than the best. The ground truth is left out, and so are methods that were not there for
+    every classifier (`everywhere`, `partly`), since a mean over other cells says something else; a cell where one of these is the
+    best has no best in the counts."""
+    cells = table[table["metric"].isin(wanted(metrics)) & (table["method"] != TRUTH) & table["method"].isin(everywhere(table))]
     sign = cells["metric"].map(lambda m: -1 if METRICS[m].higher_is_better else 1)
     rank = (sign * cells["value"]).groupby([cells["classifier"], cells["metric"]]).rank()
     found = rank.groupby(cells["method"]).agg(["mean", "size"]).rename(columns={"mean": "mean rank", "size": "cells"})

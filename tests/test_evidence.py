@@ -169,6 +169,51 @@ def test_what_does_not_belong_together_is_refused(targets, maps, shares, message
         evidence(Planted(), WHITE, torch.tensor(targets), maps, shares)
 
 
+class Two(nn.Module):
+    """Two labels, each decided for itself: ``left`` and ``right`` are there where that half's mean brightness is above 0.2 and 0.4."""
+
+    labels, multi_label = ("left", "right"), True
+
+    def forward(self, pixels):
+        halves = torch.stack([pixels[..., :5].mean((1, 2, 3)), pixels[..., 5:].mean((1, 2, 3))], 1)
+        return 10 * (halves - torch.tensor([0.2, 0.4]))
+
+
+def test_a_label_of_a_multi_label_classifier_is_judged_by_its_own_sigmoid():
+    """On a white image both labels are there with 8 and 6: the second is no softmax's decision, and decided all the same."""
+    both, half = torch.tensor([0, 1]), torch.zeros(2, 10, 10)
+    half[0, :, :5], half[1, :, 5:] = 1, 1
+    found = evidence(Two(), WHITE.expand(2, -1, -1, -1), both, half)
+    for name, logits in {"whole": (8.0, 6.0), "kept": (8.0, 6.0), "rest": (-2.0, -4.0)}.items():
+        torch.testing.assert_close(getattr(found, name), torch.tensor(logits, dtype=torch.float64).sigmoid(), atol=1e-6, rtol=0)
+    assert (found.decided.tolist(), found.faithful.tolist(), found.rest_too.tolist()) == ([True] * 2, [True] * 2, [False] * 2)
+    assert [found.doubt(0), found.doubt(1)] == ["", ""]
+    single = Two()
+    single.multi_label = False
+    assert evidence(single, WHITE, both[1:], half[1:]).doubt() == "not the decision"
+    swapped = evidence(Two(), WHITE, both[1:], half[:1])  # the left half says nothing about the right one
+    assert swapped.warning() == "Do not rely on this map: on what it keeps, the classifier does not find right."
+    absent = WHITE.clone()
+    absent[..., 5:] = 0.39  # just below what it needs
+    told = evidence(Two(), absent, both[1:], half[1:])[0]
+    assert (told.decided.tolist(), told.faithful.tolist(), told.multi_label) == ([False], [False], True)
+
+
+def test_a_label_that_is_found_only_by_its_mask_is_not_the_decision():
+    class Brightest(Two):
+        """``left`` is there where nothing is right of it."""
+
+        def forward(self, pixels):
+            return torch.stack([pixels[..., :5].mean((1, 2, 3)) - pixels[..., 5:].mean((1, 2, 3)) - 0.5, -torch.ones(len(pixels))], 1)
+
+    half = torch.zeros(1, 10, 10)
+    half[..., :5] = 1
+    found = evidence(Brightest(), WHITE, torch.tensor([0]), half)
+    assert found.decisions.tolist() == [0]  # its logit, -0.5, is the largest all the same
+    assert found.doubt() == "not the decision"
+    assert found.warning() == "The map explains left, but on the whole image the classifier does not find it."
+
+
 def test_the_figure_shows_the_four_images_the_numbers_and_the_warning():
     bad = evidence(Planted(), WHITE, BRIGHT, ramp(False))
     figure = figures.explanation(WHITE[0], ramp(False)[0], bad[0])

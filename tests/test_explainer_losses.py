@@ -58,7 +58,7 @@ def test_the_originals_terms(case):
     torch.testing.assert_close(kept, arrays["logits_mask"], atol=1e-5, rtol=0)
     torch.testing.assert_close(removed, arrays["logits_inversed_mask"], atol=1e-5, rtol=0)
     found = explainer_loss(*seen)
-    torch.testing.assert_close(found.bce, arrays["bce_loss"], **CLOSE)
+    torch.testing.assert_close(found.ce, arrays["bce_loss"], **CLOSE)
     torch.testing.assert_close(found.entropy, arrays["entropy_loss"], **CLOSE)
     torch.testing.assert_close(total_variation(target), arrays["tv_target"], **CLOSE)
     torch.testing.assert_close(found.tv, arrays["tv_target"] + arrays["tv_non_target"], **CLOSE)
@@ -154,10 +154,10 @@ def test_each_weight_weighs_its_term():
     _, seen = parts(0)
     bare = {name: 0.0 for name in ("entropy", "tv", "class_area", "area", "non_target_area")}
     found = explainer_loss(*seen, ExplainerWeights(**bare))
-    assert found.total == found.bce
+    assert found.total == found.ce
     for name in bare:
         total = explainer_loss(*seen, ExplainerWeights(**bare | {name: 2.0})).total
-        assert total.item() == pytest.approx((found.bce + 2 * getattr(found, name)).item())
+        assert total.item() == pytest.approx((found.ce + 2 * getattr(found, name)).item())
 
 
 def test_rtis_by_hand():
@@ -172,6 +172,32 @@ def test_rtis_by_hand():
     assert found.area.item() == pytest.approx(0.7)
     assert found.tv.item() == pytest.approx(0.4**2 * 4 / 16)
     assert found.total.item() == pytest.approx((found.kept + 5 * found.removed + 10 * found.tv + found.area).item())
+
+
+def test_a_single_labels_first_term_is_the_softmaxs_cross_entropy():
+    """Two images of three classes: -log of the softmax at each label, by hand; the other terms are those of several labels."""
+    labels = torch.tensor([[0, 1, 0], [1, 0, 0]])
+    kept, removed = torch.tensor([[1.0, 2.0, 0.0], [0.5, -1.0, 3.0]]), rand(2, 3)
+    logits = rand(2, 3, 6, 6)
+    seen = (logits, labels, kept, removed, target_masks(logits, labels))
+    found, several = explainer_loss(*seen, multi_label=False), explainer_loss(*seen)
+    shares = math.exp(2) / (math.exp(1) + math.exp(2) + 1), math.exp(0.5) / (math.exp(0.5) + math.exp(-1) + math.exp(3))
+    assert found.ce.item() == pytest.approx(-(math.log(shares[0]) + math.log(shares[1])) / 2, rel=1e-5)
+    assert found[2:] == several[2:]
+    assert (found.total - found.ce).item() == pytest.approx((several.total - several.ce).item(), abs=1e-6)
+    rtis = rtis_loss(*seen, RTISWeights(power=0.5), multi_label=False)
+    assert rtis.kept.item() == pytest.approx(found.ce.item(), rel=1e-5)
+    left = removed.softmax(1)
+    assert rtis.removed.item() == pytest.approx((left[0, 1].sqrt() + left[1, 0].sqrt()).item() / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [explainer_loss, rtis_loss])
+@pytest.mark.parametrize("labels", [[0.0, 0.0], [1.0, 1.0]])
+def test_a_single_label_is_exactly_one(loss, labels):
+    labels = torch.tensor([[0.0, 1.0], labels])
+    logits = rand(2, 2, 4, 4)
+    with pytest.raises(ValueError, match=r"image 1 of the batch has [02] labels, but the classifier gives one class .* or make .* multi_label=True"):
+        loss(logits, labels, rand(2, 2), rand(2, 2), target_masks(logits, labels), multi_label=False)
 
 
 def test_rtis_leaves_other_classes_masks_free():

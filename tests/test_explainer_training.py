@@ -40,7 +40,7 @@ class Images(torch.utils.data.Dataset):
 @pytest.fixture
 def classifier():
     torch.manual_seed(1)
-    return Classifier(TinyBackbone(CLASSES), [0.4] * 3, [0.2] * 3, 16)
+    return Classifier(TinyBackbone(CLASSES), [0.4] * 3, [0.2] * 3, 16, multi_label=True)
 
 
 def fresh(seed=5):
@@ -85,7 +85,7 @@ def test_the_loss_goes_down(classifier, loss, less):
 def test_the_history(classifier):
     explainer, seen = fresh(), []
     history = train(explainer, classifier, on_step=seen.append)
-    terms = {"total", "bce", "entropy", "tv", "class_area", "area", "non_target_area"}
+    terms = {"total", "ce", "entropy", "tv", "class_area", "area", "non_target_area"}
     assert seen == history
     assert [row["step"] for row in history] == list(range(6))
     assert set(history[0]) == {"step", "lr"} | terms
@@ -116,8 +116,8 @@ def test_a_validation_is_the_mean_over_its_images_and_leaves_no_trace(classifier
     explainer, val = fresh().train(), Images(7, seed=7)
     before = weights(explainer)
     found = validate(explainer, classifier, val, QUICK)  # batches of 4 and 3
-    parts = [validate(explainer, classifier, [val.draw(i, torch.Generator().manual_seed(i))], QUICK)["val_bce"] for i in range(7)]
-    assert found["val_bce"] == pytest.approx(sum(parts) / 7, rel=1e-4)
+    parts = [validate(explainer, classifier, [val.draw(i, torch.Generator().manual_seed(i))], QUICK)["val_ce"] for i in range(7)]
+    assert found["val_ce"] == pytest.approx(sum(parts) / 7, rel=1e-4)
     assert explainer.training
     assert same(weights(explainer), before)
 
@@ -230,6 +230,43 @@ def test_what_cannot_be_trained(classifier, auxiliary):
         train(fresh(), classifier, replace(QUICK, schedule="cosine"))
     with pytest.raises(ValueError, match="TinyBackbone can't be used"):
         train(fresh(), TinyBackbone(CLASSES))
+
+
+class Patches(torch.nn.Module):
+    """Logits known by hand: 10 times how red, green and blue the most coloured 8x8 patch is, beyond the other two colours."""
+
+    def forward(self, pixels):
+        beyond = pixels - (pixels.sum(1, keepdim=True) - pixels) / 2
+        return 10 * torch.nn.functional.avg_pool2d(beyond, 8).amax((2, 3))
+
+
+def test_a_single_label_classifiers_mask_is_where_its_evidence_is():
+    """Grey noise with one coloured patch of 1/16 of the image; the colour is the class."""
+    generator = torch.Generator().manual_seed(3)
+    pixels = (0.3 + 0.2 * torch.rand(48, 1, 32, 32, generator=generator)).repeat(1, 3, 1, 1)
+    colours, places = torch.arange(48) % 3, torch.randint(0, 16, (48,), generator=generator)
+    truth = torch.zeros(48, 4, 8, 4, 8)
+    truth[torch.arange(48), places // 4, :, places % 4] = 1
+    truth = truth.view(48, 32, 32)
+    pixels = pixels * (1 - truth[:, None]) + truth[:, None] * torch.eye(3)[colours][:, :, None, None]
+    data = [{"pixels": p, "labels": torch.eye(3)[c].bool()} for p, c in zip(pixels, colours, strict=True)]
+    classifier = Classifier(Patches(), [0.4] * 3, [1.0] * 3, 32)
+    explainer = fresh()
+    loss = ExplainerWeights(area=1.0, non_target_area=1.0, largest=0.15)
+    config = ExplainerConfig(steps=40, batch_size=8, lr=5e-3, loss=loss, validate_every=40, schedule="onecycle", seed=0)
+    history = train(explainer, classifier, config, data[:40], data[40:])
+    assert history[-1]["val_ce"] < 0.2
+    masks = explainer.masks(pixels[40:])
+    own = masks[torch.arange(8), colours[40:]]
+    assert truth[40:].flatten(1)[torch.arange(8), own.flatten(1).argmax(1)].eq(1).all()
+    assert ((own * truth[40:]).sum((1, 2)) / own.sum((1, 2))).min() > 0.4  # of 1/16 by chance
+    assert (masks.sum(1) - own).mean() < 0.05
+
+
+def test_several_labels_are_no_single_label_classifiers():
+    classifier = Classifier(TinyBackbone(CLASSES), [0.4] * 3, [0.2] * 3, 16)
+    with pytest.raises(ValueError, match="of the batch has 2 labels, but the classifier gives one class per image"):
+        train(fresh(), classifier, data=[{"pixels": torch.rand(3, 16, 16), "labels": torch.tensor([1, 1, 0])}] * 4)
 
 
 def test_both_loops_follow_each_other(classifier, auxiliary):

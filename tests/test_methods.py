@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from conftest import Arrays
 from torch import nn
 
-from ptame_lib import PTAME, Classifier, build_methods, checks, decide, keep, load_auxiliary, load_classifier, normalise
+from ptame_lib import PTAME, Classifier, Explainer, build_methods, checks, decide, keep, load_auxiliary, load_classifier, normalise
 from ptame_lib.methods import (
     CAMS,
     CATALOGUE,
@@ -111,13 +111,18 @@ def test_every_method_gives_maps_between_0_and_1(name, pixels):
     assert all(p.grad is None for p in classifier.parameters())
 
 
-def test_methods_by_name(classifier):
+def test_methods_by_name(classifier, auxiliary):
     assert [m.name for m in build_methods(classifier, names=["random", "RISE"])] == ["random", "RISE"]
     assert build_methods(classifier, names=["RISE"], budget=SMALL)[0].forwards == 12
     with pytest.raises(ValueError, match="unknown method 'GradCAM': choose from Grad-CAM,"):
         build_methods(classifier, names=["GradCAM"])
     with pytest.raises(ValueError, match="unknown trained method 'RISE': choose from P-TAME, T-TAME"):
         build_methods(classifier, {"RISE": None})
+    assert [m.name for m in build_methods(classifier, {"P-TAME": PTAME(auxiliary, 7), "Explainer": Explainer(7, "small")}, ["random"])] == [
+        "P-TAME",
+        "Explainer",
+        "random",
+    ]
 
 
 @pytest.mark.parametrize("name", [name for name in CATALOGUE if name != TRUTH])

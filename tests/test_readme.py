@@ -64,6 +64,22 @@ def test_the_main_table_by_hand(tables, monkeypatch):
     assert readme.scope(compare) == "1 other methods and 2 controls by 2 metrics"
 
 
+def test_a_method_of_one_classifier_has_a_sentence_and_no_row(tables, monkeypatch):
+    images, _, _, cost = tables
+    monkeypatch.setattr(readme, "COLUMNS", ["AD100", "IoU"])
+    other = images.assign(classifier="other")
+    more = pd.concat([images, other, other[other.method == "RISE"].assign(method="Explainer", AD100=1.0, IoU=99.0)], ignore_index=True)
+    cost = pd.concat([cost, cost[cost.method == "P-TAME"].assign(method="Explainer", classifier="other")])
+    compare, marks = tidy(more), leaders(more)
+    made = readme.main_table(compare, marks, cost)
+    assert "| Explainer" not in made
+    assert "| P-TAME | 1.0 | **15.0** | **50.0** | 1 | 0.4 |" in made  # the best of those with a row
+    assert made.endswith("2 held-out images.\nExplainer explains other alone and is left out of means over all classifiers: "
+                         "there its mean rank is 1.0 of 4, P-TAME's 2.0.\n")  # fmt: skip
+    assert readme.scope(compare) == "1 other methods and 2 controls by 2 metrics"
+    assert readme.place(compare, marks, cost).strip() == "By mean rank over all metrics, P-TAME has place 1 of 3."
+
+
 def test_the_place_and_the_pairs_by_hand(tables):
     images, compare, marks, cost = tables
     assert readme.place(compare, marks, cost).strip() == "By mean rank over all metrics, P-TAME has place 1 of 3."

@@ -67,10 +67,16 @@ def job(said, command):
     )
 
 
+def job_inputs(said, command):
+    """The inputs of the job whose command ends like this."""
+    part = next(part for part in re.split(r"\n(?:local)?rule ", said) if re.search(rf"Shell command: .*{command}\n", part))
+    return re.search(r"    input: (.*)", part)[1]
+
+
 @pytest.mark.parametrize(
     ("profile", "expected"),
     [
-        ("embedded", {"train": 3, "train_other": 6, "compare_one": 3, "compare": 1, "figures": 3, "train_masks": 2, "compare_masks": 1}),
+        ("embedded", {"train": 3, "train_other": 6, "compare_one": 3, "compare": 1, "figures": 3, "train_masks": 3, "compare_masks": 1}),
         ("realdata", {"train": 1, "compare_one": 1, "figures": 1, "all": 1, "total": 4}),  # one classifier: its comparison is the whole
         ("voc2007", {"finetune": 2, "train_masks": 4, "compare_masks": 2, "all": 1, "total": 9}),
     ],
@@ -79,7 +85,13 @@ def test_the_graph_plans_a_profile(profile, expected):
     code, said = plan(profile, "--cores", "2")
     assert code == 0, said
     assert expected.items() <= jobs(said).items()
-    if profile != "embedded":
+    if profile == "embedded":  # the Explainer of one classifier takes part in its comparison
+        compared = {name: job_inputs(said, f"03_compare --classifier embedded/{name}") for name in ("vgg", "resnet")}
+        assert "results/embedded/explainer-embedded-vgg.safetensors" in compared["vgg"]
+        assert "explainer-" not in compared["resnet"]
+        assert "07_explainer_train --classifier embedded/vgg --loss explainer" in said
+        assert "--classifier embedded/vgg --loss rtis" not in said
+    else:
         assert re.search(r"Shell command: PTAME_ROOT=\. .* --data /some/where .*\n", said)
     assert ("gpu=1" in said) == (profile not in ("embedded", "realdata"))
 

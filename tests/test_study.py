@@ -115,6 +115,31 @@ def test_a_profile_that_extends_another(study_root):
         study.load_profile("z")
 
 
+def test_a_profile_says_who_gets_an_explainer_too(study_root):
+    file = study_root / "workflow" / "profiles" / "x.yaml"
+    make_profile(study_root, tiny={})
+    content = file.read_text()
+    file.write_text(content + "explainer_too: [embedded/vit]\n")
+    assert study.parameters_for("x", "03_compare")["explainer_too"] == ["embedded/vit"]
+    assert study.parameters_for("x", "03_compare", "embedded/vit")["explainer_too"] == ["embedded/vit"]
+    assert study.parameters_for("x", "03_compare", "embedded/vit", 1)["explainer_too"] == []  # it is trained with one seed
+    assert "explainer_too" not in study.parameters_for("x", "03_compare", "embedded/vgg")
+    assert "explainer_too" not in study.parameters_for("x", "02_train_ptame", "embedded/vit")
+    file.with_name("y.yaml").write_text("extends: x\nclassifiers: [embedded/vgg]\n")
+    assert study.load_profile("y")["explainer_too"] == []
+    for wrong, message in {
+        "[embedded/resnet]": "'explainer_too' names 'embedded/resnet': choose from the embedded ones among its classifiers, embedded/vgg, emb",
+        "embedded/vit": "'explainer_too' must be a list of names, got 'embedded/vit': write",
+    }.items():
+        file.write_text(content + f"explainer_too: {wrong}\n")
+        with pytest.raises(ValueError, match=rf"x\.yaml: {message}"):
+            study.load_profile("x")
+    file.write_text(content)
+    file.with_name("y.yaml").write_text("extends: x\nexplainer_too: [nobody]\n")
+    with pytest.raises(ValueError, match=r"y\.yaml: 'explainer_too' names 'nobody'"):
+        study.load_profile("y")
+
+
 def test_a_profile_of_several_seeds_and_classifiers(study_root):
     make_profile(study_root, **{"03_compare": {"classifiers": ["embedded/vgg", "embedded/vit"]}, "02_train_ptame": {"steps": 3}})
     (study_root / "workflow" / "profiles" / "y.yaml").write_text("extends: x\nclassifiers: [embedded/vit]\ndata: there\n")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ptame_lib.tables import leaders, main_table, ranks, styled, tidy, wins
+from ptame_lib.tables import everywhere, leaders, main_table, partly, ranks, styled, tidy, wins
 
 
 @pytest.fixture
@@ -105,6 +105,24 @@ def test_ranks_by_hand(per_image):
     assert found.loc["P-TAME", ["mean rank", "best", "not significantly worse"]].tolist() == [1.5, 2, 0]
     assert found.loc["c", ["mean rank", "best", "not significantly worse"]].tolist() == [1.5, 0, 2]
     assert list(found.index)[-1] == "b"
+
+
+def test_a_method_of_one_classifier_is_in_no_mean_over_all(per_image):
+    """In ``other`` alone there is d, better than all by 5 points: the others' ranks stay what they are without it."""
+    other = per_image.assign(classifier="other")
+    best = other[other.method == "P-TAME"].assign(method="d")
+    both = pd.concat([per_image, other, best.assign(AD100=best.AD100 - 5, IC100=best.IC100 + 5)], ignore_index=True)
+    table, marks = tidy(both), leaders(both)
+    assert everywhere(table) == ["P-TAME", "b", "c"]
+    found = ranks(table, marks)
+    assert found["mean rank"].to_dict() == {"P-TAME": 1.5, "c": 1.5, "b": 3}
+    assert found["cells"].tolist() == [4, 4, 4]
+    assert found.loc["P-TAME", "best"] == 2  # the two cells of ``net``
+    assert partly(table, marks) == ["d explains other alone and is left out of means over all classifiers: "
+                                    "there its mean rank is 1.0 of 4, P-TAME's 2.5."]  # fmt: skip
+    assert partly(tidy(per_image), leaders(per_image)) == []
+    alone = both[both.classifier == "other"]
+    assert ranks(tidy(alone), leaders(alone)).index[0] == "d"  # a table of this classifier has it
 
 
 def test_ties_are_underlined(per_image):

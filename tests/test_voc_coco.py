@@ -11,7 +11,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from ptame_lib import multilabel_recipes, study
-from ptame_lib.datasets import COCO, VOC, first
+from ptame_lib.classifiers import EMBEDDED, EMBEDDED_MULTI
+from ptame_lib.datasets import COCO, VOC, first, load_embedded
 
 WIDTH, HEIGHT = 40, 20  # twice as wide as high: the aspect is not kept
 
@@ -107,6 +108,21 @@ def test_images_by_name_of_the_data_set(voc, monkeypatch):
     assert multilabel_recipes.names_of(part) == VOC.names
     with pytest.raises(ValueError, match="unknown dataset 'voc': choose embedded, voc2007, coco2014"):
         multilabel_recipes.images("voc", "train")
+
+
+def test_a_single_label_classifier_has_images_with_one_hot_labels():
+    data = multilabel_recipes.images("embedded", "val", 6, classifier="embedded/vgg")
+    plain = load_embedded("val", 6)
+    assert data.images.equal(plain.images)
+    assert data.labels.sum(1).eq(1).all()
+    assert data.labels[torch.arange(6), plain.labels].all()
+    assert data[0]["labels"].shape == (10,)
+    several = multilabel_recipes.images("embedded", "val", 6, classifier="embedded/multi-vgg")
+    assert not several.images.equal(data.images)
+    flags = {name: multilabel_recipes.classifier_for(SimpleNamespace(classifier=name), data).multi_label for name in (*EMBEDDED, *EMBEDDED_MULTI)}
+    assert flags == dict.fromkeys(EMBEDDED, False) | dict.fromkeys(EMBEDDED_MULTI, True)
+    with pytest.raises(ValueError, match="embedded/vit knows the embedded images alone: set dataset to embedded, not voc2007"):
+        multilabel_recipes.images("voc2007", "val", 6, classifier="embedded/vit")
 
 
 def test_a_classifier_is_fine_tuned_for_a_profile_and_found_again(voc, monkeypatch, tmp_path, capsys):

@@ -76,6 +76,7 @@ TRAINED = {  # one explanation is one forward pass
     "T-TAME": "Ntrougkas et al., IEEE Access 2024",
     "L-CAM-Img": "Gkartzonika et al., ECCV workshops 2022",
 }
+EXPLAINER = {"Explainer": "Stalder et al., NeurIPS 2022"}  # trained by another notebook and loop, and not for every classifier
 
 
 def _channels(classifier: nn.Module) -> int:
@@ -135,13 +136,14 @@ def build_methods(
     names: Sequence[str] | None = None,
     budget: Budget = Budget(),
 ) -> list[Method]:
-    """Methods for one classifier: its ``trained`` explainers, by their names in `TRAINED`, then those of ``names`` (default: the whole
-    `CATALOGUE`). Raises ValueError for an unknown name."""
+    """Methods for one classifier: its ``trained`` explainers, by their names in `TRAINED` or ``Explainer``, then those of ``names`` (default:
+    the whole `CATALOGUE`). Raises ValueError for an unknown name."""
+    known = TRAINED | EXPLAINER
     for name in trained or {}:
-        if name not in TRAINED:
-            raise ValueError(f"unknown trained method {name!r}: choose from {', '.join(TRAINED)}")
+        if name not in known:
+            raise ValueError(f"unknown trained method {name!r}: choose from {', '.join(known)}")
     for name in names or ():
         if name not in CATALOGUE:
             raise ValueError(f"unknown method {name!r}: choose from {', '.join(CATALOGUE)}")
-    made = [Method(name, explainer.explain, 1, 0, TRAINED[name]) for name, explainer in (trained or {}).items()]
+    made = [Method(name, explainer.explain, 1, 0, known[name]) for name, explainer in (trained or {}).items()]
     return made + [CATALOGUE[name](classifier, budget) for name in (CATALOGUE if names is None else names)]
