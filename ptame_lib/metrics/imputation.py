@@ -23,8 +23,8 @@ def linear_imputation(
     """
     if pixels.ndim != 4 or known.shape != (pixels.shape[0], *pixels.shape[2:]) or known.dtype != torch.bool:
         raise ValueError(f"pixels {tuple(pixels.shape)} need a bool mask of (B,H,W), got {known.dtype} {tuple(known.shape)}")
-    # On the CPU a few images at a time: what an iteration touches then stays in the cache.
-    part = len(pixels) if pixels.is_cuda else max(1, 4 * 224 * 224 // (pixels.shape[2] * pixels.shape[3]))
+    # On the CPU some images at a time: enough for long rows, few enough for the memory.
+    part = len(pixels) if pixels.is_cuda else max(1, 16 * 224 * 224 // (pixels.shape[2] * pixels.shape[3]))
     with torch.no_grad():
         filled = [_solve(p.float(), k, tolerance, most) for p, k in zip(pixels.split(part), known.split(part), strict=True)]
     result = torch.where(known[:, None], pixels, torch.cat(filled).to(pixels.dtype))
