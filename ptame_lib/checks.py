@@ -66,14 +66,15 @@ def targets(targets: Tensor, n: int, count: int | None = None) -> None:
     classes(targets, count)
 
 
-def request(classifier: nn.Module, pixels: Tensor, wanted: Tensor) -> None:
-    """What every explanation is asked for: `images`, and a class that the classifier has for each of them.
+def request(classifier: nn.Module, pixels: Tensor, wanted: Tensor, *, per_image: bool = True) -> None:
+    """What every explanation is asked for: `images`, and a class that the classifier has for each of them, or any number of classes for all.
 
     The upper end is checked where the classifier tells its ``num_classes``; any other raises its own IndexError.
     """
     images(pixels)
     count = getattr(classifier, "num_classes", None)
-    targets(wanted, len(pixels), count if isinstance(count, Integral) and count else None)
+    count = count if isinstance(count, Integral) and count else None
+    targets(wanted, len(pixels), count) if per_image else classes(wanted, count)
 
 
 def answer_shape(logits: Tensor, of: str = "the classifier") -> Tensor:

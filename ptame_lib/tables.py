@@ -117,15 +117,14 @@ def everywhere(table: pd.DataFrame) -> list[str]:
 def partly(table: pd.DataFrame, marks: pd.DataFrame) -> list[str]:
     """A sentence for each method that explains only some of a table's classifiers: its mean rank among all methods there, beside P-TAME's."""
     told = []
-    for method in dict.fromkeys(table["method"]):
-        if method not in everywhere(table):
-            there = list(table[table["method"] == method]["classifier"].unique())
-            own = ranks(*(part[part["classifier"].isin(there)] for part in (table, marks)))["mean rank"]
-            beside = f", P-TAME's {own['P-TAME']:.1f}" if "P-TAME" in own else ""
-            told.append(
-                f"{method} explains {', '.join(there)} alone and is left out of means over all classifiers: "
-                f"there its mean rank is {own[method]:.1f} of {len(own)}{beside}."
-            )
+    for method, rows in table[~table["method"].isin(everywhere(table))].groupby("method", sort=False):
+        there = list(rows["classifier"].unique())
+        own = ranks(*(part[part["classifier"].isin(there)] for part in (table, marks)))["mean rank"]
+        beside = f", P-TAME's {own['P-TAME']:.1f}" if "P-TAME" in own else ""
+        told.append(
+            f"{method} explains {', '.join(there)} alone and is left out of means over all classifiers: "
+            f"there its mean rank is {own[method]:.1f} of {len(own)}{beside}."
+        )
     return told
 
 

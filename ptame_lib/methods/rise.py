@@ -38,8 +38,7 @@ class RISE:
 
     def maps(self, pixels: Tensor, classes: Tensor) -> Tensor:
         """Maps (B,n,H,W) in [0,1] of n classes (n,) for every image, at the cost of one."""
-        for target in classes:
-            checks.request(self.classifier, pixels, target.expand(len(pixels)))
+        checks.request(self.classifier, pixels, classes, per_image=False)
         return torch.stack([self._of(image, classes) for image in pixels])
 
     @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -63,8 +65,13 @@ def _solve(pixels: Tensor, known: Tensor, tolerance: float, most: int) -> Tensor
 
 def _neighbours(x: Tensor) -> Tensor:
     """Weighted sum of the 8 neighbours (1,N,H,W), 0 outside."""
-    kernel = x.new_tensor([[DIAGONAL, DIRECT, DIAGONAL], [DIRECT, 0, DIRECT], [DIAGONAL, DIRECT, DIAGONAL]])
-    return F.conv2d(x, kernel.expand(x.shape[1], 1, 3, 3), padding=1, groups=x.shape[1])
+    return F.conv2d(x, _kernel(x.device, x.dtype).expand(x.shape[1], 1, 3, 3), padding=1, groups=x.shape[1])
+
+
+@lru_cache
+def _kernel(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The neighbours' weights (3,3), sent to a device once: every iteration needs them."""
+    return torch.tensor([[DIAGONAL, DIRECT, DIAGONAL], [DIRECT, 0, DIRECT], [DIAGONAL, DIRECT, DIAGONAL]], device=device, dtype=dtype)
 
 
 class _Finest:
@@ -85,12 +92,13 @@ class _Coarse:
     SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
     def __init__(self, to_known: Tensor, edges: list[Tensor]):
-        self.to_known, self.edges = to_known, edges
+        self.edges = edges
         total = to_known.clone()
         for edge, (here, there) in zip(edges, map(self._pair, self.SHIFTS), strict=True):
             total[here] += edge[here]
             total[there] += edge[here]
-        self.total, self.inverse = total, torch.where(total > 0, 1 / total.clamp_min(1e-12), 0)
+        self.total, self.unknown = total, (total > 0).float()
+        self.inverse = torch.where(total > 0, 1 / total.clamp_min(1e-12), 0)
 
     @staticmethod
     def _pair(shift: tuple[int, int]) -> tuple[tuple, tuple]:
@@ -109,17 +117,17 @@ class _Coarse:
 
 
 class _Coarsest:
-    """The last of the coarse systems, solved directly: few cells, and the ``alike`` channels of an image have the same matrix."""
+    """The last of the coarse systems, solved directly: few cells. Its couplings are those of one channel per image, since all have the same."""
 
     CELLS = 4  # per side, at most
 
-    def __init__(self, system: _Coarse, alike: int):
-        height, width = system.total.shape[2:]
+    def __init__(self, to_known: Tensor, edges: list[Tensor]):
+        images, height, width = to_known.shape[1:]
         count = height * width
-        columns = torch.eye(count).to(system.total).view(count, 1, height, width)
-        ones = _Coarse(system.to_known[:, ::alike], [edge[:, ::alike] for edge in system.edges])  # one per image
-        matrix = ones.apply(columns.expand(-1, ones.total.shape[1], -1, -1)).permute(1, 0, 2, 3).reshape(-1, count, count)
-        empty = torch.where(ones.total > 0, 1e-6 * ones.total, 1).reshape(-1, count)  # cells where nothing is missing, images where all is
+        system = _Coarse(to_known, edges)
+        columns = torch.eye(count).to(to_known).view(count, 1, height, width)
+        matrix = system.apply(columns.expand(-1, images, -1, -1)).permute(1, 0, 2, 3).reshape(-1, count, count)
+        empty = torch.where(system.total > 0, 1e-6 * system.total, 1).reshape(-1, count)  # cells where nothing is missing, images where all is
         self.inverse = torch.linalg.inv(matrix + torch.diag_embed(empty))
 
     def solve(self, r: Tensor) -> Tensor:
@@ -129,7 +137,7 @@ class _Coarsest:
 
 def _grids(unknown: Tensor, alike: int) -> list:
     """The systems from fine to coarse. A cell is 2 x 2 cells of the finer grid; couplings between cells add up, and are
-    halved, since constant functions on cells are twice as stiff as smooth ones."""
+    halved, since constant functions on cells are twice as stiff as smooth ones. Each ``alike`` channels are of one image."""
     finest = _Finest(unknown)
     to_known = unknown * _neighbours(1 - unknown)
     edges = []
@@ -139,7 +147,7 @@ def _grids(unknown: Tensor, alike: int) -> list:
         edge[here] = weight * unknown[here] * unknown[there]
         edges.append(edge)
     grids = [finest]
-    while len(grids) == 1 or max(to_known.shape[2:]) > _Coarsest.CELLS:
+    while True:
         pad = [0, to_known.shape[3] % 2, 0, to_known.shape[2] % 2]
         to_known, (e, s, se, sw) = F.pad(to_known, pad), [F.pad(edge, pad) for edge in edges]
         ee, eo, oe, oo = ((..., slice(y, None, 2), slice(x, None, 2)) for y in (0, 1) for x in (0, 1))  # (row, column) even or odd
@@ -147,9 +155,9 @@ def _grids(unknown: Tensor, alike: int) -> list:
         east[..., :-1] += sw[ee][..., 1:]  # from a cell's upper left pixel to the lower right one of its western neighbour
         edges = [0.5 * east, 0.5 * (s[oe] + s[oo] + se[oe] + sw[oo]), 0.5 * se[oo], 0.5 * sw[oe]]
         to_known = to_known[ee] + to_known[eo] + to_known[oe] + to_known[oo]
+        if max(to_known.shape[2:]) <= _Coarsest.CELLS:
+            return [*grids, _Coarsest(to_known[:, ::alike], [edge[:, ::alike] for edge in edges])]
         grids.append(_Coarse(to_known, edges))
-    grids[-1] = _Coarsest(grids[-1], alike)
-    return grids
 
 
 def _cycle(grids: list, level: int, r: Tensor) -> Tensor:
@@ -162,8 +170,7 @@ def _cycle(grids: list, level: int, r: Tensor) -> Tensor:
     height, width = rest.shape[2:]
     padded = F.pad(rest, [0, width % 2, 0, height % 2]) if height % 2 or width % 2 else rest
     coarse = _cycle(grids, level + 1, 4 * F.avg_pool2d(padded, 2))
-    inside = grid.unknown if level == 0 else (grid.total > 0).float()
-    x = torch.addcmul(x, inside, F.interpolate(coarse, scale_factor=2)[..., :height, :width])
+    x = torch.addcmul(x, grid.unknown, F.interpolate(coarse, scale_factor=2)[..., :height, :width])
     return torch.addcmul(x, grid.inverse, r - grid.apply(x), value=0.8)
 
 
