@@ -19,7 +19,6 @@ def train_embedded(
     *,
     epochs: int,
     lr: float = 4e-3,
-    colours: bool = False,
     hidden: bool = False,
     batch_size: int = 64,
     seed: int = 0,
@@ -27,8 +26,7 @@ def train_embedded(
     """Train a network of ``embedded_nets`` on the single-label data; returns the mean loss of each epoch.
 
     AdamW with OneCycleLR, label smoothing 0.05, random shifts of up to 4 pixels, no flips (digits are not
-    symmetric); with ``colours`` also shuffled colour channels and random brightness, since the test backgrounds are other ones;
-    with ``hidden`` parts of the images are blackened or dark (see `_hide`).
+    symmetric); with ``hidden`` parts of the images are blackened or dark (see `_hide`).
     A ViT also learns to classify each token by the digit's true pixels (weight 0.3).
     """
     generator = torch.Generator().manual_seed(seed)
@@ -37,15 +35,16 @@ def train_embedded(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps, pct_start=0.2)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
     history = []
-    net.train()
+    net.train().to(memory_format=torch.channels_last)
     with progress(steps, "train classifier") as bar:
         for _ in range(epochs):
             losses = []
             for rows in torch.randperm(len(data), generator=generator)[: len(data) // batch_size * batch_size].split(batch_size):
-                pixels, truth = _augment(data.images[rows].float() / 255, data.truth[rows], generator, colours)
+                pixels, truth = _augment(data.images[rows].float() / 255, data.truth[rows], generator)
                 if hidden:
                     pixels = _hide(pixels, truth, generator)
-                loss = _loss(net, (pixels - mean) / std, data.labels[rows], truth)
+                images = ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
+                loss = _loss(net, images, data.labels[rows], truth)
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -54,7 +53,7 @@ def train_embedded(
                 losses.append(loss.item())
                 bar.update()
             history.append(sum(losses) / len(losses))
-    net.eval()
+    net.eval().to(memory_format=torch.contiguous_format)  # which safetensors wants
     return history
 
 
@@ -69,7 +68,7 @@ def _loss(net: nn.Module, images: Tensor, labels: Tensor, truth: Tensor) -> Tens
     return loss + 0.3 * F.cross_entropy(net.token_head(tokens).flatten(0, 1), token_labels.flatten())
 
 
-def _augment(pixels: Tensor, truth: Tensor, generator: torch.Generator, colours: bool, most: int = 4) -> tuple[Tensor, Tensor]:
+def _augment(pixels: Tensor, truth: Tensor, generator: torch.Generator, colours: bool = False, most: int = 4) -> tuple[Tensor, Tensor]:
     """One random shift per batch (edge pixels are repeated); with ``colours``, per image, shuffled channels and brightness."""
     dy, dx = torch.randint(0, 2 * most + 1, (2,), generator=generator).tolist()
     height, width = pixels.shape[-2:]

@@ -46,6 +46,7 @@ def test_the_truth_is_where_the_digit_is(monkeypatch):
     changed = (whole.images != without.images).any(1)
     for truth, differs in zip(whole.truth, changed, strict=True):
         assert (truth & differs).sum() > 0.9 * truth.sum()
+        assert not (differs & ~truth).any()  # all the evidence there is
         rows, columns = differs.any(1).nonzero(), differs.any(0).nonzero()
         assert rows.max() - rows.min() < 38
         assert columns.max() - columns.min() < 38
@@ -76,14 +77,27 @@ def test_splits_share_no_digits():
 
 
 def test_train_and_test_share_no_background(monkeypatch):
-    photo = Image.new("RGB", (400, 300), "red")
+    photo = Image.new("RGB", (400, 300), "yellow")
     photo.paste("blue", (248, 0, 400, 300))  # from 62 % on
     monkeypatch.setattr(embedded, "_photographs", lambda: [photo])
-    for split, channel in (("train", 0), ("val", 0), ("test", 2)):
+    for split, colours in (("train", 2), ("val", 2), ("test", 1)):  # two full channels or one, whatever their order
         for i in range(20):
             crop = embedded._background(split, np.random.default_rng(i))
-            assert crop[..., channel].min() > 0.55
-            assert crop.sum(-1).max() <= 1
+            assert ((crop > 0.55).sum(-1) == colours).all()
+            assert ((crop == 0).sum(-1) == 3 - colours).all()
+
+
+def test_backgrounds_are_flipped_both_ways_and_change_colours(monkeypatch):
+    photo = np.zeros((64, 104, 3), dtype=np.uint8)
+    photo[:32, :32] = 255, 0, 0  # a red corner; the training part is the left 64 columns
+    monkeypatch.setattr(embedded, "_photographs", lambda: [Image.fromarray(photo)])
+    seen = set()
+    for i in range(100):
+        crop = embedded._background("train", np.random.default_rng(i))
+        assert crop.shape == (64, 64, 3)
+        row, column, channel = (int(axis[0]) for axis in crop.nonzero())
+        seen.add((row // 32, column // 32, channel))
+    assert len(seen) == 2 * 2 * 3
 
 
 def test_multi_label_masks_match_the_labels_and_do_not_overlap():
