@@ -26,7 +26,7 @@ def train_embedded(
     """Train a network of ``embedded_nets`` on the single-label data; returns the mean loss of each epoch.
 
     AdamW with OneCycleLR, label smoothing 0.05, random shifts of up to 4 pixels, no flips (digits are not
-    symmetric); with ``hidden`` parts of the images are blackened or dark (see `_hide`).
+    symmetric); with ``hidden`` parts of the images are blackened (see `_hide`).
     A ViT also learns to classify each token by the digit's true pixels (weight 0.3).
     """
     generator = torch.Generator().manual_seed(seed)
@@ -83,7 +83,7 @@ def _augment(pixels: Tensor, truth: Tensor, generator: torch.Generator, colours:
 
 
 def _hide(pixels: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
-    """Black rectangles, black surroundings of the digit, darkness: each on a third of the images.
+    """Black rectangles on a third of the images, black surroundings of the digit on another.
 
     An explanation is judged by what a classifier says of an image that was masked with it. Black must not be strange to the
     classifier then, or the strangeness is measured and not the explanation.
@@ -104,6 +104,4 @@ def _hide(pixels: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
             left, right = max(columns[0] - around[2], 0), columns[-1] + around[3]
             mask[i] = 0
             mask[i, top : bottom + 1, left : right + 1] = 1
-        else:
-            mask[i] = 0.15 + 0.85 * torch.rand((), generator=generator)
     return pixels * mask[:, None]
