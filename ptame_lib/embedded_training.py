@@ -40,7 +40,7 @@ def train_embedded(
         for _ in range(epochs):
             losses = []
             for rows in torch.randperm(len(data), generator=generator)[: len(data) // batch_size * batch_size].split(batch_size):
-                pixels, truth = _augment(data.images[rows].float() / 255, data.truth[rows], generator)
+                pixels, truth = _shift(data.images[rows].float() / 255, data.truth[rows], generator)
                 if hidden:
                     pixels = _hide(pixels, truth, generator)
                 images = ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
@@ -68,17 +68,12 @@ def _loss(net: nn.Module, images: Tensor, labels: Tensor, truth: Tensor) -> Tens
     return loss + 0.3 * F.cross_entropy(net.token_head(tokens).flatten(0, 1), token_labels.flatten())
 
 
-def _augment(pixels: Tensor, truth: Tensor, generator: torch.Generator, colours: bool = False, most: int = 4) -> tuple[Tensor, Tensor]:
-    """One random shift per batch (edge pixels are repeated); with ``colours``, per image, shuffled channels and brightness."""
+def _shift(pixels: Tensor, truth: Tensor, generator: torch.Generator, most: int = 4) -> tuple[Tensor, Tensor]:
+    """One random shift per batch; edge pixels are repeated."""
     dy, dx = torch.randint(0, 2 * most + 1, (2,), generator=generator).tolist()
     height, width = pixels.shape[-2:]
     pixels = F.pad(pixels, [most] * 4, mode="replicate")[..., dy : dy + height, dx : dx + width]
     truth = F.pad(truth, [most] * 4)[..., dy : dy + height, dx : dx + width]
-    if colours:
-        order = torch.rand(len(pixels), 3, generator=generator).argsort(1)
-        pixels = pixels.gather(1, order[:, :, None, None].expand_as(pixels))
-        gain = 0.7 + 0.6 * torch.rand(len(pixels), 1, 1, 1, generator=generator)
-        pixels = (pixels * gain).clamp(0, 1)
     return pixels, truth
 
 

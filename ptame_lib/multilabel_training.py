@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from . import embedded_nets
 from .classifiers import IMAGENET_MEAN, IMAGENET_STD, Classifier, _fill, _is_file_name, load_torchvision
 from .datasets.embedded import Embedded
-from .embedded_training import MEAN, STD, _augment
+from .embedded_training import MEAN, STD, _shift
 from .masking import blend
 from .progress import progress
 from .training import stops
@@ -32,8 +32,8 @@ PLAN = {"multi-vgg": (9, 4e-3), "multi-resnet": (12, 3e-3)}  # the shipped ones:
 def train_embedded_multi(name: str, data: Embedded, *, epochs: int | None = None, lr: float | None = None, seed: int = 0) -> nn.Module:
     """A network ``multi-vgg`` or ``multi-resnet``, trained on the multi-label digits; in eval mode, on normalised images.
 
-    AdamW with OneCycleLR, batches of 64, label smoothing 0.02, shifts, shuffled colour channels and brightness as in
-    `embedded_training`, and parts that give way to the mean colour (`hide`). ``epochs`` and ``lr`` default to `PLAN`.
+    AdamW with OneCycleLR, batches of 64, label smoothing 0.02, shifts as in `embedded_training`, shuffled colour channels and
+    brightness, and parts that give way to the mean colour (`hide`). ``epochs`` and ``lr`` default to `PLAN`.
     """
     epochs, lr = epochs or PLAN[name][0], lr or PLAN[name][1]
     torch.manual_seed(seed)
@@ -46,8 +46,8 @@ def train_embedded_multi(name: str, data: Embedded, *, epochs: int | None = None
     with progress(epochs * batches, f"train {name}") as bar:
         for _ in range(epochs):
             for rows in torch.randperm(len(data), generator=generator)[: batches * 64].split(64):
-                pixels, truth = _augment(data.images[rows].float() / 255, data.truth[rows], generator, colours=True)
-                pixels, labels = hide(pixels, data.labels[rows], truth, mean, generator)
+                pixels, truth = _shift(data.images[rows].float() / 255, data.truth[rows], generator)
+                pixels, labels = hide(_recolour(pixels, generator), data.labels[rows], truth, mean, generator)
                 logits = net(((pixels - mean) / std).contiguous(memory_format=torch.channels_last))
                 loss = F.binary_cross_entropy_with_logits(logits, 0.02 + 0.96 * labels)
                 optimizer.zero_grad()
@@ -58,6 +58,14 @@ def train_embedded_multi(name: str, data: Embedded, *, epochs: int | None = None
                 bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
                 bar.update()
     return net.eval().to(memory_format=torch.contiguous_format)  # which safetensors wants
+
+
+def _recolour(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Of each image the channels are shuffled and the brightness is changed."""
+    order = torch.rand(len(pixels), 3, generator=generator).argsort(1)
+    pixels = pixels.gather(1, order[:, :, None, None].expand_as(pixels))
+    gain = 0.7 + 0.6 * torch.rand(len(pixels), 1, 1, 1, generator=generator)
+    return (pixels * gain).clamp(0, 1)
 
 
 def hide(pixels: Tensor, labels: Tensor, truth: Tensor, colour: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
