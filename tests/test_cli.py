@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from ptame_lib import BlackBox, commands, export, load_classifier, saved_config
+from ptame_lib import BlackBox, commands, export, load_classifier, saved_config, recipes
 from ptame_lib.cli import app
 from ptame_lib.model_card import in_one_line
 
@@ -82,7 +82,7 @@ def test_the_names_of_classes_in_the_file_are_used(trained, tmp_path, monkeypatc
     """Names that the classifier itself has not, such as ImageNet's: shown, and understood as a class to explain."""
     file, images, _ = trained
     named = tmp_path / "named.safetensors"
-    commands.recipes.load_explainer(file).save(named, classifier=CLASSIFIER, labels=[f"digit {i}" for i in range(10)])
+    recipes.load_explainer(file).save(named, classifier=CLASSIFIER, labels=[f"digit {i}" for i in range(10)])
     monkeypatch.setattr(commands, "load_classifier", lambda *arguments: unnamed(load_classifier(*arguments)))
     said = ptame("explain", images / "1.png", "--explainer", named, "--out", tmp_path, "--class", "digit 7")
     assert said.startswith("named.safetensors: P-TAME for embedded/resnet, 10 classes. 1.png: digit 7: ")
@@ -101,7 +101,7 @@ def test_training_needs_only_a_classifier_and_images(tmp_path, monkeypatch):
     said = ptame("train", "--classifier", "timm/some_net", "--images", "photos")
     assert (str(asked["out"]), asked["auxiliary"]) == ("ptame-timm-some_net.safetensors", None)
     assert "Next: ptame explain IMAGE... --explainer ptame-timm-some_net.safetensors" in said
-    assert [commands.recipes.usual_auxiliary(name) for name in ("timm/some_net", CLASSIFIER)] == ["resnet18", "embedded/auxiliary"]
+    assert [recipes.usual_auxiliary(name) for name in ("timm/some_net", CLASSIFIER)] == ["resnet18", "embedded/auxiliary"]
 
 
 def test_a_chosen_class_is_explained_and_doubted(trained, tmp_path):
@@ -116,7 +116,7 @@ def test_the_map_shown_is_the_explainers(trained, tmp_path):
     [(_, proof, _)] = commands.explain([images / "2.png"], file, out=tmp_path)
     pixels = commands.ImageFolder(images, 64, 73)[2]["pixels"][None]
     classifier = load_classifier(CLASSIFIER)
-    _, expected = commands.explain_with_evidence(commands.recipes.load_explainer(file), classifier, pixels)
+    _, expected = commands.explain_with_evidence(recipes.load_explainer(file), classifier, pixels)
     assert (proof.text(), proof.warning()) == (expected.text(), expected.warning())
 
 
@@ -131,7 +131,7 @@ def test_weights_of_ones_own_are_remembered(trained, tmp_path):
     own = ["--weights", tmp_path / "resnet.safetensors", "--auxiliary-weights", tmp_path / "auxiliary.safetensors"]
     file = tmp_path / "e.safetensors"
     ptame("train", "--classifier", CLASSIFIER, "--images", images, "--out", file, *TRAIN, "--steps", 1, "--held-out", 0, *own)
-    loaded = commands.recipes.load_explainer(file)
+    loaded = recipes.load_explainer(file)
     assert loaded.auxiliary.model.state_dict()["layer1.0.conv1.weight"].equal(nets["auxiliary"].model.state_dict()["layer1.0.conv1.weight"])
     [(_, proof, _)] = commands.explain([images / "2.png"], file, out=tmp_path)
     pixels = commands.ImageFolder(images, 64, 73)[2]["pixels"][None]
@@ -148,7 +148,7 @@ def test_an_interrupted_training_goes_on(trained, tmp_path, monkeypatch):
         assert "error: the power is gone" in ptame(*options, code=1)
     assert not (tmp_path / "e.safetensors").exists()
     ptame(*options, "--resume")
-    first, second = (commands.recipes.load_explainer(f).trained_state() for f in (file, tmp_path / "e.safetensors"))
+    first, second = (recipes.load_explainer(f).trained_state() for f in (file, tmp_path / "e.safetensors"))
     for key, value in first.items():
         torch.testing.assert_close(second[key], value, msg=key)
 
@@ -215,7 +215,7 @@ def test_mistakes_are_one_line_and_exit_code_1(which, trained):
 
 def test_an_explainer_of_other_classes_or_without_a_name_is_refused(trained, tmp_path, monkeypatch):
     file, images, _ = trained
-    commands.recipes.load_explainer(file).save(tmp_path / "e.safetensors")
+    recipes.load_explainer(file).save(tmp_path / "e.safetensors")
     assert "does not say which classifier it explains" in ptame("explain", images, "--explainer", tmp_path / "e.safetensors", code=1)
     monkeypatch.setattr(commands, "load_classifier", lambda *_: BlackBox(lambda pixels: pixels.mean((2, 3)), 64))
     assert "explains 10 classes, the classifier has 3" in ptame("explain", images, "--explainer", file, code=1)

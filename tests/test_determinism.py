@@ -8,6 +8,8 @@ an explanation costs, seconds and megabytes of the process, is no property of th
 import pandas as pd
 import pytest
 import torch
+from pathlib import Path
+import ptame_lib
 from processes import FORK, start
 
 from ptame_lib import PTAME, TrainingConfig, build_methods, load_auxiliary, load_classifier, load_embedded, paths, study, train_ptame
@@ -44,7 +46,7 @@ def test_two_clean_folders_end_with_the_same_tables(tmp_path):
     for name, seed, compared in (("one", 0, True), ("other", 0, True), ("another seed", 1, False)):
         root = tmp_path / name
         (root / "data").mkdir(parents=True)
-        (root / "data" / "embedded").symlink_to(paths.Path(paths.__file__).parent.parent / "data" / "embedded")
+        (root / "data" / "embedded").symlink_to(Path(ptame_lib.__file__).parent.parent / "data" / "embedded")
         process = start(smoke, seed, compared, PTAME_ROOT=str(root))
         process.join(120)
         assert process.exitcode == 0

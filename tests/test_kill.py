@@ -121,7 +121,7 @@ class Few(torch.utils.data.Dataset):
         return {"pixels": torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(i))}
 
 
-def evaluation(folder, explain=lambda pixels, targets: pixels.mean(1)):
+def evaluating(folder, explain=lambda pixels, targets: pixels.mean(1)):
     methods = [Method(name, explain, 1, 0, "test") for name in ("first", "second")]
     return comparison.evaluate_all("net", nets()[1], methods, Few(), curves=False, kept=(folder, {"seed": 0}))
 
@@ -143,16 +143,16 @@ def evaluation_stuck(folder, where):
 
     append, Rows.append = Rows.append, half if where == "line" else Rows.append
     comparison.write_whole = comparison.write_whole if where == "line" else lambda *_: wait()
-    evaluation(folder)
+    evaluating(folder)
 
 
 @pytest.mark.parametrize("where", ["between batches", "line", "note"])
 def test_a_killed_evaluation(where, tmp_path):
-    expected, _ = evaluation(tmp_path / "whole")
+    expected, _ = evaluating(tmp_path / "whole")
     folder, asked = tmp_path / "killed", []
     rows = folder / "second.partial.jsonl"
     if where == "between batches":
-        process = start(evaluation, folder, slow)
+        process = start(evaluating, folder, slow)
         kill_when(process, lambda: rows.is_file() and rows.read_text().count("\n") >= 2)
     else:
         process = start(evaluation_stuck, folder, where)
@@ -164,7 +164,7 @@ def test_a_killed_evaluation(where, tmp_path):
         asked.append(len(pixels))
         return pixels.mean(1)
 
-    found, _ = evaluation(folder, counting)
+    found, _ = evaluating(folder, counting)
     for name in ("first.csv", "second.csv"):
         assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert found.equals(expected)

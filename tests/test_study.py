@@ -24,12 +24,12 @@ fast: bool = False
 VALUES = {"profile": "small", "steps": 5, "lr": 1e-2, "names": ["a"], "fast": False}
 
 
-def configure(injected="", checks=None, **changed):
+def configured(injected="", checks=None, **changed):
     return study.configure(["%matplotlib inline", CELL, *([f"# Parameters\n{injected}"] if injected else [])], VALUES | changed, **(checks or {}))
 
 
 def test_configure():
-    cfg = configure(steps=7, lr=1, names=[])
+    cfg = configured(steps=7, lr=1, names=[])
     assert dataclasses.asdict(cfg) == {"profile": "small", "steps": 7, "lr": 1.0, "names": [], "fast": False}
     assert type(cfg.lr) is float  # an int will do for a float
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -51,23 +51,23 @@ def test_configure():
 )
 def test_wrong_types_are_refused(changed, message):
     with pytest.raises(TypeError, match=message):
-        configure(**changed)
+        configured(**changed)
 
 
 def test_unknown_parameters_are_refused():
-    assert configure('steps = 7\nprofile = "x"', steps=7, profile="x").steps == 7
+    assert configured('steps = 7\nprofile = "x"', steps=7, profile="x").steps == 7
     with pytest.raises(ValueError, match="unknown parameter 'stepz': this notebook has profile, steps, lr, names, fast"):
-        configure("stepz = 7")
+        configured("stepz = 7")
 
 
 def test_checks():
-    assert configure(checks={"steps": lambda n: n > 0, "names": ("a", "b")}, names=["b", "a"]).names == ["b", "a"]
+    assert configured(checks={"steps": lambda n: n > 0, "names": ("a", "b")}, names=["b", "a"]).names == ["b", "a"]
     with pytest.raises(ValueError, match=r"parameter steps can't be 0"):
-        configure(checks={"steps": lambda n: n > 0}, steps=0)
+        configured(checks={"steps": lambda n: n > 0}, steps=0)
     with pytest.raises(ValueError, match=r"unknown names 'c': choose one of a, b"):
-        configure(checks={"names": ("a", "b")}, names=["a", "c"])
+        configured(checks={"names": ("a", "b")}, names=["a", "c"])
     with pytest.raises(ValueError, match="unknown profile 'y': choose one of x"):
-        configure(checks={"profile": ("x",)}, profile="y")
+        configured(checks={"profile": ("x",)}, profile="y")
 
 
 def test_without_a_parameters_cell():
@@ -242,7 +242,7 @@ def test_the_fingerprint_follows_contents_and_parameters(study_root):
 
 
 def test_a_record_tells_where_it_comes_from(study_root):
-    file = study.Record(configure(profile="x"), "tiny").write(accuracy=0.5)
+    file = study.Record(configured(profile="x"), "tiny").write(accuracy=0.5)
     assert file == study_root / "results" / "x" / "tiny.json"
     content = json.loads(file.read_text())
     assert content["results"] == {"accuracy": 0.5}
