@@ -23,6 +23,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+import ptame_lib
 from ptame_lib import (
     PTAME,
     BlackBox,
@@ -394,10 +395,10 @@ LABELS = {
     "LIME": (lambda t: lime(classifier())(PIXELS, TARGETS + 1), refused(r"in 0\.\.2, got 1\.\.3: take")),
     "P-TAME's loss": (lambda t: ptame_loss(torch.rand(2, 3), TARGETS + 1, MAPS[:, None]), refused(r"in 0\.\.2, got 1\.\.3: take")),
     "the Explainer's loss": (
-        lambda t: explainer_loss(labels=2 * torch.ones(2, 3)),
+        lambda t: loss_with(labels=2 * torch.ones(2, 3)),
         refused(r"labels must be 0 or 1 for each class, got 2\.\.2: see .*one_hot"),
     ),
-    "labels as numbers": (lambda t: explainer_loss(labels=TARGETS), refused(r"numbers of classes differ: .*labels \(2,\)")),
+    "labels as numbers": (lambda t: loss_with(labels=TARGETS), refused(r"numbers of classes differ: .*labels \(2,\)")),
     "confidence": (lambda t: confidence(classifier(), PIXELS, TARGETS + 1), refused(r"in 0\.\.2, got 1\.\.3: take")),
     "ROAD": (lambda t: metrics.road(classifier(), PIXELS, TARGETS - 1, MAPS, "MoRF"), refused(r"in 0\.\.2, got -1\.\.1: take")),
     "evidence": (lambda t: evidence.evidence(classifier(), PIXELS, TARGETS + 1, MAPS), refused(r"in 0\.\.2, got 1\.\.3: take")),
@@ -423,7 +424,7 @@ def confused(classes, net=None):
     return metrics.class_confusion(classifier(net), batches, lambda pixels, wanted: torch.rand(2, len(wanted), 4, 4), classes)
 
 
-def explainer_loss(labels):
+def loss_with(labels):
     logits, said, masks = torch.rand(2, 3, 4, 4), torch.rand(2, 3), (MAPS, MAPS)
     return explainer_losses.explainer_loss(logits, labels, said, said, masks)
 
@@ -708,7 +709,7 @@ FILES = {
 
 
 def shipped(name):
-    return Path(study.__file__).parent.parent / "data" / "embedded" / f"{name}.safetensors"
+    return Path(ptame_lib.__file__).parent.parent / "data" / "embedded" / f"{name}.safetensors"
 
 
 def cached(place, *_):
