@@ -75,13 +75,13 @@ def use_style() -> None:
 
 def save(figure: Figure, profile: str, name: str) -> list[Path]:
     """Write ``figures/<profile>/<name>.png`` and ``.svg``, each whole or not at all."""
-    files = []
+    written = []
     for suffix in ("png", "svg"):
         file = paths.figures(profile) / f"{name}.{suffix}"
         with paths.whole(file) as unfinished:
             figure.savefig(unfinished, metadata={"Date": None} if suffix == "svg" else None)
-        files.append(file)
-    return files
+        written.append(file)
+    return written
 
 
 def show(figure: Figure, alt: str) -> None:

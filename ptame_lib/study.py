@@ -220,8 +220,8 @@ def report(profile: str) -> str:
 
     lines = [f"Profile {profile}"]
     file = paths.results(profile) / "compare.csv"
-    if not file.is_file() and len(files := list(file.parent.glob("compare-*.csv"))) == 1:
-        file = files[0]  # of a profile's only classifier
+    if not file.is_file() and len(found := list(file.parent.glob("compare-*.csv"))) == 1:
+        file = found[0]  # of a profile's only classifier
     if file.is_file():
         table = main_table(pd.read_csv(file), list(CORE))
         lines = [f"Profile {profile}, percent: AD and MoRF lower is better; all others higher is better", "", table.to_string(), ""]

@@ -52,7 +52,7 @@ def voc(tmp_path):
     return tmp_path
 
 
-def names_of(data, item):
+def names_in(data, item):
     return [name for name, there in zip(data.names, item["labels"], strict=True) if there]
 
 
@@ -75,9 +75,9 @@ def test_voc_for_classification(voc):
         assert set(item) == {"pixels", "labels"}
         halves(item["pixels"])
     assert data[0]["labels"].dtype == torch.bool
-    assert names_of(data, data[0]) == ["car"]
-    assert names_of(data, data[1]) == ["dog", "person"]  # difficult ones too, parts of objects not
-    assert names_of(data, VOC(voc, "val", 32)[0]) == ["train"]
+    assert names_in(data, data[0]) == ["car"]
+    assert names_in(data, data[1]) == ["dog", "person"]  # difficult ones too, parts of objects not
+    assert names_in(data, VOC(voc, "val", 32)[0]) == ["train"]
     assert next(iter(DataLoader(data, 2)))["labels"].shape == (2, 20)
 
 
@@ -86,7 +86,7 @@ def test_voc_with_truth(voc):
     assert len(data) == 1
     item = data[0]
     halves(item["pixels"])
-    assert names_of(data, item) == ["car"]
+    assert names_in(data, item) == ["car"]
     assert item["truth"].dtype == torch.bool
     assert item["truth"].nonzero()[:, 1].unique().tolist() == list(range(16, 24))  # columns 20..29 of 40
     assert item["truth"].any(1).all()
