@@ -50,7 +50,7 @@ setup: $(READY)
 
 reproduce: setup
 	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . $(WHERE) --quiet rules host --config profile=$(PROFILE) $(if $(DATA),'data=$(DATA)') --keep-going --rerun-incomplete --nolock $(ARGS)
-	@$(if $(ARGS),true,$(PYTHON) -m ptame_lib.study report --profile $(PROFILE))
+	@$(if $(ARGS),true,$(PYTHON) -m ptame_study report --profile $(PROFILE))
 
 test: lint
 	$(PYTHON) -m pytest
@@ -73,7 +73,7 @@ docs: setup
 	@echo "site/index.html"
 
 readme: setup
-	$(PYTHON) -m ptame_lib.study readme --profile $(PROFILE)
+	$(PYTHON) -m ptame_study readme --profile $(PROFILE)
 
 lock:
 	uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate --upgrade pyproject.toml -o constraints.txt

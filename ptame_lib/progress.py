@@ -21,6 +21,4 @@ def progress(total: int, what: str, shown: bool = True) -> Iterator[tqdm]:
     with tqdm(total=total, desc=what, **options) as bar:
         yield bar
     if in_kernel:
-        from IPython.display import clear_output
-
-        clear_output()
+        sys.modules["IPython.display"].clear_output()  # loaded by every kernel; the library itself needs no notebook

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import small_cnn
+from helpers import small_cnn
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
@@ -35,36 +35,52 @@ from ptame_lib import (
     PTAMEWeights,
     TrainingConfig,
     build_methods,
-    commands,
-    comparison,
     decide,
-    evidence,
-    explainer_losses,
+    explainer_loss,
+    files,
     keep,
     keep_share,
     load_auxiliary,
     load_classifier,
     load_embedded,
     load_onnx,
-    metrics,
     normalise,
-    paths,
     ptame_loss,
-    recipes,
-    sanity,
-    statistics,
-    study,
-    tables,
     train_ptame,
 )
-from ptame_lib.classifiers import IMAGENET_MEAN, IMAGENET_STD
+from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
 from ptame_lib.datasets import first
 from ptame_lib.datasets.images import read_image
+from ptame_lib.explainers.lcam import LCAM
 from ptame_lib.methods import gradcam, integrated_gradients, lime, occlusion, rise
-from ptame_lib.methods.lcam import LCAM
+from ptame_lib.metrics import (
+    average_drop,
+    average_gain,
+    average_precision,
+    class_confusion,
+    deletion,
+    energy_pointing_game,
+    insertion,
+    iou,
+    known_pixels,
+    label_confidence,
+    masked_confidence,
+    mean_f1,
+    mean_iou,
+    pointing_game,
+    road,
+    sparseness,
+)
 from ptame_lib.metrics.drop import confidence
+from ptame_lib.metrics.evidence import evidence
 from ptame_lib.metrics.road import summary
+from ptame_lib.metrics.sanity import similarity
+from ptame_lib.metrics.statistics import bootstrap_interval, paired_permutation_test
 from ptame_lib.metrics.suite import measure
+from ptame_study import cache, evaluation, paths, profiles, records, tables
+from ptame_study.command import actions
+from ptame_study.images import held_out_images
+from ptame_study.parameters import configure
 
 NAN, INF = float("nan"), float("inf")
 PIXELS = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -186,7 +202,7 @@ class Place:
     def profile(self, text, name="bad", **others):
         for key, value in {name: text, **others}.items():
             self.file(f"workflow/profiles/{key}.yaml", value)
-        return study.load_profile(name)
+        return profiles.load_profile(name)
 
     def small_disk(self, name, write):
         """``write`` into the file ``name`` with room for 4 kB; what was there before must stay, and nothing else."""
@@ -400,20 +416,20 @@ LABELS = {
     ),
     "labels as numbers": (lambda t: loss_with(labels=TARGETS), refused(r"numbers of classes differ: .*labels \(2,\)")),
     "confidence": (lambda t: confidence(classifier(), PIXELS, TARGETS + 1), refused(r"in 0\.\.2, got 1\.\.3: take")),
-    "ROAD": (lambda t: metrics.road(classifier(), PIXELS, TARGETS - 1, MAPS, "MoRF"), refused(r"in 0\.\.2, got -1\.\.1: take")),
-    "evidence": (lambda t: evidence.evidence(classifier(), PIXELS, TARGETS + 1, MAPS), refused(r"in 0\.\.2, got 1\.\.3: take")),
+    "ROAD": (lambda t: road(classifier(), PIXELS, TARGETS - 1, MAPS, "MoRF"), refused(r"in 0\.\.2, got -1\.\.1: take")),
+    "evidence": (lambda t: evidence(classifier(), PIXELS, TARGETS + 1, MAPS), refused(r"in 0\.\.2, got 1\.\.3: take")),
     "class-specific masks": (lambda t: confused([0, 3]), refused(r"in 0\.\.2, got 0\.\.3: take")),
     "several labels of other classes": (
-        lambda t: metrics.label_confidence(classifier(), PIXELS, torch.ones(2, 4)),
+        lambda t: label_confidence(classifier(), PIXELS, torch.ones(2, 4)),
         refused(r"labels must be \(B,K\), .* \(2, 3\), got \(2, 4\)"),
     ),
-    "class of the command": (lambda t: commands.class_number("12", 10, None), refused(r"no class 12: give a number in 0\.\.9")),
+    "class of the command": (lambda t: actions.class_number("12", 10, None), refused(r"no class 12: give a number in 0\.\.9")),
     "fewer labels than classes": (
-        lambda t: evidence.evidence(Classifier(Colours(), (0,) * 3, (1,) * 3, 16, "ab"), PIXELS, TARGETS, MAPS),
+        lambda t: evidence(Classifier(Colours(), (0,) * 3, (1,) * 3, 16, "ab"), PIXELS, TARGETS, MAPS),
         refused("2 labels for 3 classes: give the classifier one label per class"),
     ),
     "labels that are no text": (
-        lambda t: commands.read_labels(t.file("l.txt", b"\xff\xfe\x00")),
+        lambda t: actions.read_labels(t.file("l.txt", b"\xff\xfe\x00")),
         refused(r"l\.txt is no text in UTF-8 .*: save it so"),
     ),
 }
@@ -421,12 +437,12 @@ LABELS = {
 
 def confused(classes, net=None):
     batches = [(PIXELS, torch.ones(2, 9))]
-    return metrics.class_confusion(classifier(net), batches, lambda pixels, wanted: torch.rand(2, len(wanted), 4, 4), classes)
+    return class_confusion(classifier(net), batches, lambda pixels, wanted: torch.rand(2, len(wanted), 4, 4), classes)
 
 
 def loss_with(labels):
     logits, said, masks = torch.rand(2, 3, 4, 4), torch.rand(2, 3), (MAPS, MAPS)
-    return explainer_losses.explainer_loss(logits, labels, said, said, masks)
+    return explainer_loss(logits, labels, said, said, masks)
 
 
 ANSWERS = {
@@ -445,24 +461,24 @@ ANSWERS = {
     ),
     "NaN while evaluating": (lambda t: evaluate(net=Says(NAN)), refused("gave nan for image 1 of the batch: check", FloatingPointError)),
     "NaN on what the map keeps": (
-        lambda t: metrics.masked_confidence(classifier(Says(NAN)), PIXELS, TARGETS, MAPS),
+        lambda t: masked_confidence(classifier(Says(NAN)), PIXELS, TARGETS, MAPS),
         refused("gave nan for image 1 .*: check", FloatingPointError),
     ),
     "NaN on imputed images": (
-        lambda t: metrics.road(classifier(Says(NAN)), PIXELS, TARGETS, MAPS, "LeRF"),
+        lambda t: road(classifier(Says(NAN)), PIXELS, TARGETS, MAPS, "LeRF"),
         refused("gave nan for image 1 .*: check", FloatingPointError),
     ),
     "NaN in deletion": (
-        lambda t: metrics.deletion(classifier(Says(INF)), PIXELS, TARGETS, MAPS),
+        lambda t: deletion(classifier(Says(INF)), PIXELS, TARGETS, MAPS),
         refused("gave inf for image 1 .*: check", FloatingPointError),
     ),
     "NaN in the class-specific test": (lambda t: confused([0, 1], Says(NAN)), refused("gave nan for image 1 .*: check", FloatingPointError)),
     "NaN for several labels": (
-        lambda t: metrics.label_confidence(classifier(Says(NAN)), PIXELS, torch.ones(2, 3)),
+        lambda t: label_confidence(classifier(Says(NAN)), PIXELS, torch.ones(2, 3)),
         refused("gave nan for image 1 .*: check", FloatingPointError),
     ),
     "NaN in the evidence": (
-        lambda t: evidence.evidence(classifier(Says(NAN)), PIXELS, TARGETS, MAPS),
+        lambda t: evidence(classifier(Says(NAN)), PIXELS, TARGETS, MAPS),
         refused("gave nan for image 1", FloatingPointError),
     ),
     "NaN from a black box": (lambda t: BlackBox(Says(NAN), 16)(PIXELS), refused("not finite for image 1 of the batch: check the function")),
@@ -485,7 +501,7 @@ ANSWERS = {
 
 
 def evaluate(maps=MAPS[:1], net=None, data=None, sees_truth=False, **options):
-    return comparison.evaluate(classifier(net), Stub(maps, sees_truth), Data() if data is None else data, curves=False, **options)[0]
+    return evaluation.evaluate(classifier(net), Stub(maps, sees_truth), Data() if data is None else data, curves=False, **options)[0]
 
 
 FLAT = torch.full((2, 4, 4), 0.3)
@@ -498,36 +514,36 @@ def unmoved(found):
 CONSTANT = {
     "a constant map is normalised to 0": (lambda t: normalise(FLAT), lambda found: not found.any()),
     "a constant map keeps nothing": (
-        lambda t: metrics.masked_confidence(classifier(), PIXELS, TARGETS, FLAT),
+        lambda t: masked_confidence(classifier(), PIXELS, TARGETS, FLAT),
         lambda q: torch.allclose(q, q.new_tensor(1 / 3)),
     ),
     "every metric of a constant map is finite": (lambda t: measure(classifier(), PIXELS, TARGETS, FLAT, TRUTH), unmoved),
     "every metric of a map of 0": (lambda t: measure(classifier(), PIXELS, TARGETS, 0 * FLAT, TRUTH), unmoved),
     "a constant map points by chance": (
-        lambda t: metrics.pointing_game(FLAT, TRUTH),
+        lambda t: pointing_game(FLAT, TRUTH),
         lambda found: torch.allclose(found, TRUTH.float().mean((1, 2))),
     ),
     "a constant map's energy is the truth's share": (
-        lambda t: metrics.energy_pointing_game(FLAT, TRUTH),
+        lambda t: energy_pointing_game(FLAT, TRUTH),
         lambda found: torch.allclose(found, TRUTH.float().mean((1, 2))),
     ),
     "a constant map ranks by chance": (
-        lambda t: metrics.average_precision(FLAT, TRUTH),
+        lambda t: average_precision(FLAT, TRUTH),
         lambda found: torch.allclose(found, TRUTH.float().mean((1, 2))),
     ),
-    "a constant map is not sparse": (lambda t: metrics.sparseness(FLAT), lambda found: not found.any()),
+    "a constant map is not sparse": (lambda t: sparseness(FLAT), lambda found: not found.any()),
     "a constant map loses exactly the share": (
-        lambda t: metrics.known_pixels(FLAT, 0.25, "MoRF"),
+        lambda t: known_pixels(FLAT, 0.25, "MoRF"),
         lambda known: known.sum((1, 2)).tolist() == [12, 12],
     ),
-    "a constant map resembles none": (lambda t: sanity.similarity(FLAT, MAPS, (16, 16))[0], lambda found: not found.any()),
-    "a constant mask without an object": (lambda t: metrics.mean_f1(FLAT, torch.zeros_like(TRUTH)), lambda found: not found.any()),
-    "IoU of two empty masks": (lambda t: metrics.iou(FLAT, torch.zeros_like(TRUTH), 0.5), lambda found: found.tolist() == [1, 1]),
-    "AP without a truth is NaN": (lambda t: metrics.average_precision(MAPS, torch.zeros_like(TRUTH)), lambda found: found.isnan().all()),
-    "the drop of a probability of 0": (lambda t: metrics.average_drop(torch.zeros(2), torch.rand(2)), lambda found: found.tolist() == [0, 0]),
-    "the gain of a probability of 1": (lambda t: metrics.average_gain(torch.ones(2), torch.ones(2)), lambda found: found.tolist() == [0, 0]),
+    "a constant map resembles none": (lambda t: similarity(FLAT, MAPS, (16, 16))[0], lambda found: not found.any()),
+    "a constant mask without an object": (lambda t: mean_f1(FLAT, torch.zeros_like(TRUTH)), lambda found: not found.any()),
+    "IoU of two empty masks": (lambda t: iou(FLAT, torch.zeros_like(TRUTH), 0.5), lambda found: found.tolist() == [1, 1]),
+    "AP without a truth is NaN": (lambda t: average_precision(MAPS, torch.zeros_like(TRUTH)), lambda found: found.isnan().all()),
+    "the drop of a probability of 0": (lambda t: average_drop(torch.zeros(2), torch.rand(2)), lambda found: found.tolist() == [0, 0]),
+    "the gain of a probability of 1": (lambda t: average_gain(torch.ones(2), torch.ones(2)), lambda found: found.tolist() == [0, 0]),
     "the interval of a constant": (
-        lambda t: statistics.bootstrap_interval([0.5] * 9, resamples=50),
+        lambda t: bootstrap_interval([0.5] * 9, resamples=50),
         lambda found: found == pytest.approx((0.5, 0.5)),
     ),
     "a black image is explained": (lambda t: explainer().explain(torch.zeros(1, 3, 16, 16), torch.tensor([0])), lambda found: found.isfinite().all()),
@@ -554,23 +570,23 @@ SHAPES = {
     "0..255 for an explainer": (lambda t: explainer().explain(255 * PIXELS, TARGETS), refused(r"got .*\.\.255: divide by 255")),
     "0..255 for the Explainer": (lambda t: Explainer(3, "small").masks(255 * PIXELS), refused(r"got .*\.\.255: divide by 255")),
     "0..255 for a competitor": (lambda t: occlusion(classifier())(255 * PIXELS, TARGETS), refused(r"got .*\.\.255: divide by 255")),
-    "0..255 for the evidence": (lambda t: evidence.evidence(classifier(), 255 * PIXELS, TARGETS, MAPS), refused(r"got .*\.\.255: divide by 255")),
-    "a channel in the maps": (lambda t: metrics.sparseness(MAPS[:, None]), refused(r"got \(2, 1, 4, 4\): check the method")),
+    "0..255 for the evidence": (lambda t: evidence(classifier(), 255 * PIXELS, TARGETS, MAPS), refused(r"got .*\.\.255: divide by 255")),
+    "a channel in the maps": (lambda t: sparseness(MAPS[:, None]), refused(r"got \(2, 1, 4, 4\): check the method")),
     "a channel in the maps to keep by": (lambda t: keep(PIXELS, MAPS[:, None]), refused(r"got \(2, 1, 4, 4\): one map for each image")),
     "fewer maps than images": (
-        lambda t: metrics.insertion(classifier(), PIXELS, TARGETS, MAPS[:1]),
+        lambda t: insertion(classifier(), PIXELS, TARGETS, MAPS[:1]),
         refused(r"each of 2 images, got \(1, 4, 4\): check"),
     ),
-    "maps of whole numbers": (lambda t: metrics.pointing_game(MAPS.long(), TRUTH), refused(r"got torch\.int64: convert them, maps\.float\(\)")),
+    "maps of whole numbers": (lambda t: pointing_game(MAPS.long(), TRUTH), refused(r"got torch\.int64: convert them, maps\.float\(\)")),
     "NaN in a map": (
-        lambda t: metrics.masked_confidence(classifier(), PIXELS, TARGETS, MAPS * NAN),
+        lambda t: masked_confidence(classifier(), PIXELS, TARGETS, MAPS * NAN),
         refused("map 0 has values that are not finite: check"),
     ),
     "NaN in a method's map": (lambda t: evaluate(MAPS[:1] * NAN), refused("map 0 has values that are not finite: check mine")),
     "a method's map with a channel": (lambda t: evaluate(MAPS[:1, None]), refused(r"got \(2, 1, 4, 4\): check mine")),
-    "truth of floating point": (lambda t: metrics.iou(MAPS, TRUTH.float(), 0.5), refused(r"bool, got torch\.float32: .*truth > 0\.5")),
-    "truth of another number": (lambda t: metrics.pointing_game(MAPS, TRUTH[:1]), refused(r"one for each of 1 images, got \(2, 4, 4\): check")),
-    "mask logits": (lambda t: metrics.mean_iou(9 * MAPS, TRUTH), refused(r"masks must be in \[0,1\], got .*\.\.8\.\d*: apply a sigmoid")),
+    "truth of floating point": (lambda t: iou(MAPS, TRUTH.float(), 0.5), refused(r"bool, got torch\.float32: .*truth > 0\.5")),
+    "truth of another number": (lambda t: pointing_game(MAPS, TRUTH[:1]), refused(r"one for each of 1 images, got \(2, 4, 4\): check")),
+    "mask logits": (lambda t: mean_iou(9 * MAPS, TRUTH), refused(r"masks must be in \[0,1\], got .*\.\.8\.\d*: apply a sigmoid")),
     "loss without all maps": (lambda t: ptame_loss(torch.rand(2, 3), TARGETS, MAPS), refused(r"masks must be \(B,n,h,w\), .*got \(2, 4, 4\)")),
     "a curve with other shares": (lambda t: summary(torch.rand(2, 3)), refused(r"belongs to 4 shares, got \(2, 3\): pass the shares")),
     "a control without its truth": (
@@ -579,9 +595,9 @@ SHAPES = {
     ),
     "no images to evaluate": (lambda t: evaluate(data=Data(0)), refused("no images to explain with mine: give at least one")),
     "a batch larger than the data": (lambda t: evaluate(batch_size=99), lambda values: len(values) == 2),
-    "unpaired values": (lambda t: statistics.paired_permutation_test([1, 2], [1]), refused(r"paired, got shapes \(2,\) and \(1,\): take the images")),
-    "NaN to resample": (lambda t: statistics.bootstrap_interval([1, NAN]), refused("1 of 2 values are not finite: drop them first")),
-    "nothing to resample": (lambda t: statistics.bootstrap_interval([]), refused("no values to resample: give at least one image")),
+    "unpaired values": (lambda t: paired_permutation_test([1, 2], [1]), refused(r"paired, got shapes \(2,\) and \(1,\): take the images")),
+    "NaN to resample": (lambda t: bootstrap_interval([1, NAN]), refused("1 of 2 values are not finite: drop them first")),
+    "nothing to resample": (lambda t: bootstrap_interval([]), refused("no values to resample: give at least one image")),
 }
 
 
@@ -698,7 +714,7 @@ FILES = {
     "no training checkpoint": (lambda t: resumed(t, b"hello"), refused(r"c\.pt can't be read as a training checkpoint .*: delete it")),
     "no ONNX": (lambda t: load_onnx(t.file("n.onnx", b"hello")), refused(r"n\.onnx can't be read as an ONNX network .*: export it again")),
     "damaged cache of images is made again": (
-        lambda t: (load_embedded("val", 1), [f.write_bytes(b"x") for f in paths.cache().iterdir()], load_embedded("val", 1))[2],
+        lambda t: (load_embedded("val", 1), [f.write_bytes(b"x") for f in files.cache().iterdir()], load_embedded("val", 1))[2],
         lambda found: len(found) == 1,
     ),
     "damaged cache of values is made again": (
@@ -714,14 +730,14 @@ def shipped(name):
 
 def cached(place, *_):
     table = pd.DataFrame({"a": [1]})
-    return comparison.cached(place / "v.csv", {"x": 1}, lambda: (table, table))[0]
+    return cache.cached(place / "v.csv", {"x": 1}, lambda: (table, table))[0]
 
 
 ROOM = r"no space left for {}: free some on the disk of .*, or write to another"
 DISK = {
-    "full disk: text": (lambda t: t.small_disk("a.json", lambda f: study.write_whole(f, "x" * 9999)), refused(ROOM.format(r"a\.json"), OSError)),
+    "full disk: text": (lambda t: t.small_disk("a.json", lambda f: records.write_whole(f, "x" * 9999)), refused(ROOM.format(r"a\.json"), OSError)),
     "full disk: table": (
-        lambda t: t.small_disk("a.csv", lambda f: study.write_table(f, pd.DataFrame({"a": range(9999)}))),
+        lambda t: t.small_disk("a.csv", lambda f: records.write_table(f, pd.DataFrame({"a": range(9999)}))),
         refused(ROOM.format(r"a\.csv"), OSError),
     ),
     "full disk: explainer": (lambda t: t.small_disk("e.safetensors", explainer(99).save), refused(ROOM.format(r"e\.safetensors"), OSError)),
@@ -729,16 +745,16 @@ DISK = {
     "full disk: figure": (lambda t: t.small_disk("f.png", figure), refused(ROOM.format(r"f\.png"), OSError)),
     "full disk: ONNX": (lambda t: t.small_disk("e.onnx", onnx), refused(ROOM.format(r"e\.onnx"), OSError)),
     "full disk, as the system says it": (
-        lambda t: t.refusing(errno.ENOSPC, lambda: study.write_whole(t / "a.json", "x")),
+        lambda t: t.refusing(errno.ENOSPC, lambda: records.write_whole(t / "a.json", "x")),
         refused(r"No space left|no space left for a\.json: free some", OSError),
     ),
-    "quota": (lambda t: t.refusing(errno.EDQUOT, lambda: study.write_whole(t / "a.json", "x")), refused(ROOM.format(r"a\.json"), OSError)),
+    "quota": (lambda t: t.refusing(errno.EDQUOT, lambda: records.write_whole(t / "a.json", "x")), refused(ROOM.format(r"a\.json"), OSError)),
     "read-only folder": (
-        lambda t: t.refusing(errno.EACCES, lambda: study.write_whole(t / "a.json", "x")),
+        lambda t: t.refusing(errno.EACCES, lambda: records.write_whole(t / "a.json", "x")),
         refused(r"a\.json can't be written \(Permission denied\): make .* a writable folder, or choose one", PermissionError),
     ),
     "read-only disk": (
-        lambda t: t.refusing(errno.EROFS, lambda: study.write_whole(t / "a.json", "x")),
+        lambda t: t.refusing(errno.EROFS, lambda: records.write_whole(t / "a.json", "x")),
         refused(r"a\.json can't be written \(Read-only file system\): make .* a writable folder", OSError),
     ),
     "folder below a file": (
@@ -746,7 +762,7 @@ DISK = {
         refused(r"notes\.txt/new can't be written \(Not a directory\): make .* a writable folder", OSError),
     ),
     "folder that is a file": (
-        lambda t: study.write_whole(t.file("results") / "a.json", "x"),
+        lambda t: records.write_whole(t.file("results") / "a.json", "x"),
         refused(r"results can't be written \(File exists\): make .* a writable folder", OSError),
     ),
     "results that are a file": (
@@ -754,7 +770,7 @@ DISK = {
         refused(r"results/x can't be written .*: make .* a writable", OSError),
     ),
     "file that is a folder": (
-        lambda t: study.write_whole(t.file("a.json/x").parent, "x"),
+        lambda t: records.write_whole(t.file("a.json/x").parent, "x"),
         refused(r"a\.json can't be written \(Is a directory\): make .* or choose one", OSError),
     ),
     "explainer that is a folder": (
@@ -762,11 +778,11 @@ DISK = {
         refused(r"e\.safetensors can't be written \(Is a directory\): make .* or choose one", OSError),
     ),
     "training for a folder that is a file": (
-        lambda t: commands.train("embedded/vgg", t.folder, t.file("notes.txt") / "e.safetensors"),
+        lambda t: actions.train("embedded/vgg", t.folder, t.file("notes.txt") / "e.safetensors"),
         refused(r"notes\.txt can't be written \(File exists\): make .* a writable folder", OSError),
     ),
     "training for a full disk": (
-        lambda t: t.small_disk("a.txt", lambda f: commands.train("embedded/vgg", t.folder, f.with_name("e.safetensors"))),
+        lambda t: t.small_disk("a.txt", lambda f: actions.train("embedded/vgg", t.folder, f.with_name("e.safetensors"))),
         refused(ROOM.format(r"e\.safetensors"), OSError),
     ),
     "an error of one's own stays as it is": (lambda t: failing(t), refused("^mine$", KeyError)),
@@ -774,27 +790,27 @@ DISK = {
 
 
 def checkpoint(file):
-    with paths.whole(file) as unfinished:
+    with files.whole(file) as unfinished:
         torch.save({"x": torch.rand(9999)}, unfinished)
 
 
 def figure(file):
-    with paths.whole(file) as unfinished:
+    with files.whole(file) as unfinished:
         Image.effect_noise((200, 200), 50).save(unfinished)
 
 
 def onnx(file):
-    with paths.whole(file) as unfinished:  # as onnx_ir does: in one go, its error is the system's
+    with files.whole(file) as unfinished:  # as onnx_ir does: in one go, its error is the system's
         unfinished.write_bytes(bytes(9999))
 
 
 def failing(place):
-    with paths.whole(place / "a.json"):
+    with files.whole(place / "a.json"):
         raise KeyError("mine")
 
 
 def configured(kind, value, **checks):
-    return study.configure([f"x: {kind} = 1"], {"x": value}, **checks)
+    return configure([f"x: {kind} = 1"], {"x": value}, **checks)
 
 
 WHOLE = "classifiers: [a]\nnotebooks: {b: {c: 1}}\n"
@@ -810,7 +826,7 @@ PARAMETERS = {
     "unknown choice": (lambda t: configured("str", "c", x=["a", "b"]), refused("unknown x 'c': choose one of a, b")),
     "parameter of another kind": (lambda t: configured("dict", {}), refused("x is declared as dict: declare it as one of str, int", TypeError)),
     "unknown profile": (
-        lambda t: t.profile(WHOLE) and study.load_profile("imagenett"),
+        lambda t: t.profile(WHOLE) and profiles.load_profile("imagenett"),
         refused("unknown profile 'imagenett': there are bad in workflow/profiles"),
     ),
     "profile that is no YAML": (lambda t: t.profile("classifiers: [a\nb: {"), refused(r"bad\.yaml is no YAML .*line 2.*: correct it")),
@@ -833,7 +849,7 @@ PARAMETERS = {
         refused("extend each other in a circle, bad -> other -> bad: take one 'extends' out"),
     ),
     "classifier that a profile has not": (
-        lambda t: t.profile(WHOLE) and study.parameters_for("bad", "b", "vgg"),
+        lambda t: t.profile(WHOLE) and profiles.parameters_for("bad", "b", "vgg"),
         refused("unknown classifier 'vgg' in profile bad: it has a"),
     ),
     "unknown classifier": (lambda t: load_classifier("vgg17"), refused("unknown classifier 'vgg17': .*embedded/vgg")),
@@ -859,24 +875,24 @@ PARAMETERS = {
         refused("2 training images are fewer than one batch of 32: give more images or a smaller batch_size"),
     ),
     "more test images than there are": (
-        lambda t: recipes.held_out(SimpleNamespace(images=str(t.image("a.png", halves()).parent), test_images=5, seed=0), classifier()),
+        lambda t: held_out_images(SimpleNamespace(images=str(t.image("a.png", halves()).parent), test_images=5, seed=0), classifier()),
         refused("has 1 images, too few for test_images=5"),
     ),
     "all images as test images": (
-        lambda t: recipes.held_out(SimpleNamespace(images=str(t.image("a.png", halves()).parent), test_images=1, seed=0), classifier()),
+        lambda t: held_out_images(SimpleNamespace(images=str(t.image("a.png", halves()).parent), test_images=1, seed=0), classifier()),
         lambda found: len(found) == 1,
     ),
     "explainer of no class": (lambda t: explainer(0), refused("num_classes must be .* at least 1, got 0: raise it")),
     "no masks for RISE": (lambda t: rise(classifier(), masks=0), refused("masks must be a whole number of at least 1, got 0: raise it")),
     "half a mask": (lambda t: Budget(masks=2.5), refused(r"masks must be a whole number of at least 1, got 2\.5: raise it")),
     "no steps of insertion": (
-        lambda t: metrics.insertion(classifier(), PIXELS, TARGETS, MAPS, 0),
+        lambda t: insertion(classifier(), PIXELS, TARGETS, MAPS, 0),
         refused("steps must be .* at least 1, got 0: raise it"),
     ),
     "batch of 0": (lambda t: evaluate(batch_size=0), refused("batch_size must be a whole number of at least 1, got 0: raise it")),
     "share of nothing": (lambda t: keep_share(MAPS, 0.0), refused(r"share must be in \(0, 1\], got 0\.0")),
-    "share in percent": (lambda t: metrics.known_pixels(MAPS, 50, "MoRF"), refused(r"share in \[0, 1\], got 'MoRF' and 50")),
-    "unknown order": (lambda t: metrics.known_pixels(MAPS, 0.5, "morf"), refused("order must be MoRF or LeRF .*, got 'morf'")),
+    "share in percent": (lambda t: known_pixels(MAPS, 50, "MoRF"), refused(r"share in \[0, 1\], got 'MoRF' and 50")),
+    "unknown order": (lambda t: known_pixels(MAPS, 0.5, "morf"), refused("order must be MoRF or LeRF .*, got 'morf'")),
     "negative weight of the loss": (lambda t: PTAMEWeights(area=-1), refused("the loss's area can't be -1: give a number above 0, or 0 to leave")),
     "power of 0": (lambda t: PTAMEWeights(p=0), refused("the loss's p can't be 0: give a number above 0")),
     "NaN as weight": (lambda t: PTAMEWeights(ce=NAN), refused("the loss's ce can't be nan: give a number")),

@@ -5,17 +5,18 @@ float32's seven digits, and where such a difference decides (a threshold of ROAD
 an explanation costs, seconds and megabytes of the process, is no property of the seed and not compared.
 """
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import torch
-from pathlib import Path
-import ptame_lib
-from processes import FORK, start
+from helpers import FORK, start
 
-from ptame_lib import PTAME, TrainingConfig, build_methods, load_auxiliary, load_classifier, load_embedded, paths, study, train_ptame
-from ptame_lib.comparison import evaluate_all
-from ptame_lib.methods import Budget
-from ptame_lib.tables import leaders, tidy
+import ptame_lib
+from ptame_lib import PTAME, Budget, TrainingConfig, build_methods, load_auxiliary, load_classifier, load_embedded, train_ptame
+from ptame_study import paths, records
+from ptame_study.evaluation import evaluate_all
+from ptame_study.tables import leaders, tidy
 
 TIMED = ["ms_per_image"]  # of the costs
 
@@ -28,16 +29,16 @@ def smoke(seed, compared):
     config = TrainingConfig(steps=4, batch_size=8, seed=seed)
     folder = paths.results("smoke")
     history = train_ptame(explainer, classifier, load_embedded("train", 16, seed=seed), config, checkpoint=folder / "e.ckpt")
-    study.write_table(folder / "history.csv", pd.DataFrame(history))
+    records.write_table(folder / "history.csv", pd.DataFrame(history))
     explainer.save(folder / "e.safetensors", classifier="embedded/vgg", labels=["€", "b"], seed=seed)
     if not compared:
         return
     methods = build_methods(classifier, {"P-TAME": explainer}, ["RISE", "random"], Budget(masks=20, seed=seed))
     test = load_embedded("test", 3, seed=seed)
     per_image, cost = evaluate_all("embedded/vgg", classifier, methods, test, kept=(folder / "per_image", {"seed": seed}))
-    study.write_table(folder / "compare.csv", tidy(per_image))
-    study.write_table(folder / "leaders.csv", leaders(per_image))
-    study.write_table(folder / "cost.csv", cost.drop(columns=TIMED))
+    records.write_table(folder / "compare.csv", tidy(per_image))
+    records.write_table(folder / "leaders.csv", leaders(per_image))
+    records.write_table(folder / "cost.csv", cost.drop(columns=TIMED))
 
 
 @pytest.mark.skipif(FORK is None, reason="needs fork")

@@ -1,26 +1,44 @@
 """Faults planted into the core, one at a time: the parity checks pass without them and fail with them."""
 
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import pandas as pd
 import pytest
-import test_explainer_losses as masks_loss
-import test_metrics as metrics
-import test_parity as parity
-import test_road as roads
-import test_sanity as sanities
-import test_tables as table_tests
-import test_training as training
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ptame_lib import PTAME, FeatureExtractor, explainer_losses, losses, masking, sanity
-from ptame_lib.classifiers import IMAGENET_MEAN, IMAGENET_STD
-from ptame_lib.metrics import ranking
+from ptame_lib import PTAME, FeatureExtractor, keep, keep_share, ptame_loss, remove
+from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
+from ptame_lib.losses import nn_explainer, ptame
+from ptame_lib.losses.nn_explainer import class_area_term, negative_entropy, target_masks
+from ptame_lib.losses.ptame import smoothness_term
+from ptame_lib.masking import blend
+from ptame_lib.metrics.ranking import ranked
+from ptame_lib.metrics.sanity import randomise
 
+HERE = Path(__file__).parent
+
+
+def checks_in(file):
+    """The tests of a file as a module."""
+    spec = spec_from_file_location(Path(file).stem, HERE / file)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+masks_loss = checks_in("ptame_lib/losses/test_nn_explainer.py")
+metrics = checks_in("ptame_lib/metrics/test_metrics.py")
+parity = checks_in("test_parity.py")
+roads = checks_in("ptame_lib/metrics/test_road.py")
+sanities = checks_in("ptame_lib/metrics/test_sanity.py")
+table_tests = checks_in("ptame_study/test_tables.py")
+training = checks_in("ptame_lib/training/test_ptame.py")
 MEAN, STD = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-KEEP, SHARE, MAPS = masking.keep, masking.keep_share, PTAME.maps
+KEEP, SHARE, MAPS = keep, keep_share, PTAME.maps
 
 
 def attention():
@@ -122,9 +140,9 @@ def ties_stay(maps, share):
     return torch.where(flat >= flat.kthvalue(k, dim=1, keepdim=True).values, flat, 0.0).view_as(maps)
 
 
-losses_smoothness = losses.smoothness_term
-NEGATIVE_ENTROPY, CLASS_AREA = explainer_losses.negative_entropy, explainer_losses.class_area_term
-RANKED, SPOIL = ranking.ranked, sanity.randomise
+losses_smoothness = smoothness_term
+NEGATIVE_ENTROPY, CLASS_AREA = negative_entropy, class_area_term
+RANKED, SPOIL = ranked, randomise
 
 # name: (the check, (where, what is replaced, by what) ...)
 FAULTS = {
@@ -134,44 +152,44 @@ FAULTS = {
     "no batch norm": (attention, (PTAME, "attention", attend(lambda bn, conv, f: F.relu(conv(f) + f)))),
     "batch norms in train mode while explaining": (attention, (PTAME, "eval", lambda self: self.train())),
     "auxiliary in train mode": (attention_in_training, (FeatureExtractor, "train", nn.Module.train)),
-    "one large step instead of x2 steps": (attention, ("ptame_lib.ptame.upsample_and_add", in_one_step)),
-    "align_corners=True": (attention, ("ptame_lib.ptame.upsample_and_add", aligned)),
-    "no min-max": (attention, ("ptame_lib.ptame.normalise", lambda maps: maps)),
-    "sigmoid instead of min-max": (attention, ("ptame_lib.ptame.normalise", torch.sigmoid)),
+    "one large step instead of x2 steps": (attention, ("ptame_lib.explainers.ptame.upsample_and_add", in_one_step)),
+    "align_corners=True": (attention, ("ptame_lib.explainers.ptame.upsample_and_add", aligned)),
+    "no min-max": (attention, ("ptame_lib.explainers.ptame.normalise", lambda maps: maps)),
+    "sigmoid instead of min-max": (attention, ("ptame_lib.explainers.ptame.normalise", torch.sigmoid)),
     "the auxiliary sees unnormalised pixels": (
         attention,
         (FeatureExtractor, "forward", lambda self, pixels: list(self.model(pixels).values())),
     ),
     "maps of the next target": (loss, (PTAME, "maps", lambda self, x, c=None: MAPS(self, x, None if c is None else c.roll(1)))),
     "masking after normalisation": (loss, (parity, "keep", keep_normalised)),
-    "masking after normalisation, in the loop": (loop, ("ptame_lib.training.keep", keep_normalised)),
+    "masking after normalisation, in the loop": (loop, ("ptame_lib.training.ptame.keep", keep_normalised)),
     "masking after normalisation, in the metric": (drop, ("ptame_lib.metrics.drop.keep", keep_normalised)),
-    "area without 0.0005": (loss, (losses, "area_term", lambda masks, p, n=None: masks.pow(p).mean())),
-    "power of the mean area": (loss, (losses, "area_term", lambda masks, p, n=None: (masks + 0.0005).mean().pow(p))),
-    "no border lines": (loss, (losses, "smoothness_term", lines_missing)),
-    "corners counted once": (loss, (losses, "smoothness_term", corners_once)),
-    "smoothness as a mean": (loss, (losses, "smoothness_term", mean_of_differences)),
-    "the map of another image is used for masking": (loop, ("ptame_lib.training.keep", lambda x, m: KEEP(x, m.roll(1, 0)))),
-    "the image is not masked": (loop, ("ptame_lib.training.keep", lambda x, m: x)),
-    "labels other than the decision": (loop, ("ptame_lib.training.decide", lambda f, x: f(x).argmin(1))),
+    "area without 0.0005": (loss, (ptame, "area_term", lambda masks, p, n=None: masks.pow(p).mean())),
+    "power of the mean area": (loss, (ptame, "area_term", lambda masks, p, n=None: (masks + 0.0005).mean().pow(p))),
+    "no border lines": (loss, (ptame, "smoothness_term", lines_missing)),
+    "corners counted once": (loss, (ptame, "smoothness_term", corners_once)),
+    "smoothness as a mean": (loss, (ptame, "smoothness_term", mean_of_differences)),
+    "the map of another image is used for masking": (loop, ("ptame_lib.training.ptame.keep", lambda x, m: KEEP(x, m.roll(1, 0)))),
+    "the image is not masked": (loop, ("ptame_lib.training.ptame.keep", lambda x, m: x)),
+    "labels other than the decision": (loop, ("ptame_lib.training.ptame.decide", lambda f, x: f(x).argmin(1))),
     "each image's own map alone is pressed": (
         loop,
-        ("ptame_lib.training.ptame_loss", lambda z, t, m, w, n: losses.ptame_loss(z, t, own_map(m, t)[:, None], w)),
+        ("ptame_lib.training.ptame.ptame_loss", lambda z, t, m, w, n: ptame_loss(z, t, own_map(m, t)[:, None], w)),
     ),
     "a class of several images counts once": (
         loop,
-        ("ptame_lib.training.ptame_loss", lambda z, t, m, w, n: losses.ptame_loss(z, t, m, w)),
+        ("ptame_lib.training.ptame.ptame_loss", lambda z, t, m, w, n: ptame_loss(z, t, m, w)),
     ),
     "ties with the threshold stay": (drop, (parity, "keep_share", ties_stay), ("ptame_lib.metrics.drop.keep_share", ties_stay)),
     "the metric masks with the map as it is": (by_hand, ("ptame_lib.metrics.drop.normalise", lambda maps: maps)),
-    "what is removed is kept": (drop, ("ptame_lib.metrics.drop.keep", masking.remove)),
-    "the complement of the mask is not taken": (masks_terms, (masks_loss, "blend", lambda x, m, c: masking.blend(x, m.round(), c))),
-    "removed pixels are black": (masks_terms, (masks_loss, "blend", lambda x, m, c: masking.keep(x, m))),
-    "target and other masks exchanged": (masks_terms, (masks_loss, "target_masks", lambda z, y: explainer_losses.target_masks(z, 1 - y))),
-    "entropy with its other sign": (masks_terms, (explainer_losses, "negative_entropy", lambda z: -NEGATIVE_ENTROPY(z))),
+    "what is removed is kept": (drop, ("ptame_lib.metrics.drop.keep", remove)),
+    "the complement of the mask is not taken": (masks_terms, (masks_loss, "blend", lambda x, m, c: blend(x, m.round(), c))),
+    "removed pixels are black": (masks_terms, (masks_loss, "blend", lambda x, m, c: keep(x, m))),
+    "target and other masks exchanged": (masks_terms, (masks_loss, "target_masks", lambda z, y: target_masks(z, 1 - y))),
+    "entropy with its other sign": (masks_terms, (nn_explainer, "negative_entropy", lambda z: -NEGATIVE_ENTROPY(z))),
     "the area of all classes": (
         masks_terms,
-        (explainer_losses, "class_area_term", lambda z, y, *b: CLASS_AREA(z, torch.ones_like(y), *b)),
+        (nn_explainer, "class_area_term", lambda z, y, *b: CLASS_AREA(z, torch.ones_like(y), *b)),
     ),
     "least relevant pixels go first": (
         removal,
@@ -184,7 +202,7 @@ FAULTS = {
     "a curve without its ends": (area_under_the_curve, (roads, "summary", lambda values, shares=(0.1, 0.3, 0.5, 0.7): values.mean(1))),
     "nothing is randomised": (spoiled, (sanities, "randomise", lambda classifier, upto, seed=0: classifier)),
     "all is randomised": (spoiled, (sanities, "randomise", lambda classifier, upto, seed=0: SPOIL(classifier, "fc", seed))),
-    "values instead of ranks": (likeness, ("ptame_lib.sanity.rankdata", lambda values, axis: values)),
+    "values instead of ranks": (likeness, ("ptame_lib.metrics.sanity.rankdata", lambda values, axis: values)),
     "means over different images are compared": (leading, (pd.DataFrame, "sub", lambda self, other, axis: self)),
     "absolute drop": (drop, (parity, "average_drop", lambda p, q: (p - q).clamp_min(0))),
 }

@@ -18,8 +18,8 @@ from ptame_lib import (
     train_explainer,
     train_ptame,
 )
-from ptame_lib.comparison import evaluate
-from ptame_lib.metrics.imputation import linear_imputation
+from ptame_lib.metrics import linear_imputation
+from ptame_study.evaluation import evaluate
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 SMALL = Budget(masks=8, path_steps=4, samples=8, opti_steps=2, perturbation_steps=2, igos_steps=1, igos_path=1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
-from ptame_lib import figures
+from ptame_study import figures
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "workflow" / "check_notebooks.py"

@@ -3,43 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import PARITY, Arrays, TinyBackbone, small_cnn
+from helpers import PARITY, Arrays, auxiliary_of, classifier_of, explainer_of, weights_of
 
-from ptame_lib import PTAME, Classifier, FeatureExtractor, PTAMEWeights, keep, keep_share, normalise, ptame_loss, resize
-from ptame_lib.classifiers import IMAGENET_MEAN, IMAGENET_STD
+from ptame_lib import PTAME, keep, keep_share, normalise, ptame_loss, resize
 from ptame_lib.metrics import average_drop, increase_in_confidence, masked_confidence
 from ptame_lib.metrics.drop import confidence
-from ptame_lib.statistics import mean_of_batch_means
-
-
-def auxiliary_of(arrays: Arrays) -> FeatureExtractor:
-    net = small_cnn()
-    state = arrays.part("aux/")
-    net.load_state_dict(state if "head.weight" in state else net.state_dict() | state)  # the head gives no features
-    return FeatureExtractor(net, ["l1", "l2", "l3", "l4"], IMAGENET_MEAN, IMAGENET_STD, 64)
-
-
-def explainer_of(arrays: Arrays) -> PTAME:
-    explainer = PTAME(auxiliary_of(arrays), arrays.description["num_classes"], arrays.description["fuser_bias"])
-    explainer.fill(arrays.part("attention/"), "parity")
-    return explainer.eval()
-
-
-def classifier_of(arrays: Arrays) -> Classifier:
-    net = TinyBackbone()
-    net.load_state_dict(arrays.part("backbone/"))
-    return Classifier(net, IMAGENET_MEAN, IMAGENET_STD, 64)
-
-
-def weights_of(published: dict) -> PTAMEWeights:
-    return PTAMEWeights(
-        ce=published["ce_coeff"],
-        area=published["area_coeff"],
-        smooth=published["smoothness_coeff"],
-        border=published["smoothness_border_penalty"],
-        p=published["area_loss_power"],
-        q=published["smoothness_power"],
-    )
+from ptame_lib.metrics.statistics import mean_of_batch_means
 
 
 @pytest.mark.parametrize("case", [0, 1, 2])

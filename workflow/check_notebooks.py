@@ -35,7 +35,7 @@ def faults(notebook: dict[str, Any]) -> Iterator[str]:
     for number, cell in enumerate(notebook["cells"], 1):
         where = f"cell {number}"
         if path := _machine_path([cell["source"], cell["metadata"], cell.get("attachments")]):
-            yield f"{where} holds a path of a machine, {path!r}: take it from ptame_lib.paths or a parameter"
+            yield f"{where} holds a path of a machine, {path!r}: take it from ptame_study.paths or a parameter"
         if cell["cell_type"] != "code" or not "".join(cell["source"]).strip():
             continue
         expected += 1

@@ -43,7 +43,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_content(content: str, page: Page, **_: object) -> str:
-    """Give a notebook's figures the alternative texts of its outputs (`ptame_lib.figures.show`)."""
+    """Give a notebook's figures the alternative texts of its outputs (`ptame_study.figures.show`)."""
     if not page.file.src_uri.endswith(".ipynb"):
         return content
     first, *others = content.split(NO_ALT)

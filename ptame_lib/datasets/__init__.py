@@ -1,13 +1,8 @@
 """Data sets: all give pixels in [0,1]."""
 
-from torch.utils.data import Dataset, Subset
+from __future__ import annotations
 
-from .coco import COCO
-from .embedded import Embedded, load_embedded
-from .folders import ImageFolder, Pictures
-from .imagenet import load_imagenet, load_imagenette
-from .shards import Shards
-from .voc import VOC
+from torch.utils.data import Dataset, Subset
 
 
 def first(data: Dataset, n: int) -> Subset:

@@ -15,8 +15,14 @@ from torchvision.datasets import CocoDetection
 from .voc import resized, resized_truth
 
 SPLITS = ("train", "val", "test")
+
+
 URL = "http://images.cocodataset.org/"
+
+
 IDS = 91  # category ids 0..90, of which 80 are used
+
+
 HELD_OUT = 0.1  # share of train2014 that is the split val
 
 

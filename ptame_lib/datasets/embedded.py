@@ -18,13 +18,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .. import paths
+from .. import files
 from ..progress import progress
 
 SIZE = 64  # pixels per side
+
+
 CLASSES = 10
+
+
 SPLITS = ("train", "val", "test")
+
+
 VERSION = 2  # of the composition: a new number makes old cache files unused
+
+
 GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
@@ -59,7 +67,7 @@ def load_embedded(split: str, n: int, *, multi_label: bool = False, seed: int = 
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
     form = "multi" if multi_label else "single"
-    file = paths.cache() / f"embedded-v{VERSION}-{form}-{split}-seed{seed}-{n}.safetensors"
+    file = files.cache() / f"embedded-v{VERSION}-{form}-{split}-seed{seed}-{n}.safetensors"
     if cached and file.is_file():
         try:
             with safe_open(file, "pt") as tensors:
@@ -75,7 +83,7 @@ def load_embedded(split: str, n: int, *, multi_label: bool = False, seed: int = 
     images, labels, truth = (torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True))
     images = images.permute(0, 3, 1, 2).contiguous()
     if cached:
-        with paths.whole(file) as unfinished:
+        with files.whole(file) as unfinished:
             save_file({"images": images, "labels": labels, "truth": truth}, unfinished)
     return Embedded(images, labels, truth)
 

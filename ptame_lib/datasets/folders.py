@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2 as T
 
-from .. import checks
+from ..validation import check_at_least
 from .images import SUFFIXES, find_images, read_image
 
 
@@ -28,7 +28,7 @@ class Pictures(torch.utils.data.Dataset):
     where: str
 
     def __init__(self, size: int, resize: int):
-        checks.at_least(1, size=size, resize=resize)
+        check_at_least(1, size=size, resize=resize)
         self.size, self.resize = size, resize
         self._resize = T.Resize(resize, antialias=True)
 

@@ -9,9 +9,17 @@ from torchvision import datasets
 from .folders import ImageFolder
 
 SPLITS = ("train", "val")
+
+
 PAGE = "https://image-net.org/challenges/LSVRC/2012/2012-downloads.php"  # asks for an account
+
+
 ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
+
+
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
+
+
 IMAGENETTE = {"imagenette2": "full", "imagenette2-320": "320px", "imagenette2-160": "160px"}  # folder -> torchvision's name for the size
 
 

@@ -10,7 +10,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+
+
 LARGE = 2**25  # pixels of a JPEG from which on it is decoded at a lower resolution
+
+
 LONGEST = 16  # times the short side: what is longer is cut down to it, so that no panorama is blown up to gigabytes
 
 

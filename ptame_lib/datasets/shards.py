@@ -18,11 +18,13 @@ import numpy as np
 from webdataset.shardlists import expand_urls
 from webdataset.tariterators import base_plus_ext
 
-from .. import paths
+from .. import files
 from ..progress import progress
 from .folders import Pictures
 
 IMAGES = {"jpg", "jpeg", "png", "webp"}
+
+
 LABEL = "cls"
 
 
@@ -76,7 +78,7 @@ class Shards(Pictures):
 def _table(shards: list[Path], cached: bool) -> dict[str, np.ndarray]:
     """Columns of one row per image: name, label, shard, offset and size; kept under the shards' names, sizes and times."""
     stats = [(str(shard.resolve()), shard.stat().st_size, shard.stat().st_mtime_ns) for shard in shards]
-    file = paths.cache() / f"shards-{hashlib.sha256(repr(stats).encode()).hexdigest()[:16]}.npz"
+    file = files.cache() / f"shards-{hashlib.sha256(repr(stats).encode()).hexdigest()[:16]}.npz"
     if cached and file.is_file():
         try:
             with np.load(file, allow_pickle=False) as known:
@@ -94,7 +96,7 @@ def _table(shards: list[Path], cached: bool) -> dict[str, np.ndarray]:
     columns = zip(*rows, strict=True)
     table = {name: np.array(column) for name, column in zip(("name", "label", "shard", "offset", "size"), columns, strict=True)}
     if cached:
-        with paths.whole(file) as unfinished:
+        with files.whole(file) as unfinished:
             np.savez(unfinished, **table)
     return table
 

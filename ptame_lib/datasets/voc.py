@@ -14,7 +14,11 @@ from torchvision.datasets import VOCDetection, VOCSegmentation
 from torchvision.transforms.v2 import functional as TF
 
 SPLITS = ("train", "val", "test")
+
+
 URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2007/"
+
+
 VOID = 255  # between an object and the rest, or too hard to say
 
 

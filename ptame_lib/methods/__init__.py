@@ -3,16 +3,16 @@
 `build_methods` makes methods of the `CATALOGUE` by name; adding one means one file here and one entry there.
 """
 
-from .catalogue import CATALOGUE, CONTROLS, TRAINED, TRUTH, Budget, Explain, Method, build_methods
+from .base import CONTROLS, TRUTH, Budget, Explain, Method
+from .cam import CAMS, cam, gradcam
+from .catalogue import CATALOGUE, build_methods
 from .controls import centred_gaussian, random_map
-from .gradcam import CAMS, cam, gradcam
 from .guided_backprop import guided_backprop
 from .integrated_gradients import integrated_gradients
-from .kernel_shap import kernel_shap
-from .lime import lime
 from .occlusion import occlusion
 from .opti_cam import opti_cam
 from .rise import rise
+from .superpixels import kernel_shap, lime
 
 __all__ = [
     "Budget",
@@ -21,7 +21,6 @@ __all__ = [
     "CONTROLS",
     "Explain",
     "Method",
-    "TRAINED",
     "TRUTH",
     "build_methods",
     "cam",

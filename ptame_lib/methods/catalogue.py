@@ -3,80 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .. import checks
-from ..classifiers import device_of
-from .controls import centred_gaussian, random_map, truth_map
-from .edges import edges
+from ..classifiers.layers import layer_features
+from ..classifiers.wrapper import device_of
+from ..explainers.loading import EXPLAINER, TRAINED
+from .base import TRUTH, Budget, Method
+from .cam import cam
+from .controls import centred_gaussian, edges, random_map, truth_map
 from .extremal_perturbations import AREAS, extremal_perturbations
-from .gradcam import cam, layer_features
 from .guided_backprop import guided_backprop
 from .igos import igos
 from .integrated_gradients import integrated_gradients
-from .kernel_shap import kernel_shap
-from .lime import lime
 from .occlusion import occlusion, squares
 from .opti_cam import opti_cam
 from .rise import rise
-
-Explain = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method for one classifier. ``forwards``: passes through the classifier (for P-TAME, its auxiliary) per image;
-    ``backwards``: backward passes; ``source``: where it was published. One that ``sees_truth`` is given the truth masks (B,H,W) as targets.
-    """
-
-    name: str
-    explain: Explain
-    forwards: int
-    backwards: int
-    source: str
-    sees_truth: bool = False
-
-    def __call__(self, pixels: Tensor, targets: Tensor) -> Tensor:
-        return self.explain(pixels, targets)
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What methods may spend per image: RISE's ``masks``, integrated gradients' ``path_steps``, LIME's and KernelSHAP's ``samples`` on
-    about ``segments`` superpixels, Opti-CAM's ``opti_steps``, extremal perturbations' ``perturbation_steps``, iGOS++'s ``igos_steps`` of
-    ``igos_path`` points each. ``seed`` of everything drawn.
-
-    The last two remove to black here, as everything in this study does, not to a blur as published; and within 50 steps or so they are
-    at their best with it, so that the published number (800 of extremal perturbations) is no gain.
-
-    Raises ValueError for a number below 1.
-    """
-
-    masks: int = 500
-    path_steps: int = 50
-    samples: int = 200
-    segments: int = 50
-    opti_steps: int = 100
-    perturbation_steps: int = 30
-    igos_steps: int = 10
-    igos_path: int = 4
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        checks.at_least(1, **{name: value for name, value in asdict(self).items() if name != "seed"})
-
-
-CONTROLS = ("edges", "centred Gaussian", "random")
-TRUTH = "ground truth"
-TRAINED = {  # one explanation is one forward pass
-    "P-TAME": "Ntrougkas et al., IEEE OJSP 2025",
-    "T-TAME": "Ntrougkas et al., IEEE Access 2024",
-    "L-CAM-Img": "Gkartzonika et al., ECCV workshops 2022",
-}
-EXPLAINER = {"Explainer": "Stalder et al., NeurIPS 2022"}  # trained by another notebook and loop, and not for every classifier
+from .superpixels import kernel_shap, lime
 
 
 def _channels(classifier: nn.Module) -> int:

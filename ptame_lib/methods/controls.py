@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from zlib import crc32
 
+import numpy as np
 import torch
+from skimage.color import rgb2gray
+from skimage.filters import sobel
 from torch import Tensor
 
 from ..masking import normalise
+from .base import TRUTH, MaskMethod
 
 
 def centred_gaussian(pixels: Tensor, targets: Tensor) -> Tensor:
@@ -42,3 +46,15 @@ def truth_map(pixels: Tensor, truth: Tensor) -> Tensor:
     if truth.shape != (len(pixels), *pixels.shape[-2:]):
         raise ValueError(f"one truth mask per image and of its size: got {tuple(truth.shape)} for images {tuple(pixels.shape)}")
     return truth.float()
+
+
+def edges(pixels: Tensor, targets: Tensor) -> Tensor:
+    """scikit-image's Sobel filter on each image's luminance, min-max normalised; (B,H,W) in [0,1]."""
+    grey = rgb2gray(pixels.detach().cpu().double().permute(0, 2, 3, 1).numpy())
+    return normalise(torch.from_numpy(np.stack([sobel(image) for image in grey])).to(pixels.device))
+
+
+def baselines() -> list[MaskMethod]:
+    """Masks of 0, of 0.5 and of 1 everywhere, and the objects' own pixels."""
+    flat = [MaskMethod(f"all {v:g}", lambda pixels, _, v=v: torch.full_like(pixels[:, 0], v)) for v in (0.0, 0.5, 1.0)]
+    return [*flat, MaskMethod(TRUTH, truth_map, sees_truth=True)]

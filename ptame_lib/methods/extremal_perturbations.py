@@ -17,12 +17,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from .. import checks
 from ..masking import normalise
+from ..validation import check_at_least, check_request
 
 AREAS = (0.05, 0.1, 0.2, 0.4)
+
+
 TEMPERATURE = 1 / 20  # of the smooth maximum
+
+
 BLUR = 20 / 224  # the largest blur's deviation, share of the image's side
+
+
 LEVELS = 8  # of the pyramid of blurs
 
 
@@ -46,12 +52,12 @@ def extremal_perturbations(
     """
     if fill not in ("blur", "black"):
         raise ValueError(f"unknown fill {fill!r}: choose blur or black")
-    checks.at_least(1, steps=steps)
+    check_at_least(1, steps=steps)
     if not areas or not all(0 < area < 1 for area in areas):
         raise ValueError(f"areas must be shares between 0 and 1, got {tuple(areas)}")
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
-        checks.request(classifier, pixels, targets)
+        check_request(classifier, pixels, targets)
         images, wanted = (value.repeat_interleave(len(areas), 0) for value in (pixels.detach(), targets))
         pyramid = blurs(images) if fill == "blur" else torch.stack([images, torch.zeros_like(images)])
         template = area_template(areas, pixels.shape[-2] * pixels.shape[-1]).to(pixels).repeat(len(pixels), 1)

@@ -9,8 +9,8 @@ import torch
 from captum.attr import GuidedBackprop
 from torch import Tensor, nn
 
-from .. import checks
 from ..masking import normalise
+from ..validation import check_request
 
 
 def guided_backprop(classifier: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
@@ -21,7 +21,7 @@ def guided_backprop(classifier: nn.Module) -> Callable[[Tensor, Tensor], Tensor]
     method = GuidedBackprop(classifier)
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
-        checks.request(classifier, pixels, targets)
+        check_request(classifier, pixels, targets)
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # captum tells at every call that it sets hooks
             found = method.attribute(pixels.detach().clone().requires_grad_(), target=targets)

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import checks
 from ..masking import normalise, resize
+from ..validation import check_at_least, check_request
 from .extremal_perturbations import blurs
 
 LIKENESS = 0.1  # neighbours whose colours differ by this much are tied together by a share of 1/e
@@ -44,12 +44,12 @@ def igos(
 
     Costs ``4 * steps * path`` forward and as many backward passes. Raises ValueError for another ``fill``.
     """
-    checks.at_least(1, steps=steps, path=path)
+    check_at_least(1, steps=steps, path=path)
     if fill not in ("blur", "black"):
         raise ValueError(f"unknown fill {fill!r}: choose blur or black")
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
-        checks.request(classifier, pixels, targets)
+        check_request(classifier, pixels, targets)
         pixels, generator = pixels.detach(), torch.Generator().manual_seed(seed)
         base = blurs(pixels)[-1] if fill == "blur" else torch.zeros_like(pixels)
         grid = tuple(max(2, round(side * resolution)) for side in pixels.shape[-2:])

@@ -8,18 +8,18 @@ import torch
 from captum.attr import Occlusion
 from torch import Tensor, nn
 
-from .. import checks
 from ..masking import normalise
+from ..validation import check_at_least, check_request
 
 
 def occlusion(classifier: nn.Module, window: float = 1 / 4, stride: float = 1 / 8, batch: int = 8) -> Callable[[Tensor, Tensor], Tensor]:
     """Maps (B,H,W) in [0,1]: how much of the target's probability a black square takes away, averaged over the squares that cover a
     pixel. ``window`` and ``stride`` are shares of the image's side; ``batch`` squares are asked for at a time."""
-    checks.at_least(1, batch=batch)
+    check_at_least(1, batch=batch)
     method = Occlusion(lambda pixels: classifier(pixels).softmax(1))
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
-        checks.request(classifier, pixels, targets)
+        check_request(classifier, pixels, targets)
         height, width = pixels.shape[-2:]
         sides = (3, *(max(1, round(side * window)) for side in (height, width)))
         strides = (3, *(max(1, round(side * stride)) for side in (height, width)))

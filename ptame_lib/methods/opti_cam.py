@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .. import checks
+from ..classifiers.layers import layer_features
 from ..masking import keep, normalise
-from .gradcam import layer_features
+from ..validation import check_at_least, check_request
 
 
 def opti_cam(classifier: nn.Module, layer: nn.Module | None = None, steps: int = 100, lr: float = 0.1) -> Callable[[Tensor, Tensor], Tensor]:
@@ -19,10 +19,10 @@ def opti_cam(classifier: nn.Module, layer: nn.Module | None = None, steps: int =
     Maps (B,h,w) in [0,1] at the layer's resolution. Costs ``1 + steps`` forward and ``steps`` backward passes.
     """
 
-    checks.at_least(0, steps=steps)
+    check_at_least(0, steps=steps)
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
-        checks.request(classifier, pixels, targets)
+        check_request(classifier, pixels, targets)
         features = layer_features(classifier, pixels, layer)  # (B,C,h,w)
         with torch.enable_grad():
             u = torch.zeros(features.shape[:2], device=pixels.device, requires_grad=True)  # (B,C); images don't mix

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import checks
 from ..masking import normalise
+from ..validation import check_at_least, check_request
 
 
 def rise_masks(n: int, size: tuple[int, int], *, grid: int = 7, keep: float = 0.5, seed: int = 0) -> Tensor:
@@ -33,12 +33,12 @@ class RISE:
 
     def __call__(self, pixels: Tensor, targets: Tensor) -> Tensor:
         """Maps (B,H,W) in [0,1] of each image's own target (B,)."""
-        checks.request(self.classifier, pixels, targets)
+        check_request(self.classifier, pixels, targets)
         return torch.cat([self._of(image, target[None]) for image, target in zip(pixels, targets, strict=True)])
 
     def maps(self, pixels: Tensor, classes: Tensor) -> Tensor:
         """Maps (B,n,H,W) in [0,1] of n classes (n,) for every image, at the cost of one."""
-        checks.request(self.classifier, pixels, classes, per_image=False)
+        check_request(self.classifier, pixels, classes, per_image=False)
         return torch.stack([self._of(image, classes) for image in pixels])
 
     @torch.no_grad()
@@ -58,5 +58,5 @@ def rise(classifier: nn.Module, *, masks: int = 4000, batch_size: int = 50, seed
 
     >>> saliency = rise(classifier, masks=4000)(pixels, targets)   # doctest: +SKIP
     """
-    checks.at_least(1, masks=masks, batch_size=batch_size)
+    check_at_least(1, masks=masks, batch_size=batch_size)
     return RISE(classifier, masks, batch_size, seed)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from captum._utils.models.linear_model import SkLearnRidge
+from captum.attr import KernelShap, Lime
 from skimage.segmentation import slic
 from torch import Tensor, nn
 
-from .. import checks
 from ..masking import normalise
+from ..validation import check_at_least, check_request
 
 
 def superpixels(pixels: Tensor, segments: int = 50) -> Tensor:
@@ -24,11 +26,11 @@ def explain_superpixels(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """A captum method, made of the classifier's probabilities, on superpixels against black; each image's samples are drawn from
     ``seed`` alone. Maps (B,H,W) in [0,1]: evidence for the class, min-max normalised; what speaks against it is 0."""
-    checks.at_least(1, segments=segments, samples=samples, batch_size=batch_size)
+    check_at_least(1, segments=segments, samples=samples, batch_size=batch_size)
     method = make(lambda pixels: classifier(pixels).softmax(1))
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
-        checks.request(classifier, pixels, targets)
+        check_request(classifier, pixels, targets)
         maps, parts = [], superpixels(pixels, segments)
         for image, target, part in zip(pixels.split(1), targets, parts.split(1), strict=True):
             options = {"n_samples": samples, "perturbations_per_eval": batch_size, "baselines": 0}
@@ -39,3 +41,17 @@ def explain_superpixels(
         return normalise(torch.cat(maps).clamp_min(0))
 
     return explain
+
+
+def lime(classifier: nn.Module, samples: int = 200, segments: int = 50, seed: int = 0, batch_size: int = 50) -> Callable[[Tensor, Tensor], Tensor]:
+    """A ridge regression of the target's probability on which of about ``segments`` superpixels are there, from ``samples`` random
+    subsets weighted by their likeness to the image (captum's exponential kernel on cosine distance); maps (B,H,W) in [0,1]."""
+    return explain_superpixels(lambda f: Lime(f, interpretable_model=SkLearnRidge(alpha=1.0)), classifier, segments, samples, seed, batch_size)
+
+
+def kernel_shap(
+    classifier: nn.Module, samples: int = 200, segments: int = 50, seed: int = 0, batch_size: int = 50
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Shapley values of about ``segments`` superpixels for the target's probability, estimated from ``samples`` subsets; maps
+    (B,H,W) in [0,1]."""
+    return explain_superpixels(KernelShap, classifier, segments, samples, seed, batch_size)

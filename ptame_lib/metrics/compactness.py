@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import checks
 from ..masking import normalise
+from ..validation import check_maps, check_unit
 
 
 def saliency_metric(maps: Tensor, kept: Tensor, *, as_they_are: bool = False) -> Tensor:
@@ -16,9 +16,9 @@ def saliency_metric(maps: Tensor, kept: Tensor, *, as_they_are: bool = False) ->
     what the map keeps (`masked_confidence`), or the sum over an image's classes, each counted once (`label_confidence`). The area
     is that of the soft map, not of a crop.
     """
-    checks.maps(maps, len(kept))
+    check_maps(maps, len(kept))
     if as_they_are:
-        checks.unit(maps)
+        check_unit(maps)
     return (maps.float() if as_they_are else normalise(maps)).mean((1, 2)).clamp_min(0.05).log() - kept.float().clamp_min(1e-12).log()
 
 
@@ -27,7 +27,7 @@ def sparseness(maps: Tensor) -> Tensor:
 
     Hurley & Rickard, IEEE Trans. Inf. Theory 2009; as a metric of explanations Chalasani et al., ICML 2020.
     """
-    checks.maps(maps, len(maps))
+    check_maps(maps, len(maps))
     flat = normalise(maps).flatten(1).double().sort(1).values
     n = flat.shape[1]
     weights = (n - torch.arange(1, n + 1, device=flat.device) + 0.5) / n

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from .. import checks
 from ..masking import resize
+from ..validation import check_at_least, check_maps
 from .drop import confidence
 from .ranking import ranked
 
@@ -45,8 +45,8 @@ def transition(
     `ranked`, and ``first`` and ``last``: the curve's ends (B,), where they are known.
 
     Raises ValueError for fewer than one step, and as `masked_confidence`."""
-    checks.at_least(1, steps=steps)
-    checks.maps(maps, len(start))
+    check_at_least(1, steps=steps)
+    check_maps(maps, len(start))
     order = ranked(resize(maps.float(), start.shape[-2:]), seed=seed) if ranking is None else ranking
     n = order.shape[1]
     place = torch.empty_like(order).scatter_(1, order, torch.arange(n, device=order.device).expand_as(order))  # of each pixel in the order

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .. import checks
 from ..masking import keep, keep_share, normalise, resize
+from ..validation import check_answers, check_maps, check_targets
 
 
 def average_drop(p: Tensor, q: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def masked_confidence(classifier: nn.Module, pixels: Tensor, targets: Tensor, ma
     ``maps`` (B,h,w) are min-max normalised and resized to the image first; a constant one keeps nothing. Raises ValueError for maps of
     another shape or not finite, and as `confidence`.
     """
-    checks.maps(maps, len(pixels))
+    check_maps(maps, len(pixels))
     masks = keep_share(resize(normalise(maps), pixels.shape[-2:]), share)
     return confidence(classifier, keep(pixels, masks), targets)
 
@@ -51,6 +51,6 @@ def confidence(classifier: nn.Module, pixels: Tensor, targets: Tensor) -> Tensor
     Raises ValueError for targets (B,) of another number or range, FloatingPointError where the classifier's answer gives none.
     """
     logits = classifier(pixels)
-    checks.answers(logits)
-    checks.targets(targets, *logits.shape)
+    check_answers(logits)
+    check_targets(targets, *logits.shape)
     return logits.double().softmax(1).gather(1, targets[:, None])[:, 0]

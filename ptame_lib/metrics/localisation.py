@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import checks
 from ..masking import normalise, resize
+from ..validation import check_maps, check_truths
 
 THRESHOLDS = tuple(k / 10 for k in range(1, 10))
 
@@ -69,5 +69,5 @@ def average_precision(maps: Tensor, truth: Tensor) -> Tensor:
 
 
 def _check(maps: Tensor, truth: Tensor) -> None:
-    checks.maps(maps, len(truth))
-    checks.truths(truth, maps)
+    check_maps(maps, len(truth))
+    check_truths(truth, maps)

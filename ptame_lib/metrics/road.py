@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import checks
 from ..masking import resize
+from ..validation import check_answers, check_maps, check_targets
 from .imputation import linear_imputation
 from .ranking import ranked
 
 SHARES = (0.1, 0.3, 0.5, 0.7)
+
+
 Impute = Callable[[Tensor, Tensor], Tensor]  # pixels (B,C,H,W), known (B,H,W) bool -> pixels
 
 
@@ -72,14 +74,14 @@ def road(
     ``maps`` (B,h,w) are resized to the image. After MoRF low values are good, after LeRF high ones. ``seed`` breaks ties, ``official`` as
     and ``ranking`` as in `known_pixels`. Raises as that and `masked_confidence` do.
     """
-    checks.maps(maps, len(pixels))
+    check_maps(maps, len(pixels))
     masks = resize(maps.float(), pixels.shape[-2:])
     ranking = ranked(masks, seed=seed) if ranking is None and not official else ranking
     known = [known_pixels(masks, share, order, seed=seed, official=official, ranking=ranking) for share in shares]
     filled = impute(pixels.repeat(len(shares), 1, 1, 1), torch.cat(known))  # in one go: small images are solved faster side by side
     logits = torch.cat([classifier(images) for images in filled.split(len(pixels))])  # (S B,K)
-    decided, asked = checks.answers(logits), targets.repeat(len(shares))
-    checks.targets(asked, *logits.shape)
+    decided, asked = check_answers(logits), targets.repeat(len(shares))
+    check_targets(asked, *logits.shape)
     accuracy = (decided == asked).double()
     confidence = logits.double().softmax(1).gather(1, asked[:, None])[:, 0]
     return accuracy.view(len(shares), -1).T, confidence.view(len(shares), -1).T

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import checks
 from ..masking import resize
+from ..validation import check_maps, check_unit
 from .localisation import THRESHOLDS
 
 F1_THRESHOLDS = (0.25, 0.5, 0.75)
@@ -96,8 +96,8 @@ def background_coverage(masks: Tensor, truth: Tensor) -> Tensor:
 def _flat(masks: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Both as (B,N) float64, the mask resized to the truth. ValueError for other shapes, and for masks or a truth outside [0,1]."""
     for values in (masks, truth.float()):
-        checks.maps(values, len(truth))
-        checks.unit(values)
+        check_maps(values, len(truth))
+        check_unit(values)
     return resize(masks.float(), truth.shape[-2:]).flatten(1).double(), truth.flatten(1).double()
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .. import checks
 from ..masking import blend, resize
+from ..validation import check_answers, check_classes
 from .localisation import THRESHOLDS
 
 NONE = "none"  # in place of a mask's class: the whole image
@@ -96,7 +96,7 @@ def label_confidence(classifier: nn.Module, pixels: Tensor, labels: Tensor, mask
     if masks is not None:
         pixels = blend(pixels, masks, classifier.mean if colour is None else colour)
     logits = classifier(pixels)
-    checks.answers(logits)
+    check_answers(logits)
     if labels.shape != logits.shape:
         raise ValueError(f"labels must be (B,K), one for each of the classifier's classes {tuple(logits.shape)}, got {tuple(labels.shape)}")
     return (logits.double().softmax(1) * (labels > 0.5)).sum(1)
@@ -104,6 +104,6 @@ def label_confidence(classifier: nn.Module, pixels: Tensor, labels: Tensor, mask
 
 def _probability(classifier: nn.Module, pixels: Tensor, classes: Tensor) -> Tensor:
     logits = classifier(pixels)
-    checks.answers(logits)
-    checks.classes(classes, logits.shape[1])
+    check_answers(logits)
+    check_classes(classes, logits.shape[1])
     return logits.double().softmax(1)[:, classes]

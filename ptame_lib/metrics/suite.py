@@ -7,18 +7,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .. import checks
 from ..masking import resize
+from ..validation import check_images
 from .compactness import saliency_metric, sparseness
 from .curves import deletion, insertion
 from .drop import average_drop, average_gain, confidence, increase_in_confidence, masked_confidence
 from .imputation import linear_imputation
-from .localisation import average_precision, best_iou, energy_pointing_game, iou, pointing_game
+from .localisation import THRESHOLDS, average_precision, best_iou, energy_pointing_game, iou, pointing_game
 from .ranking import ranked
 from .road import SHARES as REMOVED
 from .road import road, summary, telea_imputation
+from .segmentation import background_coverage, continuous_iou, mean_f1, mean_iou, object_coverage, roc_auc, soft_accuracy, soft_f1
 
 DROPS = {"AD": average_drop, "IC": increase_in_confidence, "AG": average_gain}
+
+
 KEPT = (1.0, 0.5, 0.15)  # shares of the map's pixels that AD, IC and AG keep
 
 
@@ -60,6 +63,8 @@ def _metrics() -> dict[str, Metric]:
 
 
 METRICS = _metrics()
+
+
 """Every metric by the name of its column, in the order of the tables. ``AD100``: at 100 % of the map; ``MoRF accuracy``: the area under the
 ROAD curve with the noisy linear imputation, ``TELEA MoRF accuracy`` with TELEA's; ``MoRF accuracy 10``: with 10 % removed."""
 
@@ -75,7 +80,7 @@ def measure(
 
     Raises ValueError for pixels, targets, maps or a truth of another shape, type or range, FloatingPointError where the classifier answers NaN.
     """
-    checks.images(pixels)
+    check_images(pixels)
     p = confidence(classifier, pixels, targets)
     found: dict[str, Tensor] = {}
     for share in KEPT:
@@ -99,3 +104,24 @@ def measure(
         found |= {"pointing": pointing_game(maps, truth), "energy": energy_pointing_game(maps, truth), "AP": average_precision(maps, truth)}
         found |= {"IoU": best_iou(maps, truth), "IoU at 0.5": iou(maps, truth, 0.5)}
     return {name: metric.scale * found[name].double() for name, metric in METRICS.items() if name in found}
+
+
+MASK_MEASURES = {  # (masks, truth) -> one value per image
+    "mean F1": mean_f1,
+    "soft F1": soft_f1,
+    "soft accuracy": soft_accuracy,
+    "mean IoU": mean_iou,
+    "continuous IoU": continuous_iou,
+    "ROC AUC": roc_auc,
+    "object coverage": object_coverage,
+    "background coverage": background_coverage,
+}
+
+
+MASK_METRICS = {name: Metric(name != "background coverage", main=False) for name in MASK_MEASURES}
+
+
+MASK_METRICS |= {"saliency score": Metric(False, scale=1.0, main=False)}
+
+
+MASK_METRICS |= {f"{name} at {t:g}": Metric(True, main=False) for name in ("F1", "mask IoU") for t in THRESHOLDS}

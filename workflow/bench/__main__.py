@@ -15,7 +15,8 @@ import memory_cases
 import pandas as pd
 import torch
 
-from ptame_lib import paths, study
+from ptame_lib import files
+from ptame_study import records
 
 PARTS = ("explainer", "methods", "imputation", "area", "memory")
 
@@ -33,15 +34,15 @@ def main() -> None:
     if asked.only in (None, "explainer"):
         for line in explainer_cases.check():
             print(line)
-    file = paths.root() / "results" / "bench.csv"
+    file = files.root() / "results" / "bench.csv"
     for part in [asked.only] if asked.only else PARTS:
         cases = importlib.import_module(f"{part.removesuffix('s')}_cases")
         found = measure.table(cases.rows())
         print(found.drop(columns="device").round(3).to_string(index=False))
         known = pd.read_csv(file) if file.is_file() else measure.table([])
         kept = known[~known["name"].isin(found["name"])]
-        study.write_table(file, found if kept.empty else pd.concat([kept, found], ignore_index=True))
-    print(f"{measure.device_name()}: written to {paths.show(file)}", file=sys.stderr)
+        records.write_table(file, found if kept.empty else pd.concat([kept, found], ignore_index=True))
+    print(f"{measure.device_name()}: written to {files.show(file)}", file=sys.stderr)
 
 
 main()

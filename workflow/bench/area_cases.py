@@ -7,7 +7,7 @@ import torch
 from measure import device, interleaved, row
 
 from ptame_lib import resize
-from ptame_lib.explainer_losses import class_area_term
+from ptame_lib.losses.nn_explainer import class_area_term
 
 
 def case(images: int, classes: int, most: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,8 +9,8 @@ import torch
 from measure import device, interleaved, peak, row
 from torch import nn
 
-from ptame_lib import PTAME, PTAMEWeights, decide, keep, load_auxiliary, load_classifier
-from ptame_lib.losses import area_term, ptame_loss, smoothness_term
+from ptame_lib import PTAME, PTAMEWeights, decide, keep, load_auxiliary, load_classifier, ptame_loss
+from ptame_lib.losses.ptame import area_term, smoothness_term
 
 VGG = PTAMEWeights(ce=0.07278, area=0.977712, smooth=0.0001, border=0.3, p=0.3)  # the one published setting with every term
 

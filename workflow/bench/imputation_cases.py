@@ -7,7 +7,7 @@ from measure import device, interleaved, row
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 
 from ptame_lib import resize
-from ptame_lib.metrics.imputation import linear_imputation
+from ptame_lib.metrics import linear_imputation
 
 BATCH, SIZE = 16, (224, 224)
 

@@ -9,7 +9,7 @@ from measure import device, peak, row
 from torch.utils.data import Dataset
 
 from ptame_lib import Method, load_classifier
-from ptame_lib.comparison import evaluate
+from ptame_study.evaluation import evaluate
 
 FEW, MANY = 500, 5000
 

@@ -13,8 +13,8 @@ from pytorch_grad_cam import AblationCAM, GradCAM, GradCAMPlusPlus, ScoreCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from ptame_lib import load_classifier
-from ptame_lib.methods.gradcam import cam_of
-from ptame_lib.methods.rise import rise
+from ptame_lib.methods import rise
+from ptame_lib.methods.cam import cam_of
 
 RISE_MASKS, MEASURED_MASKS = 4000, 200
 EPOCH = 1_281_167  # images of ImageNet's training part: P-TAME's training

@@ -1,0 +1,121 @@
+"""Where a network has its feature maps: layouts of layers, and the layer that CAM methods look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log
+
+import torch
+from torch import Tensor, nn
+
+
+def find_layout(level: Tensor, image: tuple[int, int], model: nn.Module, timm_features: bool = False) -> str | int:
+    """How a level of an image is laid out: ``"NCHW"``, ``"NHWC"``, or the number of prefix tokens of (B,P+N,C).
+
+    Of timm's features the model says it. Elsewhere the two sides nearer to the image's aspect are the spatial ones. Raises
+    ValueError for anything else.
+    """
+    shape = tuple(level.shape) if isinstance(level, Tensor) else ()
+    if len(shape) == 4 and timm_features:
+        return "NHWC" if getattr(model, "output_fmt", "NCHW") == "NHWC" else "NCHW"
+    if len(shape) == 4:
+        return "NHWC" if _skew(shape[1:3], image) < _skew(shape[2:4], image) else "NCHW"
+    if len(shape) == 3:
+        known = [(model.num_prefix_tokens, False)] if hasattr(model, "num_prefix_tokens") else []
+        guesses = [*known, *((n, True) for n in range(9)), *((n, False) for n in range(shape[1] // 2))]  # the likelier first
+        for prefix, whole in guesses:
+            if shape[1] - prefix > 1 and _is_patch_grid(token_grid(shape[1] - prefix, image), image, whole):
+                return prefix
+    gives = f"shape {shape}" if shape else f"a {type(level).__name__}"
+    raise ValueError(f"gives {gives}: a feature map is (B,C,H,W), (B,H,W,C), or tokens (B,P+N,C) of a grid")
+
+
+def to_map(level: Tensor, layout: str | int, image: tuple[int, int]) -> Tensor:
+    """A level of ``layout`` as a map (B,C,h,w)."""
+    if layout == "NCHW":
+        return level
+    if layout == "NHWC":
+        return level.permute(0, 3, 1, 2)
+    tokens = level[:, layout:]  # (B,N,C)
+    return tokens.transpose(1, 2).unflatten(2, token_grid(tokens.shape[1], image))
+
+
+def token_grid(n: int, image: tuple[int, int]) -> tuple[int, int]:
+    """(h,w) with h * w = n, nearest to the image's aspect.
+
+    >>> token_grid(196, (224, 224)), token_grid(98, (224, 112))
+    ((14, 14), (14, 7))
+    """
+    return min(((h, n // h) for h in range(1, n + 1) if n % h == 0), key=lambda grid: _skew(grid, image))
+
+
+def _skew(grid: Sequence[int], image: tuple[int, int]) -> float:
+    return abs(log(grid[0] * image[1] / (grid[1] * image[0])))
+
+
+def _is_patch_grid(grid: tuple[int, int], image: tuple[int, int], whole: bool) -> bool:
+    """Whether square patches of some size make this grid: ``whole`` ones, or with a rest that is left out or padded."""
+    pairs = list(zip(grid, image, strict=True))
+    return any(
+        all(count * patch == side or (not whole and count in (side // patch, -(-side // patch))) for count, side in pairs)
+        for patch in range(1, max(image) + 1)
+    )
+
+
+POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+
+
+def layer_features(classifier: nn.Module, pixels: Tensor, layer: nn.Module | None = None) -> Tensor:
+    """What ``layer`` (default: `target_layer`) gives for the pixels (B,3,H,W), as maps (B,C,h,w) without a gradient."""
+    found, prefix = (layer, None) if layer is not None else target_layer(classifier, pixels[:1])
+    kept: list[Tensor] = []
+    hook = found.register_forward_hook(lambda _, __, output: kept.append(output.detach()))
+    try:
+        with torch.no_grad():
+            classifier(pixels)
+    finally:
+        hook.remove()
+    return kept[-1] if prefix is None else to_map(kept[-1], prefix, tuple(pixels.shape[-2:]))
+
+
+def target_layer(classifier: nn.Module, pixels: Tensor) -> tuple[nn.Module, int | None]:
+    """The layer CAM methods look at, and how many tokens stand before the grid (None for a convolutional layer).
+
+    A convolutional network: the last module that gives a feature map (B,C,h,w) with more than one position, before any
+    pooling. A transformer: the first norm of the last block, as the grad-cam package advises (past it, a class token's
+    network lets no gradient reach the other tokens). Raises ValueError where neither exists.
+    """
+    names = {module: name for name, module in classifier.named_modules()}
+    order: list[nn.Module] = []
+    shapes: dict[nn.Module, tuple[int, ...]] = {}
+
+    def note(module: nn.Module, _, output) -> None:
+        if isinstance(output, Tensor):
+            order.append(module)
+            shapes[module] = tuple(output.shape)
+
+    hooks = [module.register_forward_hook(note) for module in names]
+    try:
+        with torch.no_grad():
+            classifier(pixels)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    image = tuple(pixels.shape[-2:])
+    convolutional = [m for m in order if _is_map(shapes[m], image) and order.count(m) == 1 and not _ends_in_pool(m)]
+    norms = [m for m in order if isinstance(m, nn.LayerNorm) and len(shapes[m]) == 3 and names[m].endswith(("norm1", "ln_1"))]
+    if norms and (not convolutional or order.index(norms[-1]) > order.index(convolutional[-1])):
+        tokens = torch.empty(shapes[norms[-1]], device="meta")
+        return norms[-1], find_layout(tokens, image, getattr(classifier, "model", classifier))
+    if not convolutional:
+        raise ValueError(f"no feature map found in {type(getattr(classifier, 'model', classifier)).__name__}: pass the layer for Grad-CAM")
+    return convolutional[-1], None
+
+
+def _is_map(shape: tuple[int, ...], image: tuple[int, int]) -> bool:
+    return len(shape) == 4 and 1 < shape[2] < image[0] and 1 < shape[3] < image[1]
+
+
+def _ends_in_pool(module: nn.Module) -> bool:
+    children = list(module.children())
+    return isinstance(module, POOLS) or (isinstance(module, nn.Sequential) and bool(children) and _ends_in_pool(children[-1]))

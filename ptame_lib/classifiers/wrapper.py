@@ -1,0 +1,116 @@
+"""Classifiers to explain, each wrapped once as *pixels in [0,1] -> logits*."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Integral
+
+import torch
+from torch import Tensor, nn
+
+from ..validation import check_answer_shape, check_answers, check_image_shape, check_images
+
+
+def height_and_width(input_size: int | tuple[int, int]) -> tuple[int, int]:
+    """A side, or (height, width), as (height, width). Raises ValueError for anything else."""
+    sides = (input_size, input_size) if isinstance(input_size, Integral) else tuple(input_size)
+    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
+        raise ValueError(f"input_size must be a side or (height, width), whole numbers above 0, got {input_size!r}")
+    return sides
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module in eval mode while the block runs; every part of it then has its own mode again, whatever happened."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+class Frozen(nn.Module):
+    """A network that never leaves eval mode and never learns, behind the normalisation it expects: what `Classifier` and
+    `FeatureExtractor` share. Its parameters ask for no gradient; gradients still flow to the pixels.
+
+    ``input_size`` is the side, or (height, width), of the images it was made for.
+    """
+
+    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], input_size: int | tuple[int, int]):
+        super().__init__()
+        self.model = model.eval().requires_grad_(False)
+        for parameter in model.parameters():
+            if parameter.ndim == 4:  # the faster layout on CPU and GPU; a module's own .to refuses a model that has a Conv3d
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.input_size = height_and_width(input_size)
+
+    def train(self, mode: bool = True) -> Frozen:
+        """Stay in eval mode, whatever a parent asks for."""
+        return super().train(False)
+
+    def run(self, pixels: Tensor):
+        """What the model itself answers to pixels (B,3,H,W) in [0,1]; ValueError for another shape or whole numbers."""
+        check_image_shape(pixels, self.mean.shape[1])
+        return self.model(((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+
+
+class Classifier(Frozen):
+    """A frozen classifier: pixels (B,3,H,W) in [0,1] -> logits (B,K).
+
+    Its normalisation is inside, so that masking is always done in pixel space. ``labels`` are the names of its classes. It is
+    ``differentiable`` with respect to the pixels, which a `BlackBox` is not. ``num_classes``: K; where neither it nor labels are
+    given, None before the first answer. ``multi_label``: it was trained to decide every label for itself, by the sigmoid of its logit;
+    else the softmax over all logits gives one decision.
+    """
+
+    differentiable = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        input_size: int | tuple[int, int],
+        labels: Sequence[str] | None = None,
+        num_classes: int | None = None,
+        multi_label: bool = False,
+    ):
+        super().__init__(model, mean, std, input_size)
+        self.labels = None if labels is None else tuple(labels)
+        self.num_classes = num_classes if labels is None else len(self.labels)
+        self.multi_label = multi_label
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits = check_answer_shape(self.run(pixels), type(self.model).__name__)
+        self.num_classes = logits.shape[-1]
+        return logits
+
+
+def decide(classifier: nn.Module, pixels: Tensor) -> Tensor:
+    """The classifier's own decisions (B,) int64: what the study explains.
+
+    Raises ValueError for pixels that are not (B,3,H,W) in [0,1] or logits that are not (B,K), FloatingPointError where the
+    classifier answers NaN or infinity.
+    """
+    check_images(pixels)
+    with torch.no_grad():
+        return check_answers(classifier(pixels))
+
+
+def likeliest(classifier: nn.Module, pixels: Tensor) -> Tensor:
+    """`decide` without any check, for a loop that checks its loss."""
+    with torch.no_grad():
+        return classifier(pixels).argmax(1)
+
+
+def device_of(classifier: nn.Module) -> torch.device:
+    """Where the classifier's tensors are; the CPU for one without any."""
+    return next((tensor.device for tensor in [*classifier.parameters(), *classifier.buffers()]), torch.device("cpu"))

@@ -1,0 +1,1 @@
+"""The trained explainers, one a file."""

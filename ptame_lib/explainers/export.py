@@ -1,0 +1,124 @@
+"""A trained explainer as one file that runs without this library: ONNX, or torch.export's .pt2.
+
+Both take pixels (B,3,H,W) float32 in [0,1] and target classes (B,) int64, for any B and the H, W they were made for, and
+give min-max normalised maps (B,h,w) in [0,1]: what ``explainer.explain`` gives. A class outside the range is an error of
+the runtime's, or counts from the end where it is negative: nothing in the file checks it.
+
+    to_onnx(explainer, "explainer.onnx")
+    onnxruntime.InferenceSession("explainer.onnx").run(None, {"pixels": pixels, "targets": targets})
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .. import files
+from .ptame import PTAME
+
+TOLERANCE = 1e-4
+
+
+INSTALL = "pip install 'ptame-study[export]'"
+
+
+BATCH = "batch"  # name of the open dimension
+
+
+class Exported(NamedTuple):
+    """The ``file``, and how far its maps are at most from the explainer's: None where that could not be checked."""
+
+    file: Path
+    difference: float | None
+
+    def text(self) -> str:
+        """One sentence for people."""
+        if self.difference is None:
+            return f"{files.show(self.file)} is written, not checked: onnxruntime is not installed ({INSTALL})"
+        return f"{files.show(self.file)} is written; its maps differ from the explainer's by at most {self.difference:.1e}"
+
+
+class Explain(nn.Module):
+    """``explainer.explain`` as a forward pass, of a copy of the explainer on the CPU."""
+
+    def __init__(self, explainer: PTAME):
+        super().__init__()
+        self.explainer = copy.deepcopy(explainer).cpu()
+        self.eval()
+
+    def forward(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        return self.explainer.explain(pixels, targets)
+
+
+def to_onnx(explainer: PTAME, file: str | Path, size: int | tuple[int, int] | None = None, about: dict[str, str] | None = None) -> Exported:
+    """Write the explainer with its auxiliary as one ONNX file, checked against onnxruntime to 1e-4 where that is installed.
+
+    ``size``: the side, or (height, width), of the images it is for; by default the auxiliary's. ``about``: entries for the
+    file's metadata, which always has the explainer's `PTAME.config`.
+
+    Raises ImportError without onnx and onnxscript, RuntimeError (and no file) where the maps come out otherwise.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"writing ONNX needs {error.name}, which is not installed: {INSTALL}") from error
+    file, module = Path(file), Explain(explainer)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "# The axis name")  # both inputs have the same batch, as they should
+        program = torch.onnx.export(
+            module,
+            _example(explainer, size, 2),
+            dynamo=True,
+            verbose=False,
+            input_names=["pixels", "targets"],
+            output_names=["maps"],
+            dynamic_shapes=({0: BATCH}, {0: BATCH}),
+        )
+    program.model.metadata_props.update(explainer.config() | (about or {}))
+    with files.whole(file) as unfinished:
+        program.save(str(unfinished), external_data=False)
+        try:
+            import onnxruntime
+        except ImportError:
+            return Exported(file, None)
+        session = onnxruntime.InferenceSession(str(unfinished), providers=["CPUExecutionProvider"])
+
+        def ask(pixels: Tensor, targets: Tensor) -> Tensor:
+            return torch.from_numpy(session.run(None, {"pixels": pixels.numpy(), "targets": targets.numpy()})[0])
+
+        return Exported(file, _difference(module, ask, _example(explainer, size, 3), file))
+
+
+def to_torch_export(explainer: PTAME, file: str | Path, size: int | tuple[int, int] | None = None, about: dict[str, str] | None = None) -> Exported:
+    """The same by ``torch.export``, for ``torch.export.load(file).module()``; ``about`` goes to the extra file ``about.json``."""
+    file, module = Path(file), Explain(explainer)
+    batch = torch.export.Dim(BATCH)
+    with torch.no_grad():  # else the file holds switches of the gradient, and can't be read again
+        program = torch.export.export(module, _example(explainer, size, 2), dynamic_shapes=({0: batch}, {0: batch}))
+    with files.whole(file) as unfinished, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No complete tensor")  # of weights in the layout channels_last; the maps are checked below
+        torch.export.save(program, unfinished, extra_files={"about.json": json.dumps(explainer.config() | (about or {}))})
+        loaded = torch.export.load(unfinished).module()
+        return Exported(file, _difference(module, loaded, _example(explainer, size, 3), file))
+
+
+def _example(explainer: PTAME, size: int | tuple[int, int] | None, n: int) -> tuple[Tensor, Tensor]:
+    """Images of noise, and the first classes."""
+    size = explainer.auxiliary.input_size if size is None else size
+    height, width = (size, size) if isinstance(size, int) else size
+    return torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(n)), torch.arange(n) % explainer.num_classes
+
+
+def _difference(module: Explain, written, example: tuple[Tensor, Tensor], file: Path) -> float:
+    with torch.no_grad():
+        found = float((written(*example) - module(*example)).abs().max())
+    if not found <= TOLERANCE:
+        raise RuntimeError(f"the maps of {file} differ from the explainer's by {found:.1e}, more than {TOLERANCE:.0e}: it is not kept")
+    return found

@@ -1,0 +1,172 @@
+"""The frozen auxiliary classifier: pixels in [0,1] -> feature maps at several depths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+from ..classifiers.embedded import MEAN, STD
+from ..classifiers.layers import find_layout, to_map
+from ..classifiers.loading import load_embedded_net, load_timm, load_torchvision
+from ..classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD, Frozen
+
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+
+
+EMBEDDED_LAYERS = {
+    "embedded/auxiliary": STAGES,
+    "embedded/resnet": STAGES,
+    "embedded/vgg": ("features.2", "features.5", "features.8", "features.11"),
+}
+
+
+PUBLISHED_LAYERS = {  # P-TAME, Table 2
+    "resnet18": STAGES,
+    "mobilenet_v3_small": ("features.9", "features.10", "features.11", "features.12"),
+    "mnasnet0_5": ("layers.13", "layers.14", "layers.15", "layers.16"),
+}
+
+
+class FeatureExtractor(Frozen):
+    """A frozen network as pixels (B,3,H,W) in [0,1] -> list of feature maps (B,C_l,H_l,W_l), in execution order.
+
+    ``model``: any nn.Module with ``layers`` naming the wanted modules (or torchvision's graph nodes, which go first where a
+    name is both), or a timm model made with ``features_only=True`` and ``layers=None``. What comes after the last wanted
+    layer is not computed. Like `Classifier` it never leaves eval mode: its batch norms must not move while an explainer trains.
+
+    A layer may also give channels-last maps (B,H_l,W_l,C_l), or tokens (B,P+N,C_l): the P prefix tokens (class token,
+    registers) are dropped and the N others laid out row by row, in the aspect of the image.
+
+    ``channels`` holds C_l of each level, found by one pass of an image of ``input_size``.
+
+    Raises ValueError for a layer the model has not, naming those it has, and for a layer that gives neither map nor tokens.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[str] | None,
+        mean: Sequence[float],
+        std: Sequence[float],
+        input_size: int | tuple[int, int] = 224,
+        name: str | None = None,
+    ):
+        super().__init__(model if layers is None else pick_layers(model.eval(), list(layers)), mean, std, input_size)
+        self.name = name or type(model).__name__
+        with torch.no_grad():
+            found = self.run(torch.zeros(1, 3, *self.input_size))
+        if isinstance(found, dict):
+            self.layers = tuple(found)  # in execution order, like the maps
+        else:  # timm's features_only tells which modules its levels are
+            self.layers = tuple(model.feature_info.module_name()) if hasattr(model, "feature_info") else None
+        self.layouts = []
+        for i, level in enumerate(_levels(found)):
+            try:
+                self.layouts.append(find_layout(level, self.input_size, model, layers is None))
+            except ValueError as error:
+                raise ValueError(f"layer {self.layers[i] if self.layers else i!r} of {self.name} {error}") from error
+        with torch.no_grad():
+            self.channels = tuple(level.shape[1] for level in self._maps(found, self.input_size))
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        return self._maps(self.run(pixels), tuple(pixels.shape[-2:]))
+
+    def _maps(self, found: dict[str, Tensor] | list[Tensor], image: tuple[int, int]) -> list[Tensor]:
+        return [to_map(level, layout, image) for level, layout in zip(_levels(found), self.layouts, strict=True)]
+
+
+def _levels(found: dict[str, Tensor] | list[Tensor]) -> list[Tensor]:
+    return list(found.values()) if isinstance(found, dict) else list(found)
+
+
+def pick_layers(model: nn.Module, layers: list[str]) -> nn.Module:
+    """The model up to the last of ``layers``, as normalised pixels -> {layer: its output}.
+
+    A graph of the model where it can be traced, else the model itself, left when the last wanted module has answered.
+    """
+    modules = dict(model.named_modules())
+    try:
+        nodes = get_graph_node_names(model)[1]
+    except Exception:  # tracing runs the model's own code on stand-ins, which can fail in any way
+        nodes = []
+    for layer in layers:
+        if layer not in modules and layer not in nodes:
+            raise ValueError(f"no layer {layer!r} in {type(model).__name__}: it has {_summary(modules)}")
+    return create_feature_extractor(model, layers) if nodes else Hooked(model, layers)
+
+
+class Hooked(nn.Module):
+    """A model that can't be traced as pixels -> {layer: its first output}; it runs no further than the last wanted layer."""
+
+    def __init__(self, model: nn.Module, layers: list[str]):
+        super().__init__()
+        self.model, self.wanted = model, list(layers)
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+
+        def note(layer: str, output) -> None:
+            found.setdefault(layer, output)
+            if len(found) == len(self.wanted):
+                raise _Enough
+
+        modules = dict(self.model.named_modules())
+        hooks = [modules[layer].register_forward_hook(lambda _, __, output, layer=layer: note(layer, output)) for layer in self.wanted]
+        try:
+            self.model(pixels)
+        except _Enough:
+            return found
+        finally:
+            for hook in hooks:
+                hook.remove()
+        unused = [layer for layer in self.wanted if layer not in found]
+        raise ValueError(f"{type(self.model).__name__} does not call {', '.join(unused)} when it runs: choose other layers")
+
+
+class _Enough(Exception):
+    """No error: it only leaves the model."""
+
+
+def _summary(modules: dict[str, nn.Module]) -> str:
+    names = [name for name in modules if name and name.count(".") <= 1]
+    return ", ".join(names[:40]) + (" ..." if len(names) > 40 else "")
+
+
+def load_auxiliary(
+    name: str,
+    layers: Sequence[str] | Sequence[int] | None = None,
+    weights: str | Path | None = "default",
+    *,
+    mean=None,
+    std=None,
+    **timm_options,
+) -> FeatureExtractor:
+    """An auxiliary by name: ``embedded/auxiliary``, ``embedded/resnet``, a torchvision model, or ``timm/<any with features_only>``.
+
+    ``layers``: module names (for timm: indices of ``features_only`` levels); None takes the published ones, for timm the last
+    four. ``weights`` as in `load_classifier` (torchvision's default is ``DEFAULT``, as in the paper); a whole
+    classifier's file will do. ``mean``, ``std`` and timm's options as in `load_classifier`.
+    """
+    if name in EMBEDDED_LAYERS:
+        return FeatureExtractor(load_embedded_net(name, weights), layers or EMBEDDED_LAYERS[name], mean or MEAN, std or STD, 64, name)
+    if name.startswith("timm/"):
+        chosen = {} if layers is None else {"out_indices": tuple(layers)}
+        net, config = load_timm(name, weights, features_only=True, **chosen, **timm_options)
+        levels = len(net.feature_info)
+        if layers is None and levels > 4:
+            return load_auxiliary(name, range(levels - 4, levels), weights, mean=mean, std=std, **timm_options)
+        return FeatureExtractor(net, None, mean or config["mean"], std or config["std"], config["input_size"][1:], name)
+    if name not in torchvision.models.list_models(torchvision.models):
+        raise ValueError(
+            f"unknown auxiliary {name!r}: choose {', '.join(EMBEDDED_LAYERS)}, a torchvision model such as {', '.join(PUBLISHED_LAYERS)}, "
+            "or 'timm/<model>'"
+        )
+    if layers is None and name not in PUBLISHED_LAYERS:
+        raise ValueError(f"name the layers of {name}: only {', '.join(PUBLISHED_LAYERS)} have published ones")
+    net = load_torchvision(name, weights, "DEFAULT")
+    return FeatureExtractor(net, layers or PUBLISHED_LAYERS[name], mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, name)

@@ -1,0 +1,1 @@
+"""The explainers' losses as pure functions with named terms."""

@@ -1,0 +1,1 @@
+"""How explainers are trained."""

@@ -1,0 +1,1 @@
+"""The study: what its notebooks and the command ``ptame`` share."""

@@ -1,0 +1,105 @@
+"""Results that a killed run goes on from: a table in the making that lies on disk, and finished ones."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ptame_lib import files
+
+from .records import write_whole
+
+
+def cached(file: Path, made_from: dict, compute: Callable[[], tuple[pd.DataFrame, pd.DataFrame]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Per-image values and costs from ``file`` where they were made from the same things, else computed and kept there.
+
+    Beside the CSV lies a JSON with what it was made from and the costs; it is written last, so a half-finished pair is never used.
+    Raises RuntimeError where another run is computing it.
+    """
+    if (known := _known(file, made_from)) is not None:
+        return known
+    with files.alone(file):
+        if (known := _known(file, made_from)) is not None:  # another run has made it while this one waited
+            return known
+        note = file.with_suffix(".json")
+        note.unlink(missing_ok=True)
+        per_image, cost = compute()
+        with files.whole(file) as unfinished:
+            per_image.to_csv(unfinished, index=False, float_format="%.10g", lineterminator="\n")
+        write_whole(note, json.dumps({"made_from": made_from, "cost": cost.to_dict("records")}, indent=1))
+    return pd.read_csv(file), cost  # as read, so that the first and later runs see the same digits
+
+
+def _known(file: Path, made_from: dict) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    note = file.with_suffix(".json")
+    if file.is_file() and note.is_file():
+        try:
+            known = json.loads(note.read_text())
+            if known["made_from"] == made_from:
+                return pd.read_csv(file), pd.DataFrame(known["cost"])
+        except (ValueError, KeyError, TypeError):  # a damaged file is worth nothing: compute it again
+            pass
+    return None
+
+
+class Rows:
+    """Per-image numbers in a text file, a line of JSON per batch, digits exact; to be used in a ``with`` block.
+
+    ``file``: where they lie, kept for the next run; None for a temporary one. Rows that are there already are continued where they
+    were ``made_from`` the same, else dropped, and so is a last batch that was not written to its end. ``count``: the rows there are.
+    """
+
+    def __init__(self, file: Path | None, made_from: dict):
+        self.made_from = json.loads(json.dumps(made_from))
+        self.count, self.header = 0, None
+        if file is None:
+            self.stream = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 (closed by __exit__)
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        self.stream = file.open("r+", encoding="utf-8", newline="\n")
+        first = self.stream.readline()
+        if first.endswith("\n") and json.loads(first)["made_from"] == self.made_from:
+            self.header, end = json.loads(first), self.stream.tell()
+            while (line := self.stream.readline()).endswith("\n"):
+                self.count += len(json.loads(line)["rows"])
+                end = self.stream.tell()
+        else:
+            end = 0
+        self.stream.seek(end)
+        self.stream.truncate()
+
+    def __enter__(self) -> Rows:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.stream.close()
+
+    def append(self, columns: dict[str, list[float]], **about: float) -> None:
+        """One batch: its columns, all of one length, and numbers ``about`` it."""
+        if self.header is None:
+            self.header = {"made_from": self.made_from, "columns": list(columns)}
+            self.stream.write(json.dumps(self.header) + "\n")
+        rows = list(zip(*columns.values(), strict=True))
+        self.stream.write(json.dumps({"rows": rows, **about}) + "\n")
+        self.stream.flush()  # what the operating system has survives the process
+        self.count += len(rows)
+
+    def table(self) -> tuple[pd.DataFrame, dict[str, list[float]]]:
+        """All rows, float64, and what was said about the batches, in order."""
+        values, about, at = np.empty((self.count, len(self.header["columns"]))), {}, 0
+        self.stream.seek(0)
+        self.stream.readline()
+        for line in self.stream:
+            batch = json.loads(line)
+            rows = batch.pop("rows")
+            values[at : at + len(rows)] = rows
+            at += len(rows)
+            for key, value in batch.items():
+                about.setdefault(key, []).append(value)
+        return pd.DataFrame(values, columns=self.header["columns"]), about

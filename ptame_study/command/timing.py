@@ -1,0 +1,53 @@
+"""How long a training takes: found by a few steps of a copy before it starts, and told while it runs."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from ptame_lib.explainers.ptame import PTAME
+from ptame_lib.training.ptame import TrainingConfig
+
+from ..explainers import fit_explainer
+
+
+def seconds_to_train(explainer: PTAME, classifier: nn.Module, data: Dataset, config: TrainingConfig, tries: int = 4, **options: Any) -> float:
+    """Seconds that ``recipes.train(explainer, classifier, data, config, **options)`` will take on this machine, about.
+
+    A copy of the explainer is trained for 1 + ``tries`` steps, of which the first only warms everything up; the explainer
+    stays as it is. A classifier that only answers is really asked meanwhile. Raises what the training itself would.
+    """
+    times: list[float] = []
+    fit_explainer(
+        copy.deepcopy(explainer), classifier, data, replace(config, steps=1 + tries), on_step=lambda _: times.append(time.perf_counter()), **options
+    )
+    return (times[-1] - times[0]) / tries * config.steps
+
+
+def while_training(steps: int, say: Callable[[str], None], after: int = 5) -> Callable[[dict[str, float]], None]:
+    """A callback for the training that says once, ``after`` steps past the first, how long the rest will take."""
+    times: list[float] = []
+
+    def on_step(row: dict[str, float]) -> None:
+        times.append(time.perf_counter())
+        if len(times) == after + 1:  # the first step also warms everything up
+            say(f"About {duration((times[-1] - times[0]) / after * (steps - 1 - row['step']))} to go.")
+
+    return on_step
+
+
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    >>> duration(42), duration(600), duration(7200)
+    ('42 seconds', '10 minutes', '2.0 hours')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

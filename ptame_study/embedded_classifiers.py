@@ -1,0 +1,176 @@
+"""How the shipped classifiers of the embedded data were made."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ptame_lib.classifiers import embedded
+from ptame_lib.classifiers.embedded import MEAN, STD, ViTLike
+from ptame_lib.datasets.embedded import Embedded
+from ptame_lib.masking import blend
+from ptame_lib.progress import progress
+
+
+def train_embedded(
+    net: nn.Module,
+    data: Embedded,
+    *,
+    epochs: int,
+    lr: float = 4e-3,
+    hidden: bool = False,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> list[float]:
+    """Train a network of ``embedded_nets`` on the single-label data; returns the mean loss of each epoch.
+
+    AdamW with OneCycleLR, label smoothing 0.05, random shifts of up to 4 pixels, no flips (digits are not
+    symmetric); with ``hidden`` parts of the images are blackened (see `_hide`).
+    A ViT also learns to classify each token by the digit's true pixels (weight 0.3).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    steps = epochs * (len(data) // batch_size)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps, pct_start=0.2)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
+    history = []
+    net.train().to(memory_format=torch.channels_last)
+    with progress(steps, "train classifier") as bar:
+        for _ in range(epochs):
+            losses = []
+            for rows in torch.randperm(len(data), generator=generator)[: len(data) // batch_size * batch_size].split(batch_size):
+                pixels, truth = _shift(data.images[rows].float() / 255, data.truth[rows], generator)
+                if hidden:
+                    pixels = _hide(pixels, truth, generator)
+                images = ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
+                loss = _loss(net, images, data.labels[rows], truth)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                losses.append(loss.item())
+                bar.update()
+            history.append(sum(losses) / len(losses))
+    net.eval().to(memory_format=torch.contiguous_format)  # which safetensors wants
+    return history
+
+
+def _loss(net: nn.Module, images: Tensor, labels: Tensor, truth: Tensor) -> Tensor:
+    if not isinstance(net, ViTLike):
+        return F.cross_entropy(net(images), labels, label_smoothing=0.05)
+    tokens = net.tokens(images)
+    loss = F.cross_entropy(net.head(tokens.mean(1)), labels, label_smoothing=0.05)
+    covered = F.adaptive_avg_pool2d(truth[:, None].float(), net.grid).flatten(1) > 0.15  # (B,64)
+    background = net.token_head.out_features - 1
+    token_labels = torch.where(covered, labels[:, None], background)
+    return loss + 0.3 * F.cross_entropy(net.token_head(tokens).flatten(0, 1), token_labels.flatten())
+
+
+def _shift(pixels: Tensor, truth: Tensor, generator: torch.Generator, most: int = 4) -> tuple[Tensor, Tensor]:
+    """One random shift per batch; edge pixels are repeated."""
+    dy, dx = torch.randint(0, 2 * most + 1, (2,), generator=generator).tolist()
+    height, width = pixels.shape[-2:]
+    pixels = F.pad(pixels, [most] * 4, mode="replicate")[..., dy : dy + height, dx : dx + width]
+    truth = F.pad(truth, [most] * 4)[..., dy : dy + height, dx : dx + width]
+    return pixels, truth
+
+
+def _hide(pixels: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
+    """Black rectangles on a third of the images, black surroundings of the digit on another.
+
+    An explanation is judged by what a classifier says of an image that was masked with it. Black must not be strange to the
+    classifier then, or the strangeness is measured and not the explanation.
+    """
+    count, _, height, width = pixels.shape
+    mask = torch.ones(count, height, width)
+    kind = torch.randint(0, 3, (count,), generator=generator).tolist()
+    for i in range(count):
+        if kind[i] == 0:
+            for _ in range(3):
+                h, w = torch.randint(8, 33, (2,), generator=generator).tolist()
+                y, x = (int(torch.randint(0, side, (), generator=generator)) for side in (height - h, width - w))
+                mask[i, y : y + h, x : x + w] = 0
+        elif kind[i] == 1 and truth[i].any():
+            rows, columns = (truth[i].any(axis).nonzero()[:, 0] for axis in (1, 0))
+            around = torch.randint(1, 13, (4,), generator=generator).tolist()
+            top, bottom = max(rows[0] - around[0], 0), rows[-1] + around[1]
+            left, right = max(columns[0] - around[2], 0), columns[-1] + around[3]
+            mask[i] = 0
+            mask[i, top : bottom + 1, left : right + 1] = 1
+    return pixels * mask[:, None]
+
+
+PLAN = {"multi-vgg": (9, 4e-3), "multi-resnet": (12, 3e-3)}  # the shipped ones: epochs over 12 000 images, peak learning rate
+
+
+def train_embedded_multi(name: str, data: Embedded, *, epochs: int | None = None, lr: float | None = None, seed: int = 0) -> nn.Module:
+    """A network ``multi-vgg`` or ``multi-resnet``, trained on the multi-label digits; in eval mode, on normalised images.
+
+    AdamW with OneCycleLR, batches of 64, label smoothing 0.02, shifts as in `embedded_training`, shuffled colour channels and
+    brightness, and parts that give way to the mean colour (`hide`). ``epochs`` and ``lr`` default to `PLAN`.
+    """
+    epochs, lr = epochs or PLAN[name][0], lr or PLAN[name][1]
+    torch.manual_seed(seed)
+    net = embedded.build(name).to(memory_format=torch.channels_last).train()
+    generator = torch.Generator().manual_seed(seed)
+    batches = len(data) // 64
+    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=epochs * batches, pct_start=0.2)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
+    with progress(epochs * batches, f"train {name}") as bar:
+        for _ in range(epochs):
+            for rows in torch.randperm(len(data), generator=generator)[: batches * 64].split(64):
+                pixels, truth = _shift(data.images[rows].float() / 255, data.truth[rows], generator)
+                pixels, labels = hide(_recolour(pixels, generator), data.labels[rows], truth, mean, generator)
+                logits = net(((pixels - mean) / std).contiguous(memory_format=torch.channels_last))
+                loss = F.binary_cross_entropy_with_logits(logits, 0.02 + 0.96 * labels)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+                bar.update()
+    return net.eval().to(memory_format=torch.contiguous_format)  # which safetensors wants
+
+
+def _recolour(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Of each image the channels are shuffled and the brightness is changed."""
+    order = torch.rand(len(pixels), 3, generator=generator).argsort(1)
+    pixels = pixels.gather(1, order[:, :, None, None].expand_as(pixels))
+    gain = 0.7 + 0.6 * torch.rand(len(pixels), 1, 1, 1, generator=generator)
+    return (pixels * gain).clamp(0, 1)
+
+
+def hide(pixels: Tensor, labels: Tensor, truth: Tensor, colour: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Parts of the images give way to ``colour`` (1,3,1,1), and the labels follow; each image goes one of five ways.
+
+    As it is; without three rectangles; some of its digits alone with their surroundings; without these; random blobs of it. A third
+    of the masks is blurred. What is masked must not be strange to a classifier whose explanations are judged by masked images, and
+    an image without a digit must be answered by low logits for all classes.
+
+    ``truth`` (B,K,H,W) bool. Returns pixels and labels (B,K) in [0,1]: 1 where 60 % or more of a digit is visible, 0 below 25 %.
+    """
+    count, classes, height, width = truth.shape
+
+    def draw(*shape):
+        return torch.rand(*shape, generator=generator)
+
+    corner, side = draw(2, count, 3, 1), 0.12 + 0.4 * draw(2, count, 3, 1)
+    rows, columns = (torch.linspace(0, 1, n).view(1, 1, n) for n in (height, width))
+    inside = [(line > c - s / 2) & (line < c + s / 2) for line, c, s in zip((rows, columns), corner, side, strict=True)]
+    rectangles = (inside[0][..., None] & inside[1][:, :, None]).any(1)  # (B,H,W)
+    chosen = (truth & (draw(count, classes) < 0.5)[..., None, None]).any(1)
+    radius = int(torch.randint(1, 6, (), generator=generator))
+    around = F.max_pool2d(chosen[:, None].float(), 2 * radius + 1, 1, radius)[:, 0] > 0
+    noise = F.interpolate(draw(count, 1, 7, 7), (height, width), mode="bicubic")[:, 0]
+    blobs = noise > 0.3 + 0.4 * draw(count, 1, 1)
+    ways = torch.stack([torch.ones_like(blobs), ~rectangles, around, ~around, blobs], 1)
+    way = torch.randint(0, 5, (count,), generator=generator)
+    masks = ways[torch.arange(count), way].float()
+    blurred = F.avg_pool2d(masks[:, None], 5, 1, 2, count_include_pad=False)[:, 0]
+    masks = torch.where(draw(count, 1, 1) < 1 / 3, blurred, masks)
+    visible = (truth * masks[:, None]).sum((2, 3)) / truth.sum((2, 3)).clamp_min(1)
+    return blend(pixels, masks, colour), labels * ((visible - 0.25) / 0.35).clamp(0, 1)

@@ -1,0 +1,139 @@
+"""Profiles: one commented YAML per scale of the study, with the parameters of every notebook."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ptame_lib import files
+
+from . import paths
+
+DEFAULTS = "small"  # the profile of the notebooks' own defaults: it has no YAML
+
+
+OF_MANY = ("03_compare", "11_black_box")  # notebooks about several classifiers, which can be run for one
+
+
+OF_A_SEED = {  # notebooks that can be run for another seed of the profile, and what they are told
+    "02_train_ptame": lambda seed: {"seed": seed},
+    "03_compare": lambda seed: {"trained_seed": seed, "methods": ["Grad-CAM", "random"], "fewer": [], "explainer_too": []},
+}
+
+
+def load_profile(name: str) -> dict[str, Any]:
+    """A profile's YAML as a dict; one that ``extends`` another only holds what differs from it.
+
+    Raises ValueError for an unknown name, a file that is no YAML or not of a profile's form, and profiles that extend each other.
+    """
+    return _loaded(name, [])
+
+
+def _loaded(name: str, on_the_way: list[str]) -> dict[str, Any]:
+    known = sorted(p.stem for p in paths.profiles().glob("*.yaml"))
+    if name not in known:
+        raise ValueError(f"unknown profile {name!r}: there are {', '.join(known)} in {files.show(paths.profiles())}")
+    if name in on_the_way:
+        raise ValueError(f"profiles extend each other in a circle, {' -> '.join([*on_the_way, name])}: take one 'extends' out")
+    file = paths.profiles() / f"{name}.yaml"
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{files.show(file)} is no YAML ({' '.join(str(error).split())}): correct it there") from error
+    if isinstance(content, dict) and "extends" in content:
+        changes = _shaped(file, content, whole=False)
+        content = _merged(_loaded(changes.pop("extends"), [*on_the_way, name]), changes)
+        every = [*content.get("classifiers", []), *content.get("multi_label", [])]
+        content["per_classifier"] = {name: v for name, v in content.get("per_classifier", {}).items() if name in every}
+        if "explainer_too" in content and "explainer_too" not in changes:
+            content["explainer_too"] = [name for name in content["explainer_too"] if name in every]
+    return _shaped(file, content)
+
+
+def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
+    """The content of a profile; ValueError where it has not a profile's form. With ``whole`` False parts may be missing."""
+    show = files.show(file)
+    notebooks = content.get("notebooks", {} if not whole else None) if isinstance(content, dict) else None
+    if not isinstance(notebooks, dict) or (whole and not (content.get("classifiers") or content.get("multi_label"))):
+        raise ValueError(f"{show} must hold 'classifiers' and 'notebooks' (one mapping of parameters per notebook)")
+    for key in ("classifiers", "multi_label", "explainer_too"):
+        names = content.get(key, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{show}: {key!r} must be a list of names, got {names!r}: write [{names}]")
+    embedded = [name for name in content.get("classifiers", []) if name.startswith("embedded/")]  # 07 has single-label images of these alone
+    for name in content.get("explainer_too", []) if whole else ():
+        if name not in embedded:
+            raise ValueError(f"{show}: 'explainer_too' names {name!r}: choose from the embedded ones among its classifiers, {', '.join(embedded)}")
+    per = content.get("per_classifier", {})
+    for name, section in {"notebooks": notebooks, "per_classifier": per, **(per if isinstance(per, dict) else {})}.items():
+        rows = section or {}  # an empty entry is fine
+        if not isinstance(rows, dict) or not all(isinstance(row or {}, dict) for row in rows.values()):
+            raise ValueError(f"{show}: {name!r} must be a mapping of mappings, got {section!r}: see the comments in embedded.yaml")
+    return content
+
+
+def _small() -> dict[str, Any]:
+    from ptame_lib.classifiers.loading import (
+        EMBEDDED,
+        EMBEDDED_MULTI,  # here, since it takes seconds and running a notebook does without
+    )
+
+    return {"classifiers": EMBEDDED, "multi_label": EMBEDDED_MULTI, "notebooks": {}}
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``changes`` over ``base``, mappings entry by entry."""
+    both = {key: _merged(base[key], value) for key, value in changes.items() if isinstance(value, dict) and isinstance(base.get(key), dict)}
+    return base | changes | both
+
+
+def parameters_for(profile: str, notebook: str, classifier: str | None = None, seed: int = 0) -> dict[str, Any]:
+    """What a profile sets for a notebook, and for one classifier of it (``per_classifier`` overrides ``notebooks``), and for one of its
+    ``seeds``: 0 is the notebook's own; of others 02 trains with that seed, and 03 compares what it trained with two cheap methods alone.
+
+    Raises ValueError for a classifier that the profile has not, and for a seed of a notebook that has none.
+    """
+    content = _small() if profile == DEFAULTS else load_profile(profile)
+    parameters = {"profile": profile, **(content["notebooks"].get(notebook) or {})}
+    if notebook == "03_compare" and (too := [name for name in content.get("explainer_too", []) if classifier in (None, name)]):
+        parameters["explainer_too"] = too
+    if seed and notebook not in OF_A_SEED:
+        raise ValueError(f"notebook {notebook} has no seeds: only {', '.join(OF_A_SEED)} are run for several")
+    if classifier is None:
+        if notebook in OF_MANY and profile != DEFAULTS:
+            every = parameters.get("classifiers", content["classifiers"])  # a profile that extends another may have fewer
+            parameters["classifiers"] = [name for name in every if name in content["classifiers"]]
+        return parameters
+    known = [*content.get("classifiers", []), *content.get("multi_label", [])]
+    if classifier not in known:
+        raise ValueError(f"unknown classifier {classifier!r} in profile {profile}: it has {', '.join(known)}")
+    parameters |= (content.get("per_classifier", {}).get(classifier) or {}).get(notebook) or {}
+    parameters |= OF_A_SEED[notebook](seed) if seed else {}
+    if notebook == "08_explainer_compare" and len(content.get("multi_label", [])) > 1 and profile != DEFAULTS:
+        parameters["suffix"] = f"-{paths.slug(classifier)}"
+    return parameters | ({"classifiers": [classifier]} if notebook in OF_MANY else {"classifier": classifier})
+
+
+def data_folder(profile: str) -> Path | None:
+    """The folder below which a profile's files are looked up by default: ``data`` of its YAML, below the checkout. None: it has none."""
+    content = {} if profile == DEFAULTS else load_profile(profile)
+    return files.root() / content["data"] if content.get("data") else None
+
+
+def ancestry(name: str) -> list[str]:
+    """A profile and those it extends. Raises as `load_profile`."""
+    load_profile(name)
+    base = yaml.safe_load((paths.profiles() / f"{name}.yaml").read_text()).get("extends")
+    return [name, *(ancestry(base) if base else [])]
+
+
+def use_data(profile: str, folder: str | None = None) -> None:
+    """Have `paths.given` look in ``folder``, else in ``$PTAME_DATA``, else in the profile's own data folder. Raises ValueError for a
+    ``folder`` that is none."""
+    if folder and not Path(folder).expanduser().is_dir():
+        raise ValueError(f"no folder at DATA={folder}: check the path")
+    if chosen := folder or os.environ.get("PTAME_DATA") or data_folder(profile):
+        os.environ["PTAME_DATA"] = str(Path(chosen).expanduser().resolve())

@@ -1,0 +1,1 @@
+"""What a run is made of, a section each: frozen and checked."""

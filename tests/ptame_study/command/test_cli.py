@@ -1,0 +1,280 @@
+"""The command ``ptame``, from a folder of images to figures and exports, on an embedded classifier."""
+
+import importlib
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+import ptame_lib
+from ptame_lib import PTAME, BlackBox, ImageFolder, TrainingConfig, explain_with_evidence, load_auxiliary, load_classifier, saved_config
+from ptame_lib.explainers.card import about, in_one_line
+from ptame_lib.explainers.export import Exported
+from ptame_lib.explainers.loading import load_explainer
+from ptame_study.command import actions
+from ptame_study.command.cli import app
+from ptame_study.explainers import description, usual_auxiliary, usual_labels
+
+ROOT = Path(ptame_lib.__file__).parent.parent
+CLASSIFIER = "embedded/resnet"
+
+
+def ptame(*arguments, code=0):
+    """What the command prints; its exit code must be ``code``."""
+    found = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "140", "TERM": "dumb", "NO_COLOR": "1"})
+    assert found.exit_code == code, found.output
+    return " ".join(found.output.split())
+
+
+def write_images(folder, n, seed=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = torch.Generator().manual_seed(seed)
+    for i in range(n):
+        pixels = (torch.rand(9, 11, 3, generator=numbers) * 255).byte().numpy()
+        Image.fromarray(pixels).resize((90, 75)).save(folder / f"{i}.png")
+    return folder
+
+
+TRAIN = ["--auxiliary", "embedded/auxiliary", "--steps", 8, "--batch-size", 4, "--lr", "0.01"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """An explainer as the command trains it, the images, and what it printed."""
+    folder = tmp_path_factory.mktemp("cli")
+    images = write_images(folder / "photos", 10)
+    said = ptame("train", "--classifier", CLASSIFIER, "--images", images, "--out", folder / "e.safetensors", *TRAIN, "--held-out", 3)
+    return folder / "e.safetensors", images, said
+
+
+def test_training_saves_what_was_done_with_its_card(trained):
+    file, _, said = trained
+    known = saved_config(file)
+    assert (known["classifier"], known["auxiliary"], known["seed"]) == (CLASSIFIER, "embedded/auxiliary", "0")
+    assert json.loads(known["labels"]) == list("0123456789")
+    assert json.loads(known["training"])["steps"] == 8
+    metrics = json.loads(known["metrics"])
+    assert metrics["images"] == 3
+    assert all(0 <= metrics[name] <= 100 for name in ("faithful", "rest alike", "AD100", "IC100"))
+    assert "Training on 7 images, 8 steps of 4." in said
+    assert re.search(r"About \d+ seconds to go", said)
+    assert f"On 3 held-out images, in percent: {metrics['faithful']} are decided alike by what the map keeps" in said
+    assert "| AD100 |" in Path(f"{file}.md").read_text()
+    assert sorted(p.name for p in file.parent.iterdir()) == ["e.checkpoint.history.json", "e.safetensors", "e.safetensors.md", "photos"]
+
+
+def test_images_are_explained_with_figures_and_verdicts(trained, tmp_path):
+    file, images, _ = trained
+    again = write_images(tmp_path / "more", 1, seed=1)
+    said = ptame("explain", images / "0.png", again, "--explainer", file, "--out", tmp_path / "figures")
+    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["0-2.explained.png", "0.explained.png"]
+    assert Image.open(tmp_path / "figures" / "0.explained.png").width > 800
+    known = json.loads(saved_config(file)["metrics"])
+    assert said.startswith(
+        "e.safetensors: P-TAME for embedded/resnet, 10 classes; trained on 7 images of the folder photos, 8 steps, seed 0; "
+        f"on 3 held-out images {known['faithful']:g} % of its maps keep the decision. 0.png: "
+    )
+    assert len(re.findall(r"0\.png: \d: \d+% on the whole image, \d+% on what the map keeps, \d+% on the rest; .*? for this decision\.", said)) == 2
+
+
+def test_the_names_of_classes_in_the_file_are_used(trained, tmp_path, monkeypatch):
+    """Names that the classifier itself has not, such as ImageNet's: shown, and understood as a class to explain."""
+    file, images, _ = trained
+    named = tmp_path / "named.safetensors"
+    load_explainer(file).save(named, classifier=CLASSIFIER, labels=[f"digit {i}" for i in range(10)])
+    monkeypatch.setattr(actions, "load_classifier", lambda *arguments: unnamed(load_classifier(*arguments)))
+    said = ptame("explain", images / "1.png", "--explainer", named, "--out", tmp_path, "--class", "digit 7")
+    assert said.startswith("named.safetensors: P-TAME for embedded/resnet, 10 classes. 1.png: digit 7: ")
+
+
+def unnamed(classifier):
+    classifier.labels = None
+    return classifier
+
+
+def test_training_needs_only_a_classifier_and_images(tmp_path, monkeypatch):
+    """The auxiliary, the file and all settings have defaults."""
+    monkeypatch.chdir(tmp_path)
+    asked = {}
+    monkeypatch.setattr(actions, "train", lambda *arguments, **options: asked.update(options, out=arguments[2]))
+    said = ptame("train", "--classifier", "timm/some_net", "--images", "photos")
+    assert (str(asked["out"]), asked["auxiliary"]) == ("ptame-timm-some_net.safetensors", None)
+    assert "Next: ptame explain IMAGE... --explainer ptame-timm-some_net.safetensors" in said
+    assert [usual_auxiliary(name) for name in ("timm/some_net", CLASSIFIER)] == ["resnet18", "embedded/auxiliary"]
+
+
+def test_a_chosen_class_is_explained_and_doubted(trained, tmp_path):
+    file, images, _ = trained
+    verdicts = {c: ptame("explain", images / "1.png", "--explainer", file, "--class", c, "--out", tmp_path) for c in range(3)}
+    assert all(f" 1.png: {c}: " in said for c, said in verdicts.items())
+    assert sum("Caution: " in said for said in verdicts.values()) >= 2  # a class that is not decided for always is
+
+
+def test_the_map_shown_is_the_explainers(trained, tmp_path):
+    file, images, _ = trained
+    [(_, proof, _)] = actions.explain([images / "2.png"], file, out=tmp_path)
+    pixels = ImageFolder(images, 64, 73)[2]["pixels"][None]
+    classifier = load_classifier(CLASSIFIER)
+    _, expected = explain_with_evidence(load_explainer(file), classifier, pixels)
+    assert (proof.text(), proof.warning()) == (expected.text(), expected.warning())
+
+
+def test_weights_of_ones_own_are_remembered(trained, tmp_path):
+    """Otherwise the maps of another classifier would be shown, from features of another auxiliary."""
+    _, images, _ = trained
+    nets = {}
+    for name in ("resnet", "auxiliary"):
+        torch.manual_seed(5)
+        nets[name] = load_classifier(f"embedded/{name}", None)
+        save_file({key: value.contiguous() for key, value in nets[name].model.state_dict().items()}, tmp_path / f"{name}.safetensors")
+    own = ["--weights", tmp_path / "resnet.safetensors", "--auxiliary-weights", tmp_path / "auxiliary.safetensors"]
+    file = tmp_path / "e.safetensors"
+    ptame("train", "--classifier", CLASSIFIER, "--images", images, "--out", file, *TRAIN, "--steps", 1, "--held-out", 0, *own)
+    loaded = load_explainer(file)
+    assert loaded.auxiliary.model.state_dict()["layer1.0.conv1.weight"].equal(nets["auxiliary"].model.state_dict()["layer1.0.conv1.weight"])
+    [(_, proof, _)] = actions.explain([images / "2.png"], file, out=tmp_path)
+    pixels = ImageFolder(images, 64, 73)[2]["pixels"][None]
+    assert proof.whole.item() == pytest.approx(nets["resnet"](pixels).softmax(1).max().item(), abs=1e-6)
+    (tmp_path / "resnet.safetensors").unlink()
+    assert "error: no weights file at" in ptame("explain", images, "--explainer", file, code=1)
+
+
+def test_an_interrupted_training_goes_on(trained, tmp_path, monkeypatch):
+    file, images, _ = trained
+    options = ["train", "--classifier", CLASSIFIER, "--images", images, "--out", tmp_path / "e.safetensors", *TRAIN, "--held-out", 3]
+    with monkeypatch.context() as patch:
+        patch.setattr(actions, "measure_explainer", lambda *_: (_ for _ in ()).throw(RuntimeError("the power is gone")))
+        assert "error: the power is gone" in ptame(*options, code=1)
+    assert not (tmp_path / "e.safetensors").exists()
+    ptame(*options, "--resume")
+    first, second = (load_explainer(f).trained_state() for f in (file, tmp_path / "e.safetensors"))
+    for key, value in first.items():
+        torch.testing.assert_close(second[key], value, msg=key)
+
+
+def test_a_classifier_that_only_answers_is_trained_on(trained, tmp_path, monkeypatch):
+    _, images, _ = trained
+    net = load_classifier(CLASSIFIER)
+    monkeypatch.setattr(actions, "load_classifier", lambda *_: BlackBox(net, 64))
+    (tmp_path / "names.txt").write_text("\n".join(f"digit {i}" for i in range(10)))
+    options = ["--auxiliary", "embedded/auxiliary", "--steps", 1, "--batch-size", 2, "--held-out", 0, "--labels", tmp_path / "names.txt"]
+    start = ["train", "--classifier", "onnx/x", "--images", images, "--out", tmp_path / "e.safetensors"]
+    assert "above queries_per_image=1" in ptame(*start, *options, "--queries-per-image", 1, code=1)
+    said = ptame(*start, *options)
+    assert "held-out" not in said
+    assert "metrics" not in saved_config(tmp_path / "e.safetensors")
+
+
+def test_export_passes_on_what_the_file_says(trained, tmp_path, monkeypatch):
+    file, _, _ = trained
+    calls = []
+
+    def write(explainer, target, size, about):
+        calls.append((explainer.num_classes, target, size, about["classifier"]))
+        return Exported(target, 1e-6)
+
+    for name in ("to_onnx", "to_torch_export"):
+        monkeypatch.setattr(actions, name, write)
+    said = ptame("export", file, "--onnx", tmp_path / "e.onnx", "--torch", tmp_path / "e.pt2")
+    assert calls == [(10, tmp_path / name, (64, 64), CLASSIFIER) for name in ("e.onnx", "e.pt2")]
+    assert "differ from the explainer's by at most 1.0e-06" in said
+    ptame("export", file, "--onnx", tmp_path / "e.onnx", "--size", 96)
+    assert calls[-1][2] == 96
+
+
+def mistakes(file, images):
+    """Arguments, and what must be said."""
+    explain = ["explain", images / "0.png", "--explainer", file]
+    start = ["train", "--classifier", CLASSIFIER, "--images", images, "--out"]
+    return {
+        "no image": (["explain", "nope.png", "--explainer", file], "error: no image at nope.png: check the path"),
+        "no explainer": (["explain", images, "--explainer", "nope.safetensors"], "error: no trained explainer at nope.safetensors"),
+        "broken image": (["explain", file, "--explainer", file], f"error: the image {file} can't be read"),
+        "other classifier": ([*explain, "--classifier", "vgg17"], "error: unknown classifier 'vgg17'"),
+        "no weights": ([*explain, "--weights", "a/b.pth"], "error: no weights file at a/b.pth"),
+        "no class": ([*explain, "--class", "10"], "error: the classifier has no class 10: give a number in 0..9, or one of its names"),
+        "negative class": ([*explain, "--class=-1"], "error: the classifier has no class -1"),
+        "existing file": ([*start, file], f"error: {file} exists: delete it"),
+        "other ending": ([*start, "e.pth"], "must end in .safetensors"),
+        "few images": ([*start, "e.safetensors"], "has 10 images, fewer than 32 held out and one batch of 32"),
+        "no checkpoint": ([*start, images / "e.safetensors", *TRAIN, "--held-out", 1, "--resume"], "error: no checkpoint at"),
+        "random auxiliary": ([*start, "e.safetensors", "--auxiliary-weights", "none"], "error: random weights of the auxiliary are not stored"),
+        "no labels": ([*start, "e.safetensors", *TRAIN, "--held-out", 1, "--labels", images / "no.txt"], "error: no labels at"),
+        "nothing to export": (["export", file], "error: nothing to write: name a file with --onnx or --torch"),
+    }
+
+
+@pytest.mark.parametrize("which", mistakes(None, Path()))
+def test_mistakes_are_one_line_and_exit_code_1(which, trained):
+    arguments, message = mistakes(*trained[:2])[which]
+    said = ptame(*arguments, code=1)
+    assert message in said
+    assert "Traceback" not in said
+
+
+def test_an_explainer_of_other_classes_or_without_a_name_is_refused(trained, tmp_path, monkeypatch):
+    file, images, _ = trained
+    load_explainer(file).save(tmp_path / "e.safetensors")
+    assert "does not say which classifier it explains" in ptame("explain", images, "--explainer", tmp_path / "e.safetensors", code=1)
+    monkeypatch.setattr(actions, "load_classifier", lambda *_: BlackBox(lambda pixels: pixels.mean((2, 3)), 64))
+    assert "explains 10 classes, the classifier has 3" in ptame("explain", images, "--explainer", file, code=1)
+
+
+def test_help_says_what_defaults_and_an_example():
+    said = ptame("--help")
+    for words in ("Explain your own image classifier", "ptame train --classifier timm/", "explain", "export"):
+        assert words in said
+    for command, words in {
+        "explain": ["Example: ptame explain", "IMAGE...", "--class", "what the classifier decides", "explanations", "caution"],
+        "train": ["Example: ptame train", "resnet18", "2000", "--resume", "no labels are needed"],
+        "export": ["Example: ptame export", "--onnx", "ptame-study[export]"],
+    }.items():
+        said = ptame(command, "--help")
+        assert [word for word in words if word not in said] == []
+
+
+def test_the_installed_command_is_this_one():
+    module, name = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["ptame"].split(":")
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_imagenets_names_are_known_where_the_weights_are_its():
+    assert usual_labels("resnet50", "default", 1000)[281] == "tabby"
+    assert usual_labels("timm/resnet18", "default", 1000)[281].startswith("tabby")
+    for name, weights, classes in (("resnet50", "mine.pth", 1000), ("timm/resnet18", "default", 10), ("hf/x", "default", 1000)):
+        assert usual_labels(name, weights, classes) is None
+
+
+def test_an_explainer_is_described_for_its_file(tmp_path):
+    """What notebooks 02 and 10 and the command store; read back, said in one line and on the card."""
+    model, file = load_classifier(CLASSIFIER), tmp_path / "e.safetensors"
+    explainer = PTAME(load_auxiliary("embedded/auxiliary"), 10)
+    config = TrainingConfig(steps=7, seed=3)
+    more = {"profile": "small", "images": "5 images", "metrics": {"images": 4, "faithful": 75.0}}
+    explainer.save(file, **description(CLASSIFIER, model, config, **more))
+    known = about(file)
+    assert {
+        key: known[key] for key in ("auxiliary", "layers", "classifier", "weights", "labels", "seed", "input_size", "profile", "images", "metrics")
+    } == {
+        "auxiliary": "embedded/auxiliary",
+        "layers": ["layer1", "layer2", "layer3", "layer4"],
+        "classifier": CLASSIFIER,
+        "weights": "default",
+        "labels": list("0123456789"),
+        "seed": "3",
+        "input_size": [64, 64],
+        **more,
+    }
+    assert known["training"]["steps"] == 7
+    assert in_one_line(file) == (
+        "e.safetensors: P-TAME for embedded/resnet, 10 classes; trained on 5 images, 7 steps, seed 3; "
+        "on 4 held-out images 75 % of its maps keep the decision."
+    )
+    explainer.save(file, **description(CLASSIFIER, model, None))  # made elsewhere
+    assert in_one_line(file) == "e.safetensors: P-TAME for embedded/resnet, 10 classes."

@@ -1,0 +1,191 @@
+"""The comparison on numbers that can be checked by hand."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import FORK, Brightness, start
+
+from ptame_lib import Method, files
+from ptame_lib.metrics.suite import METRICS
+from ptame_study.cache import cached
+from ptame_study.evaluation import evaluate, evaluate_all
+
+
+def method(maps, name="by hand"):
+    """A method that returns the given map (h,w) for every image."""
+    return Method(name, lambda pixels, targets: maps.expand(len(pixels), -1, -1), 1, 0, "test")
+
+
+LEFT = torch.tensor([[1.0, 1.0, 0.0, 0.0]]).repeat(4, 1)
+WHITE = [{"pixels": torch.ones(3, 4, 4), "truth": LEFT.bool()} for _ in range(5)]
+HALF = math.sqrt(3) / (math.sqrt(3) + 1)  # the answer to an image that is half white; 3/4 to a white, 1/2 to a black one
+
+
+def test_evaluate_by_hand():
+    values, cost = evaluate(Brightness(), method(LEFT), WHITE, batch_size=2)
+    assert list(values) == ["image", *METRICS]
+    assert values["image"].tolist() == [0, 1, 2, 3, 4]
+    passes = {"forwards": 1, "backwards": 0, "images": 5, "source": "test"}
+    assert {key: cost[key] for key in passes} == passes
+    assert cost["ms_per_image"] >= 0
+    assert cost["peak_mb"] == 0  # the map is there already
+    half, black = 100 * (0.75 - HALF) / 0.75, 100 / 3
+    expected = {"AD100": half, "AD50": half, "AD15": black, "IC100": 0, "IC50": 0, "IC15": 0, "pointing": 100, "IoU": 100}
+    for name, value in expected.items():
+        assert values[name].tolist() == pytest.approx([value] * 5, abs=1e-4)
+
+
+def test_an_increase_by_hand():
+    """A classifier that decides class 0 and is the surer the darker the image: whatever is removed, its confidence rises."""
+
+    class Dark(torch.nn.Module):
+        def forward(self, pixels):
+            return torch.stack([1 - pixels.mean((1, 2, 3)), torch.full((len(pixels),), -1.0)], 1)
+
+    values, _ = evaluate(Dark(), method(1 - LEFT), WHITE)
+    assert (values[["IC100", "IC50", "IC15"]] == 100).all(None)
+    assert (values[["AD100", "AD50", "AD15"]] == 0).all(None)
+    assert (values[["pointing"]] == 0).all(None)  # the map shows the right half, the truth is the left
+
+
+def test_without_a_truth_there_are_no_localisation_columns():
+    values, _ = evaluate(Brightness(), method(LEFT), [{"pixels": torch.ones(3, 4, 4)}])
+    assert list(values) == ["image", *(name for name, metric in METRICS.items() if not metric.needs_truth)]
+
+
+def test_a_method_can_be_shown_the_truth():
+    oracle = Method("ground truth", lambda pixels, truth: truth.float(), 0, 0, "control", sees_truth=True)
+    values, _ = evaluate(Brightness(), oracle, WHITE, curves=False)
+    assert (values[["pointing", "energy", "IoU", "AP"]] == 100).all(None)
+
+
+def test_the_batch_size_changes_nothing():
+    generator = torch.Generator().manual_seed(0)
+    data = [{"pixels": torch.rand(3, 4, 4, generator=generator), "truth": LEFT.bool()} for _ in range(7)]
+    pd.testing.assert_frame_equal(*(evaluate(Brightness(), method(LEFT), data, batch_size=size)[0] for size in (1, 7)))
+
+
+class Shades(torch.utils.data.Dataset):
+    """``n`` images (3,64,64), made when they are asked for."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, i):
+        return {"pixels": torch.linspace(0, 1, 64).expand(3, 64, 64) * (i % 7 + 1) / 7}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file() or FORK is None, reason="needs Linux")
+def test_memory_does_not_grow_with_the_images(tmp_path):
+    """Ten times the images, whose maps alone would take 33 MB more (float32), their pixels 100 MB."""
+
+    def peak(n):
+        evaluate(Brightness(), Method("m", lambda pixels, targets: pixels.mean(1), 1, 0, "test"), Shades(n), curves=False, batch_size=50)
+        (tmp_path / str(n)).write_text(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+    for n in (200, 2200):
+        start(peak, n).join()
+    few, many = (int((tmp_path / str(n)).read_text()) / 1024 for n in (200, 2200))
+    assert many - few < 8
+
+
+def test_evaluate_all():
+    per_image, cost = evaluate_all("net", Brightness(), [method(LEFT, "a"), method(1 - LEFT, "b")], WHITE, {"b": 2}, curves=False)
+    assert list(per_image)[:4] == ["classifier", "method", "image", "AD100"]
+    assert per_image["method"].tolist() == ["a"] * 5 + ["b"] * 2
+    assert per_image["image"].tolist() == [0, 1, 2, 3, 4, 0, 1]
+    assert per_image.groupby("method")["pointing"].mean().to_dict() == {"a": 100, "b": 0}
+    assert cost[["classifier", "method", "forwards", "images"]].values.tolist() == [["net", "a", 1, 5], ["net", "b", 1, 2]]
+
+
+def test_methods_that_are_done_are_not_done_again(tmp_path):
+    """The second method fails; once it is mended, the first one's values are still there."""
+    asked = []
+
+    def first(pixels, targets):
+        asked.append(len(pixels))
+        return LEFT.expand(len(pixels), -1, -1)
+
+    def fail(pixels, targets):
+        raise RuntimeError("broken")
+
+    def run(second, made_from):
+        methods = [Method("a b", first, 1, 0, "test"), Method("b", second, 1, 0, "test")]
+        return evaluate_all("net", Brightness(), methods, WHITE, curves=False, kept=(tmp_path, made_from))
+
+    with pytest.raises(RuntimeError, match="broken"):
+        run(fail, {"seed": 0})
+    before = len(asked)
+    per_image, _ = run(first, {"seed": 0})
+    assert len(asked) == 2 * before
+    assert per_image["method"].tolist() == ["a b"] * 5 + ["b"] * 5
+    run(first, {"seed": 1})
+    assert len(asked) == 4 * before
+
+
+@pytest.fixture
+def per_image():
+    """P-TAME has an AD 10 points lower than b on every image and ties with c."""
+    n = 12
+    base = np.linspace(20, 42, n)
+    parts = {"P-TAME": base, "b": base + 10, "c": base}
+    frames = [pd.DataFrame({"classifier": "net", "method": m, "image": range(n), "AD100": v, "IC100": 100 - v}) for m, v in parts.items()]
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_cached_computes_once_for_the_same_things(tmp_path, per_image):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return per_image * 1, pd.DataFrame({"method": ["a"], "ms_per_image": [1.5]})
+
+    file = tmp_path / "per_image" / "net.csv"
+    first = cached(file, {"seed": 0, "files": {"e": "1f"}}, compute)
+    again = cached(file, {"seed": 0, "files": {"e": "1f"}}, compute)
+    assert len(calls) == 1
+    for a, b in zip(first, again, strict=True):
+        pd.testing.assert_frame_equal(a, b)
+    assert np.allclose(first[0]["AD100"], per_image["AD100"])
+    cached(file, {"seed": 1, "files": {"e": "1f"}}, compute)
+    cached(file, {"seed": 1, "files": {"e": "2f"}}, compute)
+    assert len(calls) == 3
+    assert json.loads(file.with_suffix(".json").read_text())["made_from"]["seed"] == 1
+    file.unlink()  # half a pair is no result
+    cached(file, {"seed": 1, "files": {"e": "2f"}}, compute)
+    assert len(calls) == 4
+
+
+def test_a_second_run_does_not_compute_what_the_first_is_computing(tmp_path, per_image, monkeypatch):
+    monkeypatch.setattr(files, "PATIENCE", 0.05)
+    file, table = tmp_path / "net.csv", (per_image, pd.DataFrame({"method": ["a"]}))
+
+    def compute():
+        with pytest.raises(RuntimeError, match=r"net\.csv is being made by another run"):
+            cached(file, {"seed": 0}, lambda: table)
+        return table
+
+    cached(file, {"seed": 0}, compute)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["net.csv", "net.json"]
+
+
+def test_cached_keeps_nothing_of_a_computation_that_fails(tmp_path, per_image):
+    file = tmp_path / "net.csv"
+    cached(file, {"seed": 0}, lambda: (per_image, pd.DataFrame({"method": ["a"]})))
+
+    def fail():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cached(file, {"seed": 1}, fail)
+    cached(file, {"seed": 1}, lambda: (per_image.head(3), pd.DataFrame({"method": ["a"]})))
+    assert len(pd.read_csv(file)) == 3

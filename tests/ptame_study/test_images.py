@@ -1,0 +1,194 @@
+"""From parameters to classifiers and images: groups of classes, tables, lists, and where DATA is."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from ptame_lib import PTAME, Classifier, load_classifier, resize
+from ptame_lib.classifiers.groups import GroupedClassifier
+from ptame_lib.explainers.loading import load_explainer
+from ptame_study import paths
+from ptame_study.classifiers import auxiliary_for, auxiliary_of, head_of, load_explained, local_files, read_groups
+from ptame_study.explainers import new_explainer
+from ptame_study.images import held_out_images, labelled_images, split_images
+
+
+class Mean(nn.Module):
+    """Five logits: the mean of the image's red times 0, 1, 2, 3, 4."""
+
+    def forward(self, x):
+        return x[:, 0].mean((1, 2))[:, None] * torch.arange(5.0)
+
+
+@pytest.fixture
+def five():
+    return Classifier(Mean(), [0.0] * 3, [1.0] * 3, 8)
+
+
+def test_a_coarse_classifier_by_hand(five):
+    coarse = GroupedClassifier(five, {4: "big", 0: "small", 3: "big"})
+    pixels = torch.stack([torch.ones(3, 8, 8), torch.zeros(3, 8, 8)])
+    assert coarse.labels == ("big", "small")
+    expected = torch.tensor([[3.0, 4.0], [0.0, 0.0]]).logsumexp(1)
+    torch.testing.assert_close(coarse(pixels), torch.stack([expected, torch.zeros(2)], 1))
+    known = five(pixels).softmax(1)  # the groups' probabilities, given that it is one of their classes
+    wanted = torch.stack([known[:, 3] + known[:, 4], known[:, 0]], 1)
+    torch.testing.assert_close(coarse(pixels).softmax(1), wanted / wanted.sum(1, keepdim=True))
+
+
+def test_one_class_per_group_chooses_logits(five, pixels):
+    torch.testing.assert_close(GroupedClassifier(five, {3: "a", 1: "b"})(pixels), five(pixels)[:, [3, 1]])
+
+
+def test_groups_that_do_not_fit(five, tmp_path):
+    with pytest.raises(ValueError, match=r"the groups name class 5, but the classifier has 0\.\.4"):
+        GroupedClassifier(five, {0: "a", 5: "b"})
+    with pytest.raises(ValueError, match="there are no groups"):
+        GroupedClassifier(five, {})
+    file = tmp_path / "g.csv"
+    for text, message in (
+        ("class_id,name\n0,a\n", "has no column group: its first line must be a header with class_id, group"),
+        ("class_id,group\n0,a\n1,\n", "line 3 of .* is incomplete"),
+        ("class_id,group\n0,a\n0,b\n", "has class 0 twice"),
+        ("class_id,group\n-1,a\n", "has the class number '-1'"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_groups(file)
+    with pytest.raises(FileNotFoundError, match=r"no table at .*gone\.csv: check the path, or name the folder with the data by DATA=/path"):
+        read_groups(tmp_path / "gone.csv")
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A folder of data with ten pictures of classes 0, 1, ..., 9, and its tables."""
+    (tmp_path / "photos").mkdir()
+    rows = []
+    for i in range(10):
+        Image.new("RGB", (20, 20), (25 * i, 0, 0)).save(tmp_path / "photos" / f"{i}.png")
+        rows.append(f'{i},"digit {i}, also {i}",{i}.png')
+    (tmp_path / "labels.csv").write_text("class_id,label,file\n" + "\n".join(rows))
+    (tmp_path / "groups.csv").write_text("class_id,group\n9,odd\n0,even\n" + "\n".join(f"{i},{'odd' if i % 2 else 'even'}" for i in range(1, 8)))
+    monkeypatch.setenv("PTAME_DATA", str(tmp_path))
+    return tmp_path
+
+
+def settings(**changes):
+    base = {"classifier": "embedded/resnet", "images": "photos", "size": 16, "test_images": 3, "val_images": 2, "split_seed": 0, "seed": 0}
+    return SimpleNamespace(**{**base, "labels": "labels.csv", "groups": "", "test_list": "", "val_list": "", **changes})
+
+
+def test_parts_share_nothing_and_keep_their_labels(data):
+    cfg = settings()
+    classifier = load_explained(cfg)
+    parts = split_images(cfg, classifier)
+    assert {name: len(part) for name, part in parts.items()} == {"test": 3, "val": 2, "train": 5}
+    assert sorted(name for part in parts.values() for name in part.names) == [f"{i}.png" for i in range(10)]
+    assert all(part.labels == [int(name[0]) for name in part.names] for part in parts.values())
+    assert parts["test"][0]["pixels"].shape == (3, 16, 16)
+    assert classifier.labels[3] == "digit 3"
+    assert split_images(settings(seed=5), classifier)["test"].names == parts["test"].names  # the seed of a training moves no image
+    assert split_images(settings(split_seed=5), classifier)["test"].names != parts["test"].names
+    assert held_out_images(settings(part="val"), classifier).names == parts["val"].names
+    with pytest.raises(ValueError, match="photos has 10 images, too few for val_images=8"):
+        split_images(settings(val_images=8), classifier)
+
+
+def test_labels_become_the_groups(data):
+    cfg = settings(groups="groups.csv")
+    coarse = load_explained(cfg)
+    assert coarse.labels == ("odd", "even")
+    images = labelled_images(cfg, coarse)
+    assert images.labels == [1, 0, 1, 0, 1, 0, 1, 0, -1, 0]  # class 8 is in no group
+    assert coarse(images[0]["pixels"][None]).shape == (1, 2)
+
+
+def test_parts_by_lists(data):
+    (data / "test.txt").write_text("7.png 7\n2.png 2\n\n")
+    cfg = settings(test_list="test.txt")
+    classifier = load_explained(cfg)
+    parts = split_images(cfg, classifier)
+    assert parts["test"].names == ["7.png", "2.png"]
+    assert len(parts["val"]) == 2
+    assert not {"7.png", "2.png"} & {*parts["val"].names, *parts["train"].names}
+    assert local_files(cfg) == [data / "labels.csv", data / "test.txt"]
+    (data / "val.txt").write_text("2.png")
+    with pytest.raises(ValueError, match=r"test\.txt and val\.txt share 1 images, such as 2\.png"):
+        split_images(settings(test_list="test.txt", val_list="val.txt"), classifier)
+    for text, message in (("11.png", "1 of 1 listed images are not in"), ("1.png\n1.png", r"lists 1\.png twice"), ("\n", "lists no images")):
+        (data / "test.txt").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            split_images(cfg, classifier)
+    with pytest.raises(FileNotFoundError, match="no list of images at"):
+        split_images(settings(test_list="gone.txt"), classifier)
+
+
+def test_a_table_of_other_images_is_refused(data):
+    (data / "labels.csv").write_text("class_id,label,file\n3,three,photos/3.png\n")
+    with pytest.raises(ValueError, match=r"labels\.csv names none of the images in .*photos: its column file must hold paths relative"):
+        labelled_images(settings(), load_classifier("embedded/resnet"))
+    with pytest.raises(FileNotFoundError, match=r"no image folder at .*gone: check the path, or name the folder with the data by DATA=/path"):
+        labelled_images(settings(images="gone"), load_classifier("embedded/resnet"))
+
+
+def test_where_files_are_looked_up(tmp_path, monkeypatch):
+    monkeypatch.setenv("PTAME_ROOT", str(tmp_path / "root"))
+    monkeypatch.delenv("PTAME_DATA", raising=False)
+    assert str(paths.given("a/b.csv")) == "a/b.csv"  # as people and papermill run notebooks: from the current folder
+    monkeypatch.setenv("PTAME_DATA", str(tmp_path / "data"))
+    assert paths.given("b.csv") == tmp_path / "data" / "b.csv"
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "b.csv").touch()
+    assert paths.given("b.csv") == tmp_path / "root" / "b.csv"  # what comes with the checkout
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "b.csv").touch()
+    assert paths.given("b.csv") == tmp_path / "data" / "b.csv"
+    assert str(paths.given("/c.csv")) == "/c.csv"
+
+
+def test_options(data):
+    name = {"classifier": "timm/mobilenetv3_small_050", "weights": "none", "labels": ""}
+    classifier = load_explained(settings(options=["mean=0.5", "std=0.5/0.25/0.5", "num_classes=3", "pad_type=same"], **name))
+    assert classifier.mean.flatten().tolist() == [0.5, 0.5, 0.5]
+    assert classifier.std.flatten().tolist() == [0.5, 0.25, 0.5]
+    assert classifier(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+    assert type(classifier.model.conv_stem).__name__ == "Conv2dSame"
+    for text in ("pad_type", "=3", "a b=3"):
+        with pytest.raises(ValueError, match="must be written as name=value"):
+            load_explained(settings(options=[text], **name))
+
+
+def test_an_explainer_with_a_local_auxiliary_is_loaded_as_the_parameters_say(data, tmp_path):
+    cfg = settings(auxiliary="embedded/auxiliary", layers=[], auxiliary_weights="aux.safetensors", auxiliary_options=["mean=0.4"])
+    made = {key: value.contiguous() for key, value in load_classifier("embedded/auxiliary", None).model.state_dict().items()}
+    save_file(made, data / "aux.safetensors")
+    explainer = PTAME(auxiliary_of(cfg), 10).eval()
+    explainer.save(tmp_path / "e.safetensors")
+    pixels, targets = torch.rand(2, 3, 64, 64), torch.tensor([1, 2])
+    file = tmp_path / "e.safetensors"
+    loaded = load_explainer(file, auxiliary=auxiliary_for(cfg, file))
+    torch.testing.assert_close(loaded.explain(pixels, targets), explainer.explain(pixels, targets))
+    usual = settings(auxiliary="embedded/auxiliary", layers=[])
+    assert auxiliary_for(usual, file) is None  # the file tells
+    assert auxiliary_for(usual, "theirs.ckpt").name == "embedded/auxiliary"
+    assert not load_explainer(file).explain(pixels, targets).allclose(explainer.explain(pixels, targets))
+
+
+def test_the_auxiliarys_own_classes_are_a_start(tmp_path):
+    """Untrained, the explainer gives the auxiliary's class activation maps; of groups, the mean of theirs."""
+    cfg = SimpleNamespace(auxiliary="embedded/auxiliary", method="P-TAME", head=True)
+    weight = load_classifier("embedded/auxiliary").model.fc.weight
+    assert head_of(cfg).equal(weight)
+    pixels, targets = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 8])
+    explainer = new_explainer(cfg, load_classifier("embedded/vgg"), 10).eval()
+    features = explainer.auxiliary(pixels)[-1]
+    expected = resize(torch.einsum("bchw,bc->bhw", features.relu(), weight[targets] - weight.mean(0)), (16, 16))
+    found = resize(explainer.explain(pixels, targets), (16, 16))
+    assert torch.corrcoef(torch.stack([found.flatten(1)[0], expected.flatten(1)[0]]))[0, 1] > 0.95
+    (tmp_path / "groups.csv").write_text("class_id,group\n0,round\n1,straight\n8,round\n")
+    cfg.groups = str(tmp_path / "groups.csv")
+    torch.testing.assert_close(head_of(cfg), torch.stack([weight[[0, 8]].mean(0), weight[1]]))

@@ -1,0 +1,250 @@
+"""kill -9 at moments of training, of evaluation and of the graph: after a restart, what is finished equals the uninterrupted."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from helpers import FORK, Images, TinyBackbone, kill_when, same, small_cnn, start, weights
+
+import ptame_lib
+from ptame_lib import PTAME, Classifier, FeatureExtractor, Method, TrainingConfig, train_ptame
+from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
+from ptame_lib.training.ptame import checkpoints
+from ptame_study import evaluation, records, train
+from ptame_study.cache import Rows
+
+CHECKOUT = Path(ptame_lib.__file__).parent.parent
+CONFIG = TrainingConfig(steps=7, batch_size=4, lr=1e-2, checkpoint_every=3)
+ORIGIN = {"data": "random images", "library": "1f"}
+pytestmark = pytest.mark.skipif(FORK is None, reason="needs fork")
+
+
+def nets(seed=5):
+    torch.manual_seed(0)
+    auxiliary = FeatureExtractor(small_cnn(), ["l1", "l2", "l3", "l4"], IMAGENET_MEAN, IMAGENET_STD, 64)
+    torch.manual_seed(1)
+    classifier = Classifier(TinyBackbone(), IMAGENET_MEAN, IMAGENET_STD, 64)
+    torch.manual_seed(seed)
+    return PTAME(auxiliary, 7), classifier
+
+
+def wait():
+    time.sleep(60)
+
+
+# ------------------------------------------------------------------------------------------------------------- training
+
+
+def training(file, said, stop_after=None):
+    """A run that goes on where there is a checkpoint, says its step in a file, and waits to be killed after ``stop_after``."""
+    explainer, classifier = nets()
+
+    def on_step(row):
+        said.write_text(str(row["step"]))
+        if row["step"] == stop_after:
+            wait()
+
+    resume = checkpoints.fits(file, CONFIG, ORIGIN)
+    options = {"checkpoint": file, "resume": resume, "made_from": ORIGIN, "on_step": on_step}
+    return explainer, train_ptame(explainer, classifier, Images(), CONFIG, **options), resume
+
+
+def training_stuck_in_a_checkpoint(file, said):
+    """The second checkpoint stays half-written."""
+    save = torch.save
+
+    def half(state, name):
+        save(state, name)
+        if len(state["history"]) == 6:
+            with Path(name).open("r+b") as unfinished:
+                unfinished.truncate(Path(name).stat().st_size // 2)
+            said.write_text("writing")
+            wait()
+
+    torch.save = half  # in this process alone
+    training(file, said)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    explainer, classifier = nets()
+    return train_ptame(explainer, classifier, Images(), CONFIG), weights(explainer)
+
+
+@pytest.mark.parametrize(
+    ("moment", "resumed"),
+    [("1", False), ("4", True), ("writing", True)],
+    ids=["before the first checkpoint", "between checkpoints", "in the middle of writing one"],
+)
+def test_a_killed_training(moment, resumed, uninterrupted, tmp_path):
+    file, said = tmp_path / "run" / "e.ckpt", tmp_path / "step"
+    stuck = moment == "writing"
+    process = start(training_stuck_in_a_checkpoint, file, said) if stuck else start(training, file, said, int(moment))
+    kill_when(process, lambda: said.is_file() and said.read_text() == moment)
+    left = {p.name for p in file.parent.iterdir()}
+    assert ".e.ckpt.lock" in left
+    assert any(".tmp" in name for name in left) == stuck
+    explainer, history, went_on = training(file, said)
+    assert went_on == resumed
+    assert (history, json.loads(file.with_suffix(".history.json").read_text())) == (uninterrupted[0], uninterrupted[0])
+    assert same(weights(explainer), uninterrupted[1])
+    assert sorted(p.name for p in file.parent.iterdir()) == ["e.ckpt", "e.history.json"]
+
+
+def test_a_checkpoint_made_from_something_else_is_not_gone_on_from(tmp_path):
+    file = tmp_path / "e.ckpt"
+    training(file, tmp_path / "step")
+    assert checkpoints.fits(file, CONFIG, ORIGIN)
+    assert not checkpoints.fits(file, CONFIG, ORIGIN | {"library": "2f"})
+    assert not checkpoints.fits(tmp_path / "gone", CONFIG, ORIGIN)
+    explainer, classifier = nets()
+    with pytest.raises(ValueError, match=r"e\.ckpt was made from other data, weights or code \(library\): use those, or start with resume=False"):
+        train_ptame(explainer, classifier, Images(), CONFIG, checkpoint=file, resume=True, made_from=ORIGIN | {"library": "2f"})
+    file.write_bytes(file.read_bytes()[:1000])
+    assert not checkpoints.fits(file, CONFIG, ORIGIN)
+
+
+# ----------------------------------------------------------------------------------------------------------- evaluation
+
+
+class Few(torch.utils.data.Dataset):
+    def __len__(self):
+        return 50
+
+    def __getitem__(self, i):
+        return {"pixels": torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(i))}
+
+
+def evaluating(folder, explain=lambda pixels, targets: pixels.mean(1)):
+    methods = [Method(name, explain, 1, 0, "test") for name in ("first", "second")]
+    return evaluation.evaluate_all("net", nets()[1], methods, Few(), curves=False, kept=(folder, {"seed": 0}))
+
+
+def slow(pixels, targets):
+    time.sleep(0.05)
+    return pixels.mean(1)
+
+
+def evaluation_stuck(folder, where):
+    """Ends in the middle of a batch's line, or between a method's table and what it was made from."""
+
+    def half(self, columns, **about):
+        if self.count == 20:
+            self.stream.write('{"rows": [[1.0, 2')
+            self.stream.flush()
+            wait()
+        append(self, columns, **about)
+
+    append, Rows.append = Rows.append, half if where == "line" else Rows.append
+    records.write_whole = records.write_whole if where == "line" else lambda *_: wait()
+    evaluating(folder)
+
+
+@pytest.mark.parametrize("where", ["between batches", "line", "note"])
+def test_a_killed_evaluation(where, tmp_path):
+    expected, _ = evaluating(tmp_path / "whole")
+    folder, asked = tmp_path / "killed", []
+    rows = folder / "second.partial.jsonl"
+    if where == "between batches":
+        process = start(evaluating, folder, slow)
+        kill_when(process, lambda: rows.is_file() and rows.read_text().count("\n") >= 2)
+    else:
+        process = start(evaluation_stuck, folder, where)
+        rows = folder / "first.partial.jsonl"
+        moment = "[[1.0, 2" if where == "line" else ""
+        kill_when(process, lambda: (folder / "first.csv").is_file() if where == "note" else rows.is_file() and rows.read_text().endswith(moment))
+
+    def counting(pixels, targets):
+        asked.append(len(pixels))
+        return pixels.mean(1)
+
+    found, _ = evaluating(folder, counting)
+    for name in ("first.csv", "second.csv"):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert found.equals(expected)
+    assert {p.suffix for p in folder.iterdir()} == {".csv", ".json"}
+    done = {"between batches": 50 + 20, "line": 20, "note": 50}[where]  # images that need not be explained again, at least
+    assert sum(n for n in asked if n > 1) <= 100 - done
+
+
+def test_rows_made_from_something_else_are_dropped(tmp_path):
+    for made_from, there in (({"seed": 0}, 0), ({"seed": 0}, 2), ({"seed": 1}, 0)):
+        with Rows(tmp_path / "rows", made_from) as rows:
+            assert rows.count == there
+            rows.append({"a": [0.1, float("nan")], "b": [1 / 3, 2.0]}, seconds=0.5)
+            table, about = rows.table()
+    assert table["a"].tolist()[0] == 0.1
+    assert table["b"].tolist() == [1 / 3, 2.0]
+    assert about == {"seconds": [0.5]}
+
+
+# ---------------------------------------------------------------------------------------------------------------- graph
+
+
+@pytest.fixture
+def study(study_root):
+    """A study of one tiny profile: notebook 02 for one classifier, long enough for a checkpoint before its end."""
+    for part in ("notebooks", "data", "workflow/profiles"):
+        (study_root / part).mkdir(parents=True)
+    shutil.copy(CHECKOUT / "notebooks" / "02_train_ptame.ipynb", study_root / "notebooks")
+    for part in ("data/embedded", "ptame_lib"):
+        (study_root / part).symlink_to(CHECKOUT / part)
+    settings = "02_train_ptame: {train_images: 30, steps: 210, batch_size: 2, lr: 5.0e-3}"
+    (study_root / "workflow" / "profiles" / "tiny.yaml").write_text(f"classifiers: [embedded/vgg]\nnotebooks:\n  {settings}\n")
+    return study_root
+
+
+def make_reproduce(root):
+    """What `make reproduce PROFILE=tiny` runs, started."""
+    plan = ["make", "-n", "reproduce", "PROFILE=tiny", "CORES=1", f"PYTHON={sys.executable}", "READY="]
+    lines = subprocess.run(plan, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.splitlines()
+    line = next(line for line in lines if "-m snakemake" in line).replace("workflow/Snakefile", f"{CHECKOUT}/workflow/Snakefile")
+    environment = {**os.environ, "PTAME_ROOT": str(root), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
+    return subprocess.Popen(line.strip(), shell=True, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def until(condition, process):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_a_killed_graph(study):
+    """Snakemake, its job and the notebook's kernel are killed past the first checkpoint; the same command finishes the work.
+
+    While the first run works, a second one in the same folder says so and stops.
+    """
+    results = study / "results" / "tiny"
+    checkpoint = results / "ptame-embedded-vgg.ckpt"
+    first = make_reproduce(study)
+    until((study / "runs" / "tiny" / ".reproduce.lock").is_file, first)
+    other = make_reproduce(study)
+    until(checkpoint.is_file, first)
+    for process in [*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)]:
+        process.kill()
+    first.wait()
+    said, _ = other.communicate(timeout=60)
+    assert other.returncode == 1
+    assert "profile tiny is being made by another run (process" in said
+    assert "wait for it or stop it" in said
+
+    explainer, history = results / "ptame-embedded-vgg.safetensors", results / "history-ptame-embedded-vgg.csv"
+    assert not explainer.exists()
+    assert not history.exists()
+    again = make_reproduce(study)
+    said, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, said
+    assert not checkpoint.exists()
+    found, table = weights(PTAME.load(explainer)), history.read_bytes()
+    assert train.app(["--profile", "tiny", "--classifier", "embedded/vgg"], standalone_mode=False) in (0, None)  # in one go, here
+    assert same(weights(PTAME.load(explainer)), found)
+    assert history.read_bytes() == table

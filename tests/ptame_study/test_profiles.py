@@ -1,0 +1,64 @@
+"""Every published configuration: its settings, and two steps of its training with random weights at 224 pixels."""
+
+import ast
+from types import SimpleNamespace
+
+import papermill
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from ptame_lib import load_classifier, train_ptame
+from ptame_study import paths, profiles
+from ptame_study.explainers import new_explainer, training_config
+
+ROWS = {  # lr, weight decay, ce, area, smooth, border, p and channels per level, as published
+    "table1-vgg16": (1e-4, 0.13324, 0.07278, 0.977712, 0.0001, 0.3, 0.3, (64, 128, 256, 512)),
+    "table1-resnet50": (1e-4, 0.00024266552933845608, 0.16142940055382465, 0.8385705994463174, 0, 0.3, 0.3, (64, 128, 256, 512)),
+    "table1-vit-b-16": (1e-4, 0.00013308961975909186, 0.13129188542479736, 0.8385705994463174, 0, 0, 0.5, (64, 128, 256, 512)),
+    "table2-resnet50-resnet18": (1e-4, 0.00024266552933845608, 0.16142940055382465, 0.8385705994463174, 0, 0.3, 0.3, (64, 128, 256, 512)),
+    "table2-resnet50-mobilenet": (
+        1e-3, 0.017170843647038966, 0.051073698326945305, 0.9454752532765268, 0.003451048396527767, 0, 0.3, (96, 96, 96, 576),
+    ),
+    "table2-resnet50-mnasnet": (1e-4, 0.0025160500121080907, 0.16651611180242515, 0.8334838882443403, 0, 0, 0.3, (160, 1280, 1280, 1280)),
+    "table2-resnet50-ttame": (1e-3, 5e-4, 1.5, 2, 0.01, 0.3, 0.3, (512, 1024, 2048)),
+}  # fmt: skip
+
+
+class Noise(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        return {"pixels": torch.rand(3, 224, 224, generator=torch.Generator().manual_seed(i))}
+
+
+def test_every_row_is_here():
+    assert set(ROWS) == {p.stem for p in paths.profiles().glob("table*.yaml")}
+
+
+@pytest.mark.parametrize("profile", ROWS)
+def test_a_published_configuration_trains(profile):
+    (classifier_name,) = profiles.load_profile(profile)["classifiers"]
+    defaults = {name: ast.literal_eval(p["default"]) for name, p in papermill.inspect_notebook(str(paths.notebook("02_train_ptame"))).items()}
+    cfg = SimpleNamespace(**defaults | profiles.parameters_for(profile, "02_train_ptame", classifier_name))
+    *published, channels = ROWS[profile]
+    assert [cfg.lr, cfg.weight_decay, cfg.ce, cfg.area, cfg.smooth, cfg.border, cfg.p] == published
+    assert (cfg.batch_size, cfg.precision, cfg.optimizer) == (32, "bf16", "sgd" if profile.endswith("ttame") else "adamw")
+    assert cfg.steps == (8 if profile.endswith("ttame") else 1) * (1281167 // 32)
+
+    classifier = load_classifier(classifier_name, None)  # random weights; the published ones are not at hand in a test
+    torch.manual_seed(0)
+    cfg.auxiliary_weights, cfg.batch_size, cfg.steps, cfg.workers = "none", 2, 2, 0
+    cfg.precision = "no"  # bf16 takes minutes on CPUs that only emulate it
+    explainer = new_explainer(cfg, classifier, 1000)
+    assert explainer.auxiliary.channels == channels
+    before = {key: value.clone() for key, value in explainer.trained_state().items()}
+    history = train_ptame(explainer, classifier, Noise(), training_config(cfg))
+    assert [row["step"] for row in history] == [0, 1]
+    moved = [key for key, value in explainer.trained_state().items() if not value.equal(before[key])]
+    assert {key.split(".")[0] for key in moved} == {"convs", "bns", "fuser"}
+    maps = explainer.explain(Noise()[0]["pixels"][None], torch.tensor([7]))
+    size = {512: 56, 2048: 28}.get(channels[-1], 7)  # of the first level: ResNet-18's layer1, ResNet-50's layer2, the small ones' last stage
+    assert maps.shape == (1, size, size)
+    assert (maps.min(), maps.max()) == (0, 1)

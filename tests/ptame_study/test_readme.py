@@ -1,0 +1,121 @@
+"""The README's figures are those of the committed tables."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import ptame_lib
+from ptame_study import readme
+from ptame_study.__main__ import main
+from ptame_study.tables import leaders, tidy, wins
+
+ROOT = Path(ptame_lib.__file__).parent.parent
+FOLDER = ROOT / "results" / "reference"
+
+
+def test_the_readme_is_what_the_tables_give():
+    text = (ROOT / "README.md").read_text()
+    made = readme.parts(FOLDER)
+    assert readme.fill(text, made) == text, "run `python -m ptame_study readme --profile reference`"
+    assert sorted(re.findall("<!-- end of (.*?) -->", text)) == sorted(made)
+
+
+def test_the_main_figure_and_every_file_the_readme_links_to_is_there():
+    text = (ROOT / "README.md").read_text()
+    links = [link for link in re.findall(r"\]\(([^)]*)\)", text) if not link.startswith("http")]
+    assert [link for link in links if not (ROOT / link).exists()] == []
+    (alt,) = re.findall(r"!\[([^\]]*)\]\(figures/reference/methods\.png\)", text)
+    assert len(alt) > 40
+    notebooks = {path.relative_to(ROOT).as_posix() for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert notebooks - set(links) == set()
+
+
+def by_hand():
+    """Two images, one classifier: P-TAME loses 10 and 20, RISE 20 and 40 points, the truth nothing; IoU is 40 and 60 of P-TAME's."""
+    values = {"P-TAME": ([10, 20], [40, 60]), "RISE": ([20, 40], [10, 20]), "random": ([80, 90], [5, 5]), "ground truth": ([0, 0], [100, 100])}
+    frames = [pd.DataFrame({"classifier": "net", "method": m, "image": [0, 1], "AD100": ad, "IoU": iou}) for m, (ad, iou) in values.items()]
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.fixture
+def tables():
+    images = by_hand()
+    cost = pd.DataFrame({"classifier": "net", "method": images.method.unique(), "forwards": [1, 500, 0, 0], "backwards": 0})
+    return images, tidy(images), leaders(images), cost.assign(ms_per_image=[0.4, 376.88, 0.004, 0.0])
+
+
+def test_the_main_table_by_hand(tables, monkeypatch):
+    _, compare, marks, cost = tables
+    monkeypatch.setattr(readme, "COLUMNS", ["AD100", "IoU"])
+    assert readme.comparison_section(compare, marks, cost).strip().splitlines() == [
+        "| method | mean rank | AD100 ↓ | IoU ↑ | passes | ms |",
+        "|---|---|---|---|---|---|",
+        "| P-TAME | 1.0 | **15.0** | **50.0** | 1 | 0.4 |",
+        "| RISE | 2.0 | 30.0 | 15.0 | 500 | 376.9 |",
+        "| random | 3.0 | 85.0 | 5.0 | 0 | 0 |",
+        "| ground truth | – | 0.0 | 100.0 | 0 | 0 |",  # shown the answer: never the best
+        "",
+        "2 held-out images.",
+    ]
+    fewer = compare.assign(n=[1 if name == "RISE" else 2 for name in compare.method])
+    table = readme.comparison_section(fewer, marks, cost)
+    assert "| RISE* | 2.0 |" in table
+    assert "2 held-out images; methods with a star explain 1 of them." in table
+    assert readme.scope(compare) == "1 other methods and 2 controls by 2 metrics"
+
+
+def test_a_method_of_one_classifier_has_a_sentence_and_no_row(tables, monkeypatch):
+    images, _, _, cost = tables
+    monkeypatch.setattr(readme, "COLUMNS", ["AD100", "IoU"])
+    other = images.assign(classifier="other")
+    more = pd.concat([images, other, other[other.method == "RISE"].assign(method="Explainer", AD100=1.0, IoU=99.0)], ignore_index=True)
+    cost = pd.concat([cost, cost[cost.method == "P-TAME"].assign(method="Explainer", classifier="other")])
+    compare, marks = tidy(more), leaders(more)
+    made = readme.comparison_section(compare, marks, cost)
+    assert "| Explainer" not in made
+    assert "| P-TAME | 1.0 | **15.0** | **50.0** | 1 | 0.4 |" in made  # the best of those with a row
+    assert made.endswith("2 held-out images.\nExplainer explains other alone and is left out of means over all classifiers: "
+                         "there its mean rank is 1.0 of 4, P-TAME's 2.0.\n")  # fmt: skip
+    assert readme.scope(compare) == "1 other methods and 2 controls by 2 metrics"
+    assert readme.place(compare, marks, cost).strip() == "By mean rank over all metrics, P-TAME has place 1 of 3."
+
+
+def test_the_place_and_the_pairs_by_hand(tables):
+    images, compare, marks, cost = tables
+    assert readme.place(compare, marks, cost).strip() == "By mean rank over all metrics, P-TAME has place 1 of 3."
+    swapped = images.assign(method=images.method.map({"P-TAME": "RISE", "RISE": "P-TAME"}).fillna(images.method))
+    second = readme.place(tidy(swapped), leaders(swapped), cost)
+    assert second.strip() == "By mean rank over all metrics, P-TAME has place 2 of 3, behind RISE (500 passes per image)."
+    paired = wins(images).assign(p=[0.01 if m == "AD100" else 0.2 for m in wins(images).metric])
+    assert readme.pairs(paired).strip().splitlines()[2:] == ["| RISE | 2 (1) | 0 (0) | 2 (1) | 0 (0) |"]
+    paired["gain"] = -paired["gain"]
+    assert readme.pairs(paired).strip().splitlines()[2:] == ["| RISE | 0 (0) | 2 (1) | 0 (0) | 2 (1) |"]
+
+
+def test_fill():
+    text = "a <!-- x -->old\n1<!-- end of x --> b <!-- y --><!-- end of y --> <!-- x -->2<!-- end of x -->"
+    filled = readme.fill(text, {"x": r"\1 new", "y": "\n| t |\n"})
+    assert filled == "a <!-- x -->\\1 new<!-- end of x --> b <!-- y -->\n| t |\n<!-- end of y --> <!-- x -->\\1 new<!-- end of x -->"
+    assert readme.fill(filled, {"x": r"\1 new", "y": "\n| t |\n"}) == filled
+    with pytest.raises(ValueError, match=r"README.md has no place for 'z': write <!-- z -->"):
+        readme.fill(text, {"z": "3"})
+
+
+def test_the_command_takes_a_finished_profile(study_root, capsys):
+    for name in ("embedded", "reference"):
+        (study_root / "results" / name).mkdir(parents=True)
+    for file in FOLDER.glob("*.csv"):
+        (study_root / "results" / "reference" / file.name).write_bytes(file.read_bytes())
+    (study_root / "README.md").write_text((ROOT / "README.md").read_text())
+    assert main(["readme", "--profile", "embedded"]) == 1
+    assert "profile embedded has no tables in results/embedded: run `make reproduce PROFILE=embedded` first" in capsys.readouterr().err
+
+    cost = pd.read_csv(FOLDER / "cost.csv")
+    cost.loc[cost.method == "P-TAME", "ms_per_image"] = 12345.6
+    cost.to_csv(study_root / "results" / "embedded" / "cost.csv", index=False)
+    assert main(["readme", "--profile", "embedded"]) == 0
+    assert "| 12345.6 |" in (study_root / "README.md").read_text()
+    assert "12345.6" in (study_root / "results" / "reference" / "cost.csv").read_text()
+    assert "written: results/reference/cost.csv" in capsys.readouterr().out

@@ -1,0 +1,340 @@
+"""What all notebooks share: checked parameters, profiles, records, running."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import yaml
+
+import ptame_lib
+from ptame_lib import files
+from ptame_study import paths, profiles, records, run, tables
+from ptame_study.__main__ import main
+from ptame_study.parameters import configure, typed
+
+CHECKOUT = Path(ptame_lib.__file__).parent.parent
+CELL = """profile: str = "small"
+steps: int = 5
+lr: float = 1e-2  # peak
+names: list[str] = ["a"]
+fast: bool = False
+"""
+VALUES = {"profile": "small", "steps": 5, "lr": 1e-2, "names": ["a"], "fast": False}
+
+
+def configured(injected="", checks=None, **changed):
+    return configure(["%matplotlib inline", CELL, *([f"# Parameters\n{injected}"] if injected else [])], VALUES | changed, **(checks or {}))
+
+
+def test_configure():
+    cfg = configured(steps=7, lr=1, names=[])
+    assert dataclasses.asdict(cfg) == {"profile": "small", "steps": 7, "lr": 1.0, "names": [], "fast": False}
+    assert type(cfg.lr) is float  # an int will do for a float
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        cfg.steps = 8
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"lr": "1e-4"}, r"lr must be a float, got '1e-4' of type str \(in YAML write 1\.0e-4"),
+        ({"steps": 5.0}, r"steps must be a int, got 5\.0 of type float$"),
+        ({"steps": True}, "steps must be a int, got True of type bool"),
+        ({"lr": True}, "lr must be a float, got True of type bool"),
+        ({"fast": 1}, "fast must be a bool, got 1 of type int"),
+        ({"profile": None}, "profile must be a str, got None"),
+        ({"names": "a"}, r"names must be a list\[str\], got 'a'"),
+        ({"names": ["a", 3]}, r"names\[1\] must be a str, got 3"),
+    ],
+)
+def test_wrong_types_are_refused(changed, message):
+    with pytest.raises(TypeError, match=message):
+        configured(**changed)
+
+
+def test_unknown_parameters_are_refused():
+    assert configured('steps = 7\nprofile = "x"', steps=7, profile="x").steps == 7
+    with pytest.raises(ValueError, match="unknown parameter 'stepz': this notebook has profile, steps, lr, names, fast"):
+        configured("stepz = 7")
+
+
+def test_checks():
+    assert configured(checks={"steps": lambda n: n > 0, "names": ("a", "b")}, names=["b", "a"]).names == ["b", "a"]
+    with pytest.raises(ValueError, match=r"parameter steps can't be 0"):
+        configured(checks={"steps": lambda n: n > 0}, steps=0)
+    with pytest.raises(ValueError, match=r"unknown names 'c': choose one of a, b"):
+        configured(checks={"names": ("a", "b")}, names=["a", "c"])
+    with pytest.raises(ValueError, match="unknown profile 'y': choose one of x"):
+        configured(checks={"profile": ("x",)}, profile="y")
+
+
+def test_without_a_parameters_cell():
+    with pytest.raises(ValueError, match="run the notebook from its first cell"):
+        configure(["import torch", "!ls"], {})
+
+
+def make_profile(root, name="x", **notebooks):
+    (root / "workflow" / "profiles").mkdir(parents=True, exist_ok=True)
+    content = {"classifiers": ["embedded/vgg", "embedded/vit"], "notebooks": notebooks}
+    content["per_classifier"] = {"embedded/vit": {"tiny": {"steps": 9}}}
+    (root / "workflow" / "profiles" / f"{name}.yaml").write_text(yaml.safe_dump(content))
+
+
+def test_profiles(study_root):
+    make_profile(study_root, tiny={"steps": 3}, empty=None)
+    make_profile(study_root, "another")
+    assert profiles.load_profile("x")["notebooks"]["tiny"] == {"steps": 3}
+    with pytest.raises(ValueError, match="unknown profile 'z': there are another, x in workflow/profiles"):
+        profiles.load_profile("z")
+    assert profiles.parameters_for("x", "tiny") == {"profile": "x", "steps": 3}
+    assert profiles.parameters_for("x", "empty") == {"profile": "x"}
+    assert profiles.parameters_for("x", "tiny", "embedded/vgg") == {"profile": "x", "steps": 3, "classifier": "embedded/vgg"}
+    assert profiles.parameters_for("x", "tiny", "embedded/vit")["steps"] == 9
+    with pytest.raises(ValueError, match="unknown classifier 'vgg' in profile x: it has embedded/vgg, embedded/vit"):
+        profiles.parameters_for("x", "tiny", "vgg")
+
+
+def test_a_profile_that_extends_another(study_root):
+    make_profile(study_root, tiny={"steps": 3, "lr": 0.1}, other={"n": 1})
+    per_classifier = {"embedded/vit": {"other": {"n": 2}}}
+    changes = {"extends": "x", "classifiers": ["embedded/vit"], "notebooks": {"tiny": {"lr": 0.2}}, "per_classifier": per_classifier}
+    (study_root / "workflow" / "profiles" / "y.yaml").write_text(yaml.safe_dump(changes))
+    assert profiles.load_profile("y") == {
+        "classifiers": ["embedded/vit"],
+        "notebooks": {"tiny": {"steps": 3, "lr": 0.2}, "other": {"n": 1}},
+        "per_classifier": {"embedded/vit": {"tiny": {"steps": 9}, "other": {"n": 2}}},
+    }
+    assert profiles.parameters_for("y", "03_compare") == {
+        "profile": "y",
+        "classifiers": ["embedded/vit"],
+    }  # its own
+    (study_root / "workflow" / "profiles" / "z.yaml").write_text("extends: absent")
+    with pytest.raises(ValueError, match="unknown profile 'absent': there are x, y, z"):
+        profiles.load_profile("z")
+
+
+def test_a_profile_says_who_gets_an_explainer_too(study_root):
+    file = study_root / "workflow" / "profiles" / "x.yaml"
+    make_profile(study_root, tiny={})
+    content = file.read_text()
+    file.write_text(content + "explainer_too: [embedded/vit]\n")
+    assert profiles.parameters_for("x", "03_compare")["explainer_too"] == ["embedded/vit"]
+    assert profiles.parameters_for("x", "03_compare", "embedded/vit")["explainer_too"] == ["embedded/vit"]
+    assert profiles.parameters_for("x", "03_compare", "embedded/vit", 1)["explainer_too"] == []  # it is trained with one seed
+    assert "explainer_too" not in profiles.parameters_for("x", "03_compare", "embedded/vgg")
+    assert "explainer_too" not in profiles.parameters_for("x", "02_train_ptame", "embedded/vit")
+    file.with_name("y.yaml").write_text("extends: x\nclassifiers: [embedded/vgg]\n")
+    assert profiles.load_profile("y")["explainer_too"] == []
+    for wrong, message in {
+        "[embedded/resnet]": "'explainer_too' names 'embedded/resnet': choose from the embedded ones among its classifiers, embedded/vgg, emb",
+        "embedded/vit": "'explainer_too' must be a list of names, got 'embedded/vit': write",
+    }.items():
+        file.write_text(content + f"explainer_too: {wrong}\n")
+        with pytest.raises(ValueError, match=rf"x\.yaml: {message}"):
+            profiles.load_profile("x")
+    file.write_text(content)
+    file.with_name("y.yaml").write_text("extends: x\nexplainer_too: [nobody]\n")
+    with pytest.raises(ValueError, match=r"y\.yaml: 'explainer_too' names 'nobody'"):
+        profiles.load_profile("y")
+
+
+def test_a_profile_of_several_seeds_and_classifiers(study_root):
+    make_profile(study_root, **{"03_compare": {"classifiers": ["embedded/vgg", "embedded/vit"]}, "02_train_ptame": {"steps": 3}})
+    (study_root / "workflow" / "profiles" / "y.yaml").write_text("extends: x\nclassifiers: [embedded/vit]\ndata: there\n")
+    assert profiles.parameters_for("y", "03_compare")["classifiers"] == ["embedded/vit"]
+    assert profiles.ancestry("y") == ["y", "x"]
+    assert profiles.parameters_for("x", "02_train_ptame", "embedded/vgg", 4) == {
+        "profile": "x", "steps": 3, "classifier": "embedded/vgg", "seed": 4,
+    }  # fmt: skip
+    third = profiles.parameters_for("x", "03_compare", "embedded/vgg", 3)
+    assert (third["trained_seed"], third["classifiers"]) == (3, ["embedded/vgg"])
+    with pytest.raises(ValueError, match="notebook tiny has no seeds: only 02_train_ptame, 03_compare"):
+        profiles.parameters_for("x", "tiny", "embedded/vgg", 1)
+    assert paths.explainer("x", "a/b", seed=0).name == "ptame-a-b.safetensors"
+    assert paths.explainer("x", "a/b", "T-TAME", 3).name == "ttame-a-b-seed3.safetensors"
+    assert paths.per_image("x", "a/b", 3).name == "a-b-seed3.csv"
+
+
+def test_the_data_folder_is_the_askers_else_the_environments_else_the_profiles(study_root, monkeypatch):
+    make_profile(study_root)
+    (study_root / "workflow" / "profiles" / "y.yaml").write_text("extends: x\ndata: there\n")
+    monkeypatch.delenv("PTAME_DATA", raising=False)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    profiles.use_data("x")
+    assert "PTAME_DATA" not in os.environ
+    profiles.use_data("y")
+    assert os.environ["PTAME_DATA"] == str(study_root / "there")
+    profiles.use_data("y")
+    (study_root / "mine").mkdir()
+    profiles.use_data("y", str(study_root / "mine"))
+    assert os.environ["PTAME_DATA"] == str(study_root / "mine")
+    profiles.use_data("y")
+    assert os.environ["PTAME_DATA"] == str(study_root / "mine")  # the environment's
+    with pytest.raises(ValueError, match=r"no folder at DATA=.*gone: check the path"):
+        profiles.use_data("y", str(study_root / "gone"))
+    assert main(["run", "02_train_ptame", "--profile", "y", "--data", str(study_root / "gone")]) == 1
+
+
+def test_the_table_of_several_seeds(study_root):
+    make_profile(study_root, "y")
+    content = {"classifiers": ["a"], "seeds": [0, 2], "notebooks": {"03_compare": {}}}
+    (study_root / "workflow" / "profiles" / "x.yaml").write_text(yaml.safe_dump(content))
+    for seed, values in ((0, (1, 3)), (2, (4, 6))):
+        rows = "".join(f"a,P-TAME,{i},{v}\na,random,{i},50\n" for i, v in enumerate(values))
+        records.write_whole(paths.per_image("x", "a", seed), "classifier,method,image,AD100\n" + rows)
+    assert tables.write_seeds("x").read_text().splitlines()[1:] == ["a,P-TAME,AD100,3.5000,2.1213,2"]  # of the seeds' means 2 and 5
+
+
+@pytest.mark.parametrize("content", ["", "- a", "classifiers: [a]", "notebooks: {}", "classifiers: [a]\nnotebooks: 3"])
+def test_a_profile_that_is_none(study_root, content):
+    make_profile(study_root)
+    (study_root / "workflow" / "profiles" / "bad.yaml").write_text(content)
+    with pytest.raises(ValueError, match=r"bad\.yaml must hold 'classifiers' and 'notebooks'"):
+        profiles.load_profile("bad")
+
+
+@pytest.mark.parametrize("file", sorted((CHECKOUT / "workflow" / "profiles").glob("*.yaml")), ids=lambda file: file.stem)
+def test_shipped_profiles_set_only_what_their_notebooks_have(file):
+    content = profiles.load_profile(file.stem)
+    settings = [*content["notebooks"].items(), *(item for per in content.get("per_classifier", {}).values() for item in per.items())]
+    assert settings
+    for notebook, parameters in settings:
+        known = papermill.inspect_notebook(str(CHECKOUT / "notebooks" / f"{notebook}.ipynb"))
+        assert set(parameters or {}) <= set(known)
+        for name, value in (parameters or {}).items():
+            typed(name, known[name]["inferred_type_name"], value)
+    assert set(content.get("per_classifier", {})) <= {*content.get("classifiers", []), *content.get("multi_label", [])}
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    file = records.write_whole(tmp_path / "new" / "a.json", "first")
+    write = Path.write_text
+
+    def interrupted(self, text, *more):
+        write(self, text[:2], *more)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            records.write_whole(file, "second")
+        with pytest.raises(KeyboardInterrupt):
+            records.write_whole(tmp_path / "new" / "b.json", "second")
+    assert file.read_text() == "first"
+    assert not (tmp_path / "new" / "b.json").exists()
+    assert records.write_whole(file, "third").read_text() == "third"
+
+
+def test_the_fingerprint_follows_contents_and_parameters(study_root):
+    file = study_root / "results" / "e.safetensors"
+    records.write_whole(file, "one")
+    first = records.fingerprint(file, seed=0)
+    assert records.fingerprint(file, seed=0) == first
+    assert list(first["files"]) == ["results/e.safetensors"]  # names no machine's folders
+    assert records.fingerprint(file, seed=1) != first
+    records.write_whole(file, "two")
+    assert records.fingerprint(file, seed=0)["files"] != first["files"]
+    records.write_whole(study_root / "data" / "embedded" / "vgg.safetensors", "weights")
+    assert records.fingerprint(file, seed=0)["library"] != first["library"]
+    assert json.loads(json.dumps(first)) == first
+
+
+def test_a_record_tells_where_it_comes_from(study_root):
+    file = records.Record(configured(profile="x"), "tiny").write(accuracy=0.5)
+    assert file == study_root / "results" / "x" / "tiny.json"
+    content = json.loads(file.read_text())
+    assert content["results"] == {"accuracy": 0.5}
+    origin = content["provenance"]
+    assert set(origin) >= {"commit", "versions", "seed", "device", "parameters", "seconds", "peak_memory_mb"}
+    assert origin["parameters"]["steps"] == 5
+    assert origin["versions"].keys() >= {"python", "torch", "numpy"}
+    assert 0 <= origin["seconds"] < 60
+    assert origin["peak_memory_mb"] > 50
+    assert origin["commit"]
+
+
+def make_notebook(root, name, *cells):
+    parameters = nbformat.v4.new_code_cell('profile: str = "small"\nsteps: int = 1', metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(cells=[parameters, *map(nbformat.v4.new_code_cell, cells)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    (root / "notebooks").mkdir(exist_ok=True)
+    nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
+
+
+def test_running_a_notebook(study_root):
+    make_profile(study_root, tiny={"steps": 3}, other={"stepz": 3})
+    make_notebook(study_root, "tiny", "print('steps', steps)", "1 / (steps - 3)")
+    make_notebook(study_root, "other", "pass")
+    with pytest.raises(RuntimeError, match=r"notebooks/tiny\.ipynb failed in cell 3 .*ZeroDivisionError.*\n.*runs/x/tiny\.failed\.ipynb"):
+        run.run_notebook("tiny", "x")
+    folder = study_root / "runs" / "x"
+    assert [p.name for p in folder.iterdir()] == ["tiny.failed.ipynb"]
+    assert "ZeroDivisionError" in (folder / "tiny.failed.ipynb").read_text()
+    assert run.run_notebook("tiny", "x", extra={"steps": 4}) == folder / "tiny.ipynb"
+    assert [p.name for p in folder.iterdir()] == ["tiny.ipynb"]  # the failed one is history
+    assert "steps 4" in (folder / "tiny.ipynb").read_text()
+    with pytest.raises(ValueError, match="profile x: notebook other has no parameter stepz"):
+        run.run_notebook("other", "x")
+    with pytest.raises(ValueError, match="unknown notebook 'gone': there are other, tiny"):
+        run.run_notebook("gone", "x")
+
+
+def test_a_notebook_that_is_running_is_not_run_again(study_root, capsys, monkeypatch):
+    monkeypatch.setattr(files, "PATIENCE", 0.05)
+    make_profile(study_root, tiny={})
+    make_notebook(study_root, "tiny", "print(resume)")
+    with files.alone(study_root / "runs" / "x" / "tiny.ipynb"):
+        assert main(["run", "tiny", "--profile", "x"]) == 1
+    assert "ERROR: runs/x/tiny.ipynb is being made by another run (process" in capsys.readouterr().err
+
+
+def test_a_notebook_that_trains_goes_on_where_it_was_killed(study_root):
+    """The graph asks for it, unless the profile says otherwise."""
+    make_notebook(study_root, "tiny", "print('resume', resume)")
+    file = study_root / "notebooks" / "tiny.ipynb"
+    file.write_text(file.read_text().replace("steps: int = 1", "resume: bool = False"))
+    for settings, expected in (({}, True), ({"resume": False}, False)):
+        make_profile(study_root, tiny=settings)
+        assert f"resume {expected}" in run.run_notebook("tiny", "x").read_text()
+
+
+def test_a_relative_root_is_the_same_folder_for_the_notebook(study_root, monkeypatch):
+    make_profile(study_root, tiny={})
+    make_notebook(study_root, "tiny", "import os; open('said.txt', 'w').write(os.environ['PTAME_ROOT'])")
+    monkeypatch.chdir(study_root.parent)
+    monkeypatch.setenv("PTAME_ROOT", study_root.name)
+    assert main(["run", "tiny", "--profile", "x"]) == 0
+    assert (study_root / "said.txt").read_text() == str(study_root)
+
+
+def test_the_command(study_root, capsys):
+    make_profile(study_root, tiny={})
+    assert main(["run", "gone", "--profile", "x"]) == 1
+    assert "ERROR: unknown notebook 'gone'" in capsys.readouterr().err
+    assert main(["report", "--profile", "x"]) == 0
+    assert "results/x/" in capsys.readouterr().out
+
+
+def test_paths(study_root):
+    assert paths.explainer("x", "embedded/vgg") == study_root / "results" / "x" / "ptame-embedded-vgg.safetensors"
+    assert files.show(paths.per_image("x", "embedded/vgg")) == "results/x/per_image/embedded-vgg.csv"
+    assert files.show(Path("/elsewhere/a")) == "/elsewhere/a"
+    assert paths.notebook("tiny") == paths.notebook("tiny.ipynb") == study_root / "notebooks" / "tiny.ipynb"
+
+
+def test_parameters_are_found_without_a_history_of_cells():
+    namespace = {}
+    exec("lr: float = 1e-3\nnames: list[str] = ['a']", namespace)  # what nbval's kernel leaves
+    cfg = configure(["", "cfg = ..."], namespace)
+    assert (cfg.lr, cfg.names) == (1e-3, ["a"])
+    with pytest.raises(ValueError, match="no parameters cell has been run yet"):
+        configure([""], {})
+
+
+def test_the_notebooks_own_defaults_need_no_profile_file():
+    """So that 03, opened first on a clean clone, can have 02 train the explainer it needs."""
+    assert profiles.parameters_for("small", "02_train_ptame", "embedded/vit") == {"profile": "small", "classifier": "embedded/vit"}

@@ -1,0 +1,149 @@
+"""The comparison's tables on numbers that can be checked by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ptame_study.tables import everywhere, leaders, main_table, partly, ranks, styled, tidy, wins
+
+
+@pytest.fixture
+def per_image():
+    return by_hand()
+
+
+def by_hand():
+    """P-TAME has an AD 10 points lower than b on every image and ties with c."""
+    n = 12
+    base = np.linspace(20, 42, n)
+    parts = {"P-TAME": base, "b": base + 10, "c": base}
+    frames = [pd.DataFrame({"classifier": "net", "method": m, "image": range(n), "AD100": v, "IC100": 100 - v}) for m, v in parts.items()]
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_tidy_and_the_main_table_by_hand(per_image):
+    table = tidy(per_image)
+    assert list(table) == ["classifier", "method", "metric", "value", "low", "high", "n"]
+    row = table.query("method == 'b' and metric == 'AD100'").iloc[0]
+    assert (row["value"], row["n"]) == (pytest.approx(41), 12)
+    assert row["low"] < 41 < row["high"]
+    wide = main_table(table)
+    assert list(wide) == ["AD100", "IC100"]
+    assert list(wide.index) == [("net", "P-TAME"), ("net", "b"), ("net", "c")]  # in the order of the methods
+    assert wide.loc[("net", "b")].tolist() == [41.0, 59.0]
+
+
+def test_the_best_is_bold(per_image):
+    two = per_image[per_image["method"] != "c"]
+    html = styled(tidy(two), leaders(two)).to_html()
+    assert "AD100 ↓" in html
+    assert "IC100 ↑" in html
+    assert html.count("font-weight: bold") == 1  # one rule ...
+    rule = html.split("{")[0]
+    assert "row0_col0" in rule  # ... for P-TAME's two cells
+    assert "row0_col1" in rule
+    assert "row1" not in rule
+
+
+def test_wins_by_hand(per_image):
+    found = wins(per_image).set_index(["metric", "method"])
+    for metric in ("AD100", "IC100"):  # lower is better, higher is better: the gain says who is better
+        assert found.loc[(metric, "b"), "gain"] == pytest.approx(10)
+        assert found.loc[(metric, "c"), "gain"] == 0
+        assert found.loc[(metric, "b"), "p"] == pytest.approx(2 * 2 / 2**12, abs=0.002)  # two sign patterns, Holm over two tests
+        assert found.loc[(metric, "c"), "p"] == 1
+    other = wins(per_image, reference="b").set_index(["metric", "method"])
+    assert other.loc[("AD100", "P-TAME"), "gain"] == pytest.approx(-10)
+
+
+def test_wins_pairs_by_image(per_image):
+    shuffled = per_image.sample(frac=1, random_state=0)
+    left = wins(per_image).sort_values(["metric", "method"], ignore_index=True)
+    right = wins(shuffled).sort_values(["metric", "method"], ignore_index=True)
+    assert left["gain"].tolist() == pytest.approx(right["gain"].tolist())
+
+
+def test_leaders_by_hand(per_image):
+    found = leaders(per_image).set_index(["metric", "method"])
+    for metric in ("AD100", "IC100"):
+        assert found.loc[(metric, "P-TAME"), ["gap", "p", "best", "tied"]].tolist() == [0, 1, True, False]
+        assert found.loc[(metric, "c"), ["gap", "p", "best", "tied"]].tolist() == [0, 1, False, True]  # the same values: not worse
+        assert found.loc[(metric, "b"), "gap"] == pytest.approx(10)
+        assert found.loc[(metric, "b"), "p"] == pytest.approx(2 * 2 / 2**12, abs=0.002)
+        assert not found.loc[(metric, "b"), "tied"]
+
+
+def test_the_ground_truth_never_leads(per_image):
+    truth = per_image[per_image["method"] == "c"].assign(method="ground truth", AD100=0.0)
+    found = leaders(pd.concat([per_image, truth]))
+    assert "ground truth" not in set(found["method"])
+    assert found.query("best")["method"].tolist() == ["P-TAME", "P-TAME"]
+
+
+def few(per_image, difference):
+    """A method measured on the first four images only, where P-TAME's AD is 20..26: lower by ``difference`` there."""
+    part = per_image.query("method == 'P-TAME' and image < 4")
+    return pd.concat([per_image, part.assign(method="few", AD100=part["AD100"] - difference)])
+
+
+def test_a_method_on_fewer_images_is_compared_on_those(per_image):
+    better = leaders(few(per_image, 3)).query("metric == 'AD100'").set_index("method")
+    assert better["best"].idxmax() == "few"
+    assert better.loc["P-TAME", "gap"] == pytest.approx(3)
+    assert better.loc["P-TAME", "tied"]  # four pairs can't give a small p
+    worse = leaders(few(per_image, -3)).query("metric == 'AD100'").set_index("method")
+    assert worse["best"].idxmax() == "P-TAME"  # although the mean of few, 26, is below P-TAME's over all images, 31
+    assert worse.loc["few", "gap"] == pytest.approx(3)
+    table = tidy(few(per_image, -3)).query("metric == 'AD100'").set_index("method")
+    assert (table.loc["few", "n"], table.loc["b", "n"]) == (4, 12)
+
+
+def test_ranks_by_hand(per_image):
+    table, marks = tidy(per_image), leaders(per_image)
+    found = ranks(table, marks)
+    assert found.loc["b", ["mean rank", "cells", "best", "not significantly worse"]].tolist() == [3, 2, 0, 0]
+    assert found.loc["P-TAME", ["mean rank", "best", "not significantly worse"]].tolist() == [1.5, 2, 0]
+    assert found.loc["c", ["mean rank", "best", "not significantly worse"]].tolist() == [1.5, 0, 2]
+    assert list(found.index)[-1] == "b"
+
+
+def test_a_method_of_one_classifier_is_in_no_mean_over_all(per_image):
+    """In ``other`` alone there is d, better than all by 5 points: the others' ranks stay what they are without it."""
+    other = per_image.assign(classifier="other")
+    best = other[other.method == "P-TAME"].assign(method="d")
+    both = pd.concat([per_image, other, best.assign(AD100=best.AD100 - 5, IC100=best.IC100 + 5)], ignore_index=True)
+    table, marks = tidy(both), leaders(both)
+    assert everywhere(table) == ["P-TAME", "b", "c"]
+    found = ranks(table, marks)
+    assert found["mean rank"].to_dict() == {"P-TAME": 1.5, "c": 1.5, "b": 3}
+    assert found["cells"].tolist() == [4, 4, 4]
+    assert found.loc["P-TAME", "best"] == 2  # the two cells of ``net``
+    assert partly(table, marks) == ["d explains other alone and is left out of means over all classifiers: "
+                                    "there its mean rank is 1.0 of 4, P-TAME's 2.5."]  # fmt: skip
+    assert partly(tidy(per_image), leaders(per_image)) == []
+    alone = both[both.classifier == "other"]
+    assert ranks(tidy(alone), leaders(alone)).index[0] == "d"  # a table of this classifier has it
+
+
+def test_ties_are_underlined(per_image):
+    html = styled(tidy(per_image), leaders(per_image)).to_html()
+    rules = {part.split("{")[1].strip(): part.split("{")[0] for part in html.split("<style")[1].split("}") if "{" in part}
+    assert "row0_col0" in rules["font-weight: bold;"]
+    assert "row2_col0" in rules["text-decoration: underline;"]
+    assert not any("row1" in rule for rule in rules.values())
+
+
+def test_what_is_not_defined_for_an_image_is_left_out(per_image):
+    values = per_image[per_image["method"] == "b"].assign(AP=np.r_[np.nan, np.arange(1.0, 12)])
+    row = tidy(values).query("metric == 'AP'").iloc[0]
+    assert (row["value"], row["n"]) == (6, 11)
+    assert row["low"] < 6 < row["high"]
+    assert "AP" not in set(tidy(values.assign(AP=np.nan))["metric"])
+
+
+def test_two_tables_of_one_page_do_not_share_their_marks(per_image):
+    """The marks are CSS rules by cell; with one name for both tables, each would wear the other's."""
+    table, marks = tidy(per_image), leaders(per_image)
+    pages = [styled(table, marks, metrics).to_html() for metrics in (["AD100"], ["IC100"])]
+    ids = [page.split('<table id="')[1].split('"')[0] for page in pages]
+    assert ids[0] != ids[1]
