@@ -41,7 +41,9 @@ def alone(file: Path, what: str | None = None) -> Iterator[None]:
             left.unlink(missing_ok=True)
         yield
     finally:
-        mark.unlink(missing_ok=True)  # while it is held: who waits for it sees that the file is gone, and makes a new one
+        mark.unlink(
+            missing_ok=True
+        )  # while it is held: who waits for it sees that the file is gone, and makes a new one
         lock.release()
 
 
@@ -123,10 +125,14 @@ def _refusal(file: Path, error: OSError | None) -> OSError | None:
     """An error for people, of the same kind, where ``file`` could not be written; None for any other."""
     code = getattr(error, "errno", None)
     if code in FULL:
-        return OSError(code, f"no space left for {show(file)}: free some on the disk of {file.parent}, or write to another ({ELSEWHERE})")
+        return OSError(
+            code,
+            f"no space left for {show(file)}: free some on the disk of {file.parent}, or write to another ({ELSEWHERE})",
+        )
     if code in CLOSED:
         return OSError(
-            code, f"{show(file)} can't be written ({os.strerror(code)}): make {file.parent} a writable folder, or choose one ({ELSEWHERE})"
+            code,
+            f"{show(file)} can't be written ({os.strerror(code)}): make {file.parent} a writable folder, or choose one ({ELSEWHERE})",
         )
     return None
 

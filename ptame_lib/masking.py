@@ -21,7 +21,9 @@ def normalise(maps: Tensor) -> Tensor:
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize maps (B,h,w) to ``size`` = (H,W) bilinearly (align_corners=False). Raises ValueError for maps of another shape."""
     if maps.ndim != 3:
-        raise ValueError(f"maps must be (B,h,w), got {tuple(maps.shape)}: one map for each image, without an axis of channels")
+        raise ValueError(
+            f"maps must be (B,h,w), got {tuple(maps.shape)}: one map for each image, without an axis of channels"
+        )
     if maps.shape[-2:] == tuple(size):
         return maps
     return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]

@@ -17,7 +17,12 @@ def progress(total: int, what: str, shown: bool = True) -> Iterator[tqdm]:
     Where several processes work, only one of them has it ``shown``.
     """
     in_kernel = "ipykernel" in sys.modules
-    options = {"leave": False, "disable": not shown, "dynamic_ncols": not in_kernel, "mininterval": 2.0 if in_kernel else 0.2}
+    options = {
+        "leave": False,
+        "disable": not shown,
+        "dynamic_ncols": not in_kernel,
+        "mininterval": 2.0 if in_kernel else 0.2,
+    }
     with tqdm(total=total, desc=what, **options) as bar:
         yield bar
     if in_kernel:

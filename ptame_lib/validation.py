@@ -10,13 +10,18 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-LOWEST, HIGHEST = -0.8, 2.0  # of pixels: room for noise and overshoot, not for 0..255, nor for black or white after a normalisation
+LOWEST, HIGHEST = (
+    -0.8,
+    2.0,
+)  # of pixels: room for noise and overshoot, not for 0..255, nor for black or white after a normalisation
 
 
 def check_image_shape(pixels: Tensor, channels: int = 3) -> None:
     """Raises TypeError for no tensor, ValueError unless ``pixels`` are (B,3,H,W) of floating point. Looks at no value."""
     if not isinstance(pixels, Tensor):
-        raise TypeError(f"pixels must be a tensor (B,{channels},H,W), got a {type(pixels).__name__}: see torch.as_tensor")
+        raise TypeError(
+            f"pixels must be a tensor (B,{channels},H,W), got a {type(pixels).__name__}: see torch.as_tensor"
+        )
     shape = tuple(pixels.shape)
     if len(shape) != 4 or shape[1] != channels:
         remedy = f"give images of {channels} channels, channels first"
@@ -28,7 +33,9 @@ def check_image_shape(pixels: Tensor, channels: int = 3) -> None:
             remedy = "put the channels first, pixels.permute(0, 3, 1, 2)"
         raise ValueError(f"pixels must be (B,{channels},H,W), got shape {shape}: {remedy}")
     if not pixels.is_floating_point():
-        raise ValueError(f"pixels must be floating point in [0,1], got {pixels.dtype}: divide by 255, pixels.float() / 255")
+        raise ValueError(
+            f"pixels must be floating point in [0,1], got {pixels.dtype}: divide by 255, pixels.float() / 255"
+        )
 
 
 def check_images(pixels: Tensor) -> None:
@@ -39,7 +46,9 @@ def check_images(pixels: Tensor) -> None:
     low, high = (float(value) for value in pixels.detach().aminmax())
     if not (low > -torch.inf and high < torch.inf):  # NaN, too
         bad = int((~pixels.isfinite()).flatten(1).any(1).nonzero()[0])
-        raise ValueError(f"the pixels of image {bad} of the batch are not finite ({low}..{high}): check how it was read")
+        raise ValueError(
+            f"the pixels of image {bad} of the batch are not finite ({low}..{high}): check how it was read"
+        )
     if low < LOWEST or high > HIGHEST:
         remedy = "divide by 255" if high > 16 else "give them without the normalisation, which is inside the classifier"
         raise ValueError(f"pixels must be in [0,1], got {low:.3g}..{high:.3g}: {remedy}")
@@ -55,7 +64,9 @@ def check_classes(wanted: Tensor, count: int | None) -> None:
     low, high = (int(value) for value in wanted.aminmax())
     if low < 0 or (count is not None and high >= count):
         allowed = "at least 0" if count is None else f"in 0..{count - 1}"
-        raise ValueError(f"classes must be {allowed}, got {low}..{high}: take the classifier's own, decide(classifier, pixels), or one that it has")
+        raise ValueError(
+            f"classes must be {allowed}, got {low}..{high}: take the classifier's own, decide(classifier, pixels), or one that it has"
+        )
 
 
 def check_targets(targets: Tensor, n: int, count: int | None = None) -> None:
@@ -102,7 +113,9 @@ def check_finite(values: Tensor, of: str = "the classifier") -> Tensor:
     if not good.all():
         bad = int((~good).flatten(1).any(1).nonzero()[0]) if values.ndim > 1 else int((~good).nonzero()[0])
         value = float(values[bad][~good[bad]].flatten()[0])
-        raise FloatingPointError(f"{of} gave {value} for image {bad} of the batch: check its weights, its precision (bf16 or fp16) and that image")
+        raise FloatingPointError(
+            f"{of} gave {value} for image {bad} of the batch: check its weights, its precision (bf16 or fp16) and that image"
+        )
     return values
 
 
@@ -123,7 +136,9 @@ def check_maps(found: Tensor, n: int, of: str = "the method that made them") -> 
 def check_unit(masks: Tensor) -> None:
     """Raises ValueError for masks outside [0,1], but for rounding: such are taken as they are, and not normalised."""
     if masks.numel() and not (masks.min() >= -1e-4 and masks.max() <= 1 + 1e-4):
-        raise ValueError(f"masks must be in [0,1], got {masks.min():.3g}..{masks.max():.3g}: apply a sigmoid, or masking.normalise")
+        raise ValueError(
+            f"masks must be in [0,1], got {masks.min():.3g}..{masks.max():.3g}: apply a sigmoid, or masking.normalise"
+        )
 
 
 def check_truths(truth: Tensor, found: Tensor) -> None:

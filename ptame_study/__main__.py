@@ -39,9 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
 
             print("\n".join(f"written: {files.show(file)}" for file in renew(asked.profile)))
             return 0
-        _show_progress(" ".join(filter(None, (asked.notebook or asked.command, asked.classifier, *extra.values()))) + paths.tail(asked.seed))
+        _show_progress(
+            " ".join(filter(None, (asked.notebook or asked.command, asked.classifier, *extra.values())))
+            + paths.tail(asked.seed)
+        )
         if os.environ.get("PTAME_ROOT"):
-            os.environ["PTAME_ROOT"] = str(files.root())  # a relative one would be another folder for the notebook, which runs in it
+            os.environ["PTAME_ROOT"] = str(
+                files.root()
+            )  # a relative one would be another folder for the notebook, which runs in it
         use_data(asked.profile, asked.data)
         if asked.command == "run":
             run_notebook(asked.notebook or "", asked.profile, asked.classifier, extra, asked.seed)

@@ -15,7 +15,9 @@ from ptame_lib import files
 from .records import write_whole
 
 
-def cached(file: Path, made_from: dict, compute: Callable[[], tuple[pd.DataFrame, pd.DataFrame]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def cached(
+    file: Path, made_from: dict, compute: Callable[[], tuple[pd.DataFrame, pd.DataFrame]]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Per-image values and costs from ``file`` where they were made from the same things, else computed and kept there.
 
     Beside the CSV lies a JSON with what it was made from and the costs; it is written last, so a half-finished pair is never used.

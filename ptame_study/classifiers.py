@@ -33,7 +33,9 @@ def read_columns(file: Path, *columns: str) -> list[dict[str, str]]:
         table = csv.DictReader(lines)
         missing = [name for name in columns if name not in (table.fieldnames or ())]
         if missing:
-            raise ValueError(f"{file} has no column {', '.join(missing)}: its first line must be a header with {', '.join(columns)}")
+            raise ValueError(
+                f"{file} has no column {', '.join(missing)}: its first line must be a header with {', '.join(columns)}"
+            )
         rows = list(table)
     for number, row in enumerate(rows, 2):
         if any(not row[name] for name in columns):
@@ -66,13 +68,18 @@ def load_explained(cfg: Any, name: str | None = None) -> Classifier:
     Its labels are the groups' names, else those in the table ``labels``, else the classifier's own. Raises as `load_classifier`,
     `read_groups` and `Coarse`, and ValueError for options that are none.
     """
-    classifier = load_classifier(name or cfg.classifier, _weights(getattr(cfg, "weights", "default")), **_options(getattr(cfg, "options", ())))
+    classifier = load_classifier(
+        name or cfg.classifier, _weights(getattr(cfg, "weights", "default")), **_options(getattr(cfg, "options", ()))
+    )
     classifier = fold_batch_norms(classifier)  # it will be asked about masked images by the million
     if groups := getattr(cfg, "groups", ""):
         return GroupedClassifier(classifier, read_groups(paths.given(groups)))
     if labels := getattr(cfg, "labels", ""):
         file = paths.given(labels)
-        named = {class_number(row["class_id"], file): row["label"].split(",")[0] for row in read_columns(file, "class_id", "label")}
+        named = {
+            class_number(row["class_id"], file): row["label"].split(",")[0]
+            for row in read_columns(file, "class_id", "label")
+        }
         with torch.no_grad():
             count = classifier(torch.zeros(1, 3, *classifier.input_size)).shape[1]
         classifier.labels = tuple(named.get(i, str(i)) for i in range(count))
@@ -99,7 +106,9 @@ def head_of(cfg: Any) -> Tensor:
     if not getattr(cfg, "groups", ""):
         return rows
     group = read_groups(paths.given(cfg.groups))
-    return torch.stack([rows[[i for i, name in group.items() if name == wanted]].mean(0) for wanted in dict.fromkeys(group.values())])
+    return torch.stack(
+        [rows[[i for i, name in group.items() if name == wanted]].mean(0) for wanted in dict.fromkeys(group.values())]
+    )
 
 
 def auxiliary_for(cfg: Any, file: str | Path) -> FeatureExtractor | None:
@@ -111,7 +120,9 @@ def auxiliary_for(cfg: Any, file: str | Path) -> FeatureExtractor | None:
 
 def local_files(cfg: Any) -> list[Path]:
     """The files among the parameters that a result depends on: weights and tables."""
-    names = [getattr(cfg, key, "") for key in ("weights", "auxiliary_weights", "groups", "labels", "test_list", "val_list")]
+    names = [
+        getattr(cfg, key, "") for key in ("weights", "auxiliary_weights", "groups", "labels", "test_list", "val_list")
+    ]
     return [file for name in names if name and (file := paths.given(name)).is_file()]
 
 
@@ -123,7 +134,9 @@ def _of_auxiliary(cfg: Any) -> tuple[str | Path | None, dict[str, Any]]:
 def _weights(weights: str) -> str | Path | None:
     if weights in ("default", "none"):
         return None if weights == "none" else weights
-    return paths.given(weights) if "/" in weights or "." in weights else weights  # a local file, or a name of torchvision's
+    return (
+        paths.given(weights) if "/" in weights or "." in weights else weights
+    )  # a local file, or a name of torchvision's
 
 
 def _options(texts: list[str]) -> dict[str, Any]:
@@ -151,7 +164,9 @@ def classifier_for(cfg: Any, data: Dataset) -> Classifier:
     file = paths.multilabel(cfg.profile, cfg.classifier) if cfg.weights == "default" else paths.given(cfg.weights)
     if not file.is_file():
         command = f"python -m ptame_study finetune --profile {cfg.profile} --classifier {cfg.classifier}"
-        raise FileNotFoundError(f"no multi-label weights at {files.show(file)}: make them by {command}, or name a file as weights")
+        raise FileNotFoundError(
+            f"no multi-label weights at {files.show(file)}: make them by {command}, or name a file as weights"
+        )
     return fold_batch_norms(load_multilabel(cfg.classifier, len(names_of(data)), file, names_of(data)))
 
 

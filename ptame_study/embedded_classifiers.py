@@ -39,7 +39,9 @@ def train_embedded(
     with progress(steps, "train classifier") as bar:
         for _ in range(epochs):
             losses = []
-            for rows in torch.randperm(len(data), generator=generator)[: len(data) // batch_size * batch_size].split(batch_size):
+            for rows in torch.randperm(len(data), generator=generator)[: len(data) // batch_size * batch_size].split(
+                batch_size
+            ):
                 pixels, truth = _shift(data.images[rows].float() / 255, data.truth[rows], generator)
                 if hidden:
                     pixels = _hide(pixels, truth, generator)
@@ -102,10 +104,15 @@ def _hide(pixels: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
     return pixels * mask[:, None]
 
 
-PLAN = {"multi-vgg": (9, 4e-3), "multi-resnet": (12, 3e-3)}  # the shipped ones: epochs over 12 000 images, peak learning rate
+PLAN = {
+    "multi-vgg": (9, 4e-3),
+    "multi-resnet": (12, 3e-3),
+}  # the shipped ones: epochs over 12 000 images, peak learning rate
 
 
-def train_embedded_multi(name: str, data: Embedded, *, epochs: int | None = None, lr: float | None = None, seed: int = 0) -> nn.Module:
+def train_embedded_multi(
+    name: str, data: Embedded, *, epochs: int | None = None, lr: float | None = None, seed: int = 0
+) -> nn.Module:
     """A network ``multi-vgg`` or ``multi-resnet``, trained on the multi-label digits; in eval mode, on normalised images.
 
     AdamW with OneCycleLR, batches of 64, label smoothing 0.02, shifts as in `embedded_training`, shuffled colour channels and
@@ -144,7 +151,9 @@ def _recolour(pixels: Tensor, generator: torch.Generator) -> Tensor:
     return (pixels * gain).clamp(0, 1)
 
 
-def hide(pixels: Tensor, labels: Tensor, truth: Tensor, colour: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def hide(
+    pixels: Tensor, labels: Tensor, truth: Tensor, colour: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Parts of the images give way to ``colour`` (1,3,1,1), and the labels follow; each image goes one of five ways.
 
     As it is; without three rectangles; some of its digits alone with their surroundings; without these; random blobs of it. A third

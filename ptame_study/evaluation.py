@@ -43,7 +43,9 @@ def aggregate(method: MaskMethod, pixels: Tensor, labels: Tensor, truth: Tensor 
     return aggregate_masks(masks, labels)
 
 
-def evaluate_masks(classifier: nn.Module, method: MaskMethod, data: Dataset, *, batch_size: int = 20) -> tuple[pd.DataFrame, float]:
+def evaluate_masks(
+    classifier: nn.Module, method: MaskMethod, data: Dataset, *, batch_size: int = 20
+) -> tuple[pd.DataFrame, float]:
     """A method's aggregate masks on every image: per-image values, and milliseconds per image.
 
     ``data``: items with ``pixels``, ``labels`` (K,) and ``truth`` (K,H,W) bool, or (H,W) of all objects together. Columns: image, those
@@ -104,7 +106,10 @@ def evaluate(
     check_at_least(1, batch_size=batch_size)
     file, made_from = partial or (None, {})
     device = device_of(classifier)
-    with Rows(file, made_from | {"batch_size": batch_size, "curves": curves}) as rows, progress(len(data), method.name) as bar:
+    with (
+        Rows(file, made_from | {"batch_size": batch_size, "curves": curves}) as rows,
+        progress(len(data), method.name) as bar,
+    ):
         bar.update(rows.count)
         rest = Subset(data, range(rows.count, len(data))) if rows.count else data
         peak = None
@@ -130,7 +135,13 @@ def evaluate(
     values.insert(0, "image", range(len(values)))
     passes = {"forwards": method.forwards, "backwards": method.backwards}
     milliseconds = 1000 * statistics.median(about["seconds"])
-    return values, {**passes, "ms_per_image": milliseconds, "peak_mb": about["peak"][0], "images": len(values), "source": method.source}
+    return values, {
+        **passes,
+        "ms_per_image": milliseconds,
+        "peak_mb": about["peak"][0],
+        "images": len(values),
+        "source": method.source,
+    }
 
 
 def evaluate_all(
@@ -154,7 +165,9 @@ def evaluate_all(
     for method in methods:
         part = Subset(data, range(min(len(data), (fewer or {}).get(method.name, len(data)))))
 
-        def compute(partial: tuple[Path, dict] | None = None, method: Method = method, part: Dataset = part) -> tuple[pd.DataFrame, pd.DataFrame]:
+        def compute(
+            partial: tuple[Path, dict] | None = None, method: Method = method, part: Dataset = part
+        ) -> tuple[pd.DataFrame, pd.DataFrame]:
             per_image, cost = evaluate(classifier, method, part, curves=curves, partial=partial)
             labels = {"classifier": name, "method": method.name}
             return per_image.assign(**labels), pd.DataFrame([labels | cost])
@@ -175,7 +188,9 @@ def evaluate_all(
     return per_image[front + [c for c in per_image if c not in front]], pd.concat(costs, ignore_index=True)
 
 
-def measure_explainer(explainer: PTAME, model: Classifier | BlackBox, test: Dataset, batch_size: int) -> dict[str, float]:
+def measure_explainer(
+    explainer: PTAME, model: Classifier | BlackBox, test: Dataset, batch_size: int
+) -> dict[str, float]:
     """What the explainer is worth on images it has not seen: their number, and means in percent.
 
     ``faithful``: what the map keeps is decided as the whole image; ``rest alike``: so is the rest; AD and IC at 100 %.
@@ -185,6 +200,10 @@ def measure_explainer(explainer: PTAME, model: Classifier | BlackBox, test: Data
     for batch in DataLoader(test, batch_size):
         _, proof = explain_with_evidence(explainer, model, batch["pixels"].to(device))
         drop, rise = average_drop(proof.whole, proof.kept), increase_in_confidence(proof.whole, proof.kept)
-        parts.append(torch.stack([proof.faithful.double(), proof.rest_too.double(), drop.double(), rise.double()]).cpu())
+        parts.append(
+            torch.stack([proof.faithful.double(), proof.rest_too.double(), drop.double(), rise.double()]).cpu()
+        )
     means = (100 * torch.cat(parts, 1).mean(1)).tolist()
-    return {"images": len(test)} | {name: round(mean, 1) for name, mean in zip(("faithful", "rest alike", "AD100", "IC100"), means, strict=True)}
+    return {"images": len(test)} | {
+        name: round(mean, 1) for name, mean in zip(("faithful", "rest alike", "AD100", "IC100"), means, strict=True)
+    }

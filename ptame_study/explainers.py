@@ -41,7 +41,9 @@ def new_explainer(cfg: Any, classifier: Classifier, num_classes: int) -> PTAME:
         return lcam(classifier, num_classes, cfg.layers[0] if cfg.layers else None, f"{LAST}:{cfg.classifier}")
     if cfg.method == "T-TAME":
         if not cfg.layers and cfg.classifier not in LAYERS:
-            raise ValueError(f"name the layers of {cfg.classifier} for T-TAME: only {', '.join(LAYERS)} have known ones")
+            raise ValueError(
+                f"name the layers of {cfg.classifier} for T-TAME: only {', '.join(LAYERS)} have known ones"
+            )
         return ttame(classifier, cfg.layers or LAYERS[cfg.classifier], num_classes, f"{OWN}:{cfg.classifier}")
     explainer = PTAME(auxiliary_of(cfg), num_classes)
     return explainer.start_from_head(head_of(cfg)) if getattr(cfg, "head", False) else explainer
@@ -72,7 +74,9 @@ def training_origin(cfg: Any, data: Dataset) -> dict[str, Any]:
 
     Kept in the checkpoint, so that an interrupted training is continued only where the same is trained.
     """
-    parameters = {key: value for key, value in asdict(cfg).items() if key not in ("profile", "checkpoint", "resume", "workers")}
+    parameters = {
+        key: value for key, value in asdict(cfg).items() if key not in ("profile", "checkpoint", "resume", "workers")
+    }
     return fingerprint(*local_files(cfg), images_found=len(data), **parameters)
 
 
@@ -82,7 +86,12 @@ def usual_auxiliary(classifier: str) -> str:
 
 
 def fit_explainer(
-    explainer: PTAME, classifier: Classifier | BlackBox, data: Dataset, config: TrainingConfig, queries_per_image: int = 300, **options: Any
+    explainer: PTAME,
+    classifier: Classifier | BlackBox,
+    data: Dataset,
+    config: TrainingConfig,
+    queries_per_image: int = 300,
+    **options: Any,
 ) -> list[dict[str, float]]:
     """Train for any classifier and return the history: `train_ptame`, or for one without gradients `train_black_box`, within
     ``queries_per_image``. Other ``options`` and what is raised as there."""
@@ -103,7 +112,9 @@ class Variant:
     images: int = 0
 
 
-def try_variant(variant: Variant, seed: int, cfg: Any, classifier: Classifier, train: Dataset, test: Dataset) -> tuple[pd.DataFrame, pd.DataFrame]:
+def try_variant(
+    variant: Variant, seed: int, cfg: Any, classifier: Classifier, train: Dataset, test: Dataset
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train a variant with ``seed`` and evaluate it: per-image values (classifier, method, seed, image, metrics), and one row about it
     (method, seed, channels, resolution, contributions of the levels)."""
     torch.manual_seed(seed)
@@ -134,8 +145,17 @@ def description(
     the names of its classes, its image size, settings and seed, and ``more`` (profile, images, metrics ...), which goes with them."""
     with torch.no_grad():
         classes = model(torch.zeros(1, 3, *model.input_size, device=device_of(model))).shape[1]
-    about = {"classifier": classifier, "weights": weights, "labels": model.labels or usual_labels(classifier, weights, classes)}
-    return about | {"input_size": model.input_size, "training": config, "seed": None if config is None else config.seed, **more}
+    about = {
+        "classifier": classifier,
+        "weights": weights,
+        "labels": model.labels or usual_labels(classifier, weights, classes),
+    }
+    return about | {
+        "input_size": model.input_size,
+        "training": config,
+        "seed": None if config is None else config.seed,
+        **more,
+    }
 
 
 def usual_labels(name: str, weights: str, classes: int) -> list[str] | None:
@@ -144,7 +164,11 @@ def usual_labels(name: str, weights: str, classes: int) -> list[str] | None:
         return None
     if name in TORCHVISION:
         return list(torchvision.models.get_model_weights(name).IMAGENET1K_V1.meta["categories"])
-    if name.startswith("timm/") and timm.data.infer_imagenet_subset(timm.get_pretrained_cfg(name.removeprefix("timm/")).to_dict()) == "imagenet-1k":
+    if (
+        name.startswith("timm/")
+        and timm.data.infer_imagenet_subset(timm.get_pretrained_cfg(name.removeprefix("timm/")).to_dict())
+        == "imagenet-1k"
+    ):
         info = timm.data.ImageNetInfo()
         return [info.index_to_description(i) for i in range(classes)]
     return None

@@ -105,9 +105,13 @@ def show(figure: Figure, alt: str) -> None:
     plt.close(figure)  # else the cell's end shows it again
 
 
-def grid(rows: Sequence[Sequence[Tensor]], columns: Sequence[str], labels: Sequence[str] | None = None, side: float = 1.25) -> Figure:
+def grid(
+    rows: Sequence[Sequence[Tensor]], columns: Sequence[str], labels: Sequence[str] | None = None, side: float = 1.25
+) -> Figure:
     """A grid of images (3,H,W) in [0,1] and maps (h,w) in [0,1], with column titles and row labels."""
-    figure, axes = plt.subplots(len(rows), len(columns), figsize=(side * len(columns), side * len(rows) + 0.3), squeeze=False)
+    figure, axes = plt.subplots(
+        len(rows), len(columns), figsize=(side * len(columns), side * len(rows) + 0.3), squeeze=False
+    )
     for i, row in enumerate(rows):
         for j, cell in enumerate(row):
             axis = axes[i, j]
@@ -118,7 +122,9 @@ def grid(rows: Sequence[Sequence[Tensor]], columns: Sequence[str], labels: Seque
             else:
                 axis.imshow(cell.numpy(), cmap=MAP_COLOURS, vmin=0, vmax=1)
             if i == 0:
-                axis.set_title(textwrap.fill(columns[j], int(13 * side)), fontsize=9)  # as many letters as fit above one image
+                axis.set_title(
+                    textwrap.fill(columns[j], int(13 * side)), fontsize=9
+                )  # as many letters as fit above one image
         if labels is not None:
             axes[i, 0].set_ylabel(labels[i], fontsize=8)
     figure.tight_layout(pad=0.3)
@@ -133,7 +139,10 @@ def annotate(axes: Sequence[Axes], proof: Evidence, whole: bool = True) -> None:
     for i, axis in enumerate(axes):
         share = float(proof.share[i])
         lines = [f"whole {float(proof.whole[i]):.0%}"] if whole else []
-        lines += [f"kept {float(proof.kept[i]):.0%}, rest {float(proof.rest[i]):.0%}", "no part enough" if share != share else f"{share:.0%} enough"]
+        lines += [
+            f"kept {float(proof.kept[i]):.0%}, rest {float(proof.rest[i]):.0%}",
+            "no part enough" if share != share else f"{share:.0%} enough",
+        ]
         axis.set_xlabel("\n".join([*lines, proof.doubt(i)]), fontsize=6.5, labelpad=2, linespacing=1.1)
         if proof.doubt(i):
             axis.xaxis.label.set(color=DOUBT)
@@ -141,7 +150,9 @@ def annotate(axes: Sequence[Axes], proof: Evidence, whole: bool = True) -> None:
         axes[0].figure.tight_layout(pad=0.3)
 
 
-def explanation(image: Tensor, map_: Tensor, row: Evidence, labels: Sequence[str] | None = None, side: float = 2.2) -> Figure:
+def explanation(
+    image: Tensor, map_: Tensor, row: Evidence, labels: Sequence[str] | None = None, side: float = 2.2
+) -> Figure:
     """One explained image (3,H,W) in [0,1]: itself, the map (h,w) over it, what the map keeps, and the rest, each with the target's
     probability there; below, the evidence in words, and the warning in a frame where there is one.
 
@@ -153,9 +164,16 @@ def explanation(image: Tensor, map_: Tensor, row: Evidence, labels: Sequence[str
     mask = resize(normalise(map_[None]), image.shape[-2:])
     kept, rest = keep(image[None], mask)[0], remove(image[None], mask)[0]
     whole, on_kept, on_rest = (f"{float(p[0]):.0%}" for p in (row.whole, row.kept, row.rest))
-    titles = [f"{textwrap.shorten(row.name(row.targets[0]), 28)}: {whole}", "map", f"kept: {on_kept}", f"rest: {on_rest}"]
+    titles = [
+        f"{textwrap.shorten(row.name(row.targets[0]), 28)}: {whole}",
+        "map",
+        f"kept: {on_kept}",
+        f"rest: {on_rest}",
+    ]
     figure, axes = plt.subplots(1, 4, figsize=(4 * side, side + 1.1))
-    for axis, title, shown in zip(axes, titles, (image, image.mean(0, keepdim=True).expand(3, -1, -1), kept, rest), strict=True):
+    for axis, title, shown in zip(
+        axes, titles, (image, image.mean(0, keepdim=True).expand(3, -1, -1), kept, rest), strict=True
+    ):
         axis.imshow(shown.permute(1, 2, 0).clamp(0, 1).cpu().numpy())
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
@@ -166,5 +184,13 @@ def explanation(image: Tensor, map_: Tensor, row: Evidence, labels: Sequence[str
     figure.text(0.01, 0.75 / (side + 1.1), textwrap.fill(row.text(), width), fontsize=8, va="top")
     if row.warning():
         frame = {"facecolor": "#fff3cd", "edgecolor": PALETTE[3], "boxstyle": "round,pad=0.3"}
-        figure.text(0.01, 0.38 / (side + 1.1), textwrap.fill(row.warning(), width), fontsize=8, va="top", weight="bold", bbox=frame)
+        figure.text(
+            0.01,
+            0.38 / (side + 1.1),
+            textwrap.fill(row.warning(), width),
+            fontsize=8,
+            va="top",
+            weight="bold",
+            bbox=frame,
+        )
     return figure

@@ -33,7 +33,9 @@ def finetune_for(profile: str, classifier: str) -> None:
     content = load_profile(profile)
     settings = dict(content.get("finetune") or {})
     if not settings or classifier not in content.get("multi_label", []):
-        raise ValueError(f"profile {profile} has no 'finetune' for {classifier!r}: its multi_label classifiers are {content.get('multi_label', [])}")
+        raise ValueError(
+            f"profile {profile} has no 'finetune' for {classifier!r}: its multi_label classifiers are {content.get('multi_label', [])}"
+        )
     dataset, n, weights = settings.pop("dataset"), settings.pop("images", 0), settings.pop("weights", "default")
     train, val = (multilabel_images(dataset, split, n) for split in ("train", "val"))
     names, config = names_of(train), FinetuneConfig(**settings)
@@ -41,7 +43,11 @@ def finetune_for(profile: str, classifier: str) -> None:
     network = load_multilabel(classifier, len(names), None if weights == "none" else weights, names)
     history = finetune(network.to("cuda" if torch.cuda.is_available() else "cpu"), train, val, config)
     write_table(paths.results(profile) / f"finetune-{paths.slug(classifier)}.csv", pd.DataFrame(history))
-    storage.write(paths.multilabel(profile, classifier), network.model.state_dict(), {"classifier": classifier, "profile": profile})
+    storage.write(
+        paths.multilabel(profile, classifier),
+        network.model.state_dict(),
+        {"classifier": classifier, "profile": profile},
+    )
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,9 @@ class FinetuneConfig:
     workers: int = 0
 
 
-def finetune(classifier: Classifier, data: Dataset, val_data: Dataset, config: FinetuneConfig = FinetuneConfig()) -> list[dict[str, float]]:
+def finetune(
+    classifier: Classifier, data: Dataset, val_data: Dataset, config: FinetuneConfig = FinetuneConfig()
+) -> list[dict[str, float]]:
     """Train the classifier's network in place, on the device it is on; it ends frozen, with the weights of the lowest validation loss.
 
     Items have ``pixels`` (3,H,W) in [0,1] and ``labels`` (K,). Returns one row per epoch: epoch, ``total`` and ``val_total``, the mean
@@ -67,7 +75,14 @@ def finetune(classifier: Classifier, data: Dataset, val_data: Dataset, config: F
     """
     torch.manual_seed(config.seed)
     order = torch.Generator().manual_seed(config.seed)
-    batches = DataLoader(data, config.batch_size, shuffle=True, generator=order, drop_last=len(data) > config.batch_size, num_workers=config.workers)
+    batches = DataLoader(
+        data,
+        config.batch_size,
+        shuffle=True,
+        generator=order,
+        drop_last=len(data) > config.batch_size,
+        num_workers=config.workers,
+    )
     net, device, history, best = classifier.model.requires_grad_(True), classifier.mean.device, [], {}
     optimizer = torch.optim.Adam(net.parameters(), lr=config.lr)
     with progress(config.epochs * len(batches), "fine-tune classifier") as bar:
@@ -78,7 +93,9 @@ def finetune(classifier: Classifier, data: Dataset, val_data: Dataset, config: F
                 logits = classifier(batch["pixels"].to(device))
                 loss = F.binary_cross_entropy_with_logits(logits, batch["labels"].to(device).float())
                 if not torch.isfinite(loss):
-                    raise FloatingPointError(f"the loss is {loss.item()} in epoch {len(history)}: lower lr (now {config.lr}), or check the images")
+                    raise FloatingPointError(
+                        f"the loss is {loss.item()} in epoch {len(history)}: lower lr (now {config.lr}), or check the images"
+                    )
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -88,7 +105,9 @@ def finetune(classifier: Classifier, data: Dataset, val_data: Dataset, config: F
             logits, labels = answers(classifier, val_data, config.batch_size)
             val = F.binary_cross_entropy_with_logits(logits, labels).item()
             if not math.isfinite(val):
-                raise FloatingPointError(f"the validation loss is {val} after epoch {len(history)}: lower lr (now {config.lr}), or check the images")
+                raise FloatingPointError(
+                    f"the validation loss is {val} after epoch {len(history)}: lower lr (now {config.lr}), or check the images"
+                )
             if val <= min((row["val_total"] for row in history), default=torch.inf):
                 best = {key: value.detach().cpu().clone() for key, value in net.state_dict().items()}
             history.append({"epoch": len(history), "total": sum(losses) / len(losses), "val_total": val})
@@ -101,5 +120,8 @@ def finetune(classifier: Classifier, data: Dataset, val_data: Dataset, config: F
 def answers(classifier: nn.Module, data: Dataset, batch_size: int = 50) -> tuple[Tensor, Tensor]:
     """The classifier's logits and the labels of all items, both (N,K) float32 on the CPU."""
     device = next((tensor.device for tensor in [*classifier.parameters(), *classifier.buffers()]), torch.device("cpu"))
-    parts = [(classifier(batch["pixels"].to(device)).cpu(), batch["labels"].float()) for batch in DataLoader(data, batch_size)]
+    parts = [
+        (classifier(batch["pixels"].to(device)).cpu(), batch["labels"].float())
+        for batch in DataLoader(data, batch_size)
+    ]
     return torch.cat([logits for logits, _ in parts]), torch.cat([labels for _, labels in parts])

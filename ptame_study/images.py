@@ -24,7 +24,10 @@ from ptame_lib.validation import check_at_least
 from . import paths
 from .classifiers import class_number, read_columns, read_groups
 
-LAYOUTS = {"imagenet": load_imagenet, "imagenette": load_imagenette}  # "imagenet:val" is torchvision's layout below DATA
+LAYOUTS = {
+    "imagenet": load_imagenet,
+    "imagenette": load_imagenette,
+}  # "imagenet:val" is torchvision's layout below DATA
 
 
 def open_images(images: str, classifier: Classifier, size: int = 0) -> Pictures:
@@ -45,7 +48,9 @@ def labelled_images(cfg: Any, classifier: Classifier) -> Pictures:
         numbers = {row["file"]: class_number(row["class_id"], file) for row in read_columns(file, "class_id", "file")}
         data.labels = [numbers.get(name, label) for name, label in zip(data.names, data.labels, strict=True)]
         if not any(name in numbers for name in data.names):
-            raise ValueError(f"{file} names none of the images in {data.where}: its column file must hold paths relative to that folder")
+            raise ValueError(
+                f"{file} names none of the images in {data.where}: its column file must hold paths relative to that folder"
+            )
     groups = getattr(cfg, "groups", "")
     if groups and not cfg.images.startswith("imagenette:"):  # whose labels are numbered as its groups already
         group = read_groups(paths.given(groups))
@@ -75,11 +80,18 @@ def split_images(cfg: Any, classifier: Classifier, needed: int = 0) -> dict[str,
     or ``test_images`` and ``val_images`` drawn by ``split_seed``; the others train. Raises ValueError where they are too few."""
     check_at_least(1, test_images=cfg.test_images)
     data = labelled_images(cfg, classifier)
-    listed = {part: read_list(paths.given(name)) if (name := getattr(cfg, f"{part}_list", "")) else [] for part in ("test", "val")}
+    listed = {
+        part: read_list(paths.given(name)) if (name := getattr(cfg, f"{part}_list", "")) else []
+        for part in ("test", "val")
+    }
     chosen = {part: data.find(names) for part, names in listed.items()}
     if both := set(chosen["test"]) & set(chosen["val"]):
-        raise ValueError(f"{cfg.test_list} and {cfg.val_list} share {len(both)} images, such as {data.names[min(both)]}: they must share none")
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(getattr(cfg, "split_seed", cfg.seed))).tolist()
+        raise ValueError(
+            f"{cfg.test_list} and {cfg.val_list} share {len(both)} images, such as {data.names[min(both)]}: they must share none"
+        )
+    order = torch.randperm(
+        len(data), generator=torch.Generator().manual_seed(getattr(cfg, "split_seed", cfg.seed))
+    ).tolist()
     taken = {i for part in chosen.values() for i in part}
     left = [i for i in order if i not in taken]
     for part in ("test", "val"):
@@ -98,11 +110,15 @@ def read_list(file: Path) -> list[str]:
     Raises FileNotFoundError for a missing file, ValueError for an empty one and for a name that comes twice.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"no list of images at {file}: check the path, or leave it empty to draw images by the seed")
+        raise FileNotFoundError(
+            f"no list of images at {file}: check the path, or leave it empty to draw images by the seed"
+        )
     names = [line.split()[0] for line in file.read_text().splitlines() if line.strip()]
     twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
     if twice or not names:
-        raise ValueError(f"{file} lists {min(twice)} twice" if twice else f"{file} lists no images: write one name a line")
+        raise ValueError(
+            f"{file} lists {min(twice)} twice" if twice else f"{file} lists no images: write one name a line"
+        )
     return names
 
 
@@ -112,7 +128,9 @@ DATASETS = ("embedded", "voc2007", "coco2014")
 SIZE = 224  # pixels per side, aspect not kept, as published
 
 
-def multilabel_images(dataset: str, split: str, n: int = 0, *, truth: bool = False, seed: int = 0, classifier: str = "") -> Dataset:
+def multilabel_images(
+    dataset: str, split: str, n: int = 0, *, truth: bool = False, seed: int = 0, classifier: str = ""
+) -> Dataset:
     """The first ``n`` (0: all) images of ``train``, ``val`` or ``test`` for ``classifier``, with ``labels`` (N,K) of all of them.
 
     They are multi-label images; for a single-label embedded classifier the embedded single-label ones, with one-hot labels, and the truth

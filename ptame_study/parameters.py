@@ -36,7 +36,9 @@ def configure(cells: Sequence[str], namespace: dict[str, Any], **checks: Callabl
             if not callable(check) and item not in check:
                 raise ValueError(f"unknown {name} {item!r}: choose one of {', '.join(map(str, check))}")
             if callable(check) and not check(item):
-                raise ValueError(f"parameter {name} can't be {item!r}: see the comment beside it in the parameters cell")
+                raise ValueError(
+                    f"parameter {name} can't be {item!r}: see the comment beside it in the parameters cell"
+                )
     return make_dataclass("Config", [(name, object) for name in values], frozen=True)(**values)
 
 
@@ -47,7 +49,11 @@ def _declared(cells: Sequence[str]) -> dict[str, str]:
             body = ast.parse(cell).body
         except SyntaxError:  # a magic or a shell line
             continue
-        found = {n.target.id: ast.unparse(n.annotation) for n in body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+        found = {
+            n.target.id: ast.unparse(n.annotation)
+            for n in body
+            if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
+        }
         if found:
             return found
     return {}
@@ -62,7 +68,13 @@ def _annotations(namespace: dict[str, Any]) -> dict[str, str]:
 
 
 def _assigned(cell: str) -> list[str]:
-    return [t.id for node in ast.parse(cell).body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)]
+    return [
+        t.id
+        for node in ast.parse(cell).body
+        if isinstance(node, ast.Assign)
+        for t in node.targets
+        if isinstance(t, ast.Name)
+    ]
 
 
 def typed(name: str, kind: str, value: Any) -> Any:

@@ -20,7 +20,12 @@ OF_MANY = ("03_compare", "11_black_box")  # notebooks about several classifiers,
 
 OF_A_SEED = {  # notebooks that can be run for another seed of the profile, and what they are told
     "02_train_ptame": lambda seed: {"seed": seed},
-    "03_compare": lambda seed: {"trained_seed": seed, "methods": ["Grad-CAM", "random"], "fewer": [], "explainer_too": []},
+    "03_compare": lambda seed: {
+        "trained_seed": seed,
+        "methods": ["Grad-CAM", "random"],
+        "fewer": [],
+        "explainer_too": [],
+    },
 }
 
 
@@ -37,7 +42,9 @@ def _loaded(name: str, on_the_way: list[str]) -> dict[str, Any]:
     if name not in known:
         raise ValueError(f"unknown profile {name!r}: there are {', '.join(known)} in {files.show(paths.profiles())}")
     if name in on_the_way:
-        raise ValueError(f"profiles extend each other in a circle, {' -> '.join([*on_the_way, name])}: take one 'extends' out")
+        raise ValueError(
+            f"profiles extend each other in a circle, {' -> '.join([*on_the_way, name])}: take one 'extends' out"
+        )
     file = paths.profiles() / f"{name}.yaml"
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -63,15 +70,25 @@ def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
         names = content.get(key, [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"{show}: {key!r} must be a list of names, got {names!r}: write [{names}]")
-    embedded = [name for name in content.get("classifiers", []) if name.startswith("embedded/")]  # 07 has single-label images of these alone
+    embedded = [
+        name for name in content.get("classifiers", []) if name.startswith("embedded/")
+    ]  # 07 has single-label images of these alone
     for name in content.get("explainer_too", []) if whole else ():
         if name not in embedded:
-            raise ValueError(f"{show}: 'explainer_too' names {name!r}: choose from the embedded ones among its classifiers, {', '.join(embedded)}")
+            raise ValueError(
+                f"{show}: 'explainer_too' names {name!r}: choose from the embedded ones among its classifiers, {', '.join(embedded)}"
+            )
     per = content.get("per_classifier", {})
-    for name, section in {"notebooks": notebooks, "per_classifier": per, **(per if isinstance(per, dict) else {})}.items():
+    for name, section in {
+        "notebooks": notebooks,
+        "per_classifier": per,
+        **(per if isinstance(per, dict) else {}),
+    }.items():
         rows = section or {}  # an empty entry is fine
         if not isinstance(rows, dict) or not all(isinstance(row or {}, dict) for row in rows.values()):
-            raise ValueError(f"{show}: {name!r} must be a mapping of mappings, got {section!r}: see the comments in embedded.yaml")
+            raise ValueError(
+                f"{show}: {name!r} must be a mapping of mappings, got {section!r}: see the comments in embedded.yaml"
+            )
     return content
 
 
@@ -86,7 +103,11 @@ def _small() -> dict[str, Any]:
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """``changes`` over ``base``, mappings entry by entry."""
-    both = {key: _merged(base[key], value) for key, value in changes.items() if isinstance(value, dict) and isinstance(base.get(key), dict)}
+    both = {
+        key: _merged(base[key], value)
+        for key, value in changes.items()
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+    }
     return base | changes | both
 
 
@@ -98,13 +119,17 @@ def parameters_for(profile: str, notebook: str, classifier: str | None = None, s
     """
     content = _small() if profile == DEFAULTS else load_profile(profile)
     parameters = {"profile": profile, **(content["notebooks"].get(notebook) or {})}
-    if notebook == "03_compare" and (too := [name for name in content.get("explainer_too", []) if classifier in (None, name)]):
+    if notebook == "03_compare" and (
+        too := [name for name in content.get("explainer_too", []) if classifier in (None, name)]
+    ):
         parameters["explainer_too"] = too
     if seed and notebook not in OF_A_SEED:
         raise ValueError(f"notebook {notebook} has no seeds: only {', '.join(OF_A_SEED)} are run for several")
     if classifier is None:
         if notebook in OF_MANY and profile != DEFAULTS:
-            every = parameters.get("classifiers", content["classifiers"])  # a profile that extends another may have fewer
+            every = parameters.get(
+                "classifiers", content["classifiers"]
+            )  # a profile that extends another may have fewer
             parameters["classifiers"] = [name for name in every if name in content["classifiers"]]
         return parameters
     known = [*content.get("classifiers", []), *content.get("multi_label", [])]

@@ -21,7 +21,9 @@ from . import paths, tables
 COLUMNS = [metric for metric in tables.CORE if not metric.endswith("50")]  # of the main table
 
 
-CHOSEN = [metric for metric in tables.CORE if not metric.endswith("confidence")]  # AD and IC at three sizes, pointing, IoU
+CHOSEN = [
+    metric for metric in tables.CORE if not metric.endswith("confidence")
+]  # AD and IC at three sizes, pointing, IoU
 
 
 RIVALS = ("iGOS++", "RISE", "extremal perturbations", "T-TAME", "L-CAM-Img", "Grad-CAM")  # of the paired table
@@ -64,7 +66,9 @@ def take(profile: str) -> list[Path]:
     pairs += [(paths.figures(profile) / "methods-embedded-resnet.png", paths.figures(REFERENCE) / "methods.png")]
     found = [(new, old) for new, old in pairs if new.is_file()]
     if not found:
-        raise ValueError(f"profile {profile} has no tables in {files.show(paths.results(profile))}: run `make reproduce PROFILE={profile}` first")
+        raise ValueError(
+            f"profile {profile} has no tables in {files.show(paths.results(profile))}: run `make reproduce PROFILE={profile}` first"
+        )
     for new, old in found:
         with files.whole(old) as unfinished:
             shutil.copyfile(new, unfinished)
@@ -74,15 +78,24 @@ def take(profile: str) -> list[Path]:
 def fill(text: str, made: dict[str, str]) -> str:
     """``text`` with every part between its comments replaced by what was made. Raises ValueError for a part that ``text`` lacks."""
     for name, part in made.items():
-        text, places = re.subn(rf"(<!-- {name} -->).*?(<!-- end of {name} -->)", lambda m, new=part: m[1] + new + m[2], text, flags=re.DOTALL)
+        text, places = re.subn(
+            rf"(<!-- {name} -->).*?(<!-- end of {name} -->)",
+            lambda m, new=part: m[1] + new + m[2],
+            text,
+            flags=re.DOTALL,
+        )
         if not places:
-            raise ValueError(f"README.md has no place for {name!r}: write <!-- {name} --><!-- end of {name} --> where it should be")
+            raise ValueError(
+                f"README.md has no place for {name!r}: write <!-- {name} --><!-- end of {name} --> where it should be"
+            )
     return text
 
 
 def parts(folder: Path) -> dict[str, str]:
     """Every generated part of the README by name, from the tables in ``folder``."""
-    compare, leaders, paired, cost = (pd.read_csv(folder / f"{name}.csv") for name in ("compare", "leaders", "paired", "cost"))
+    compare, leaders, paired, cost = (
+        pd.read_csv(folder / f"{name}.csv") for name in ("compare", "leaders", "paired", "cost")
+    )
     confusion = pd.read_csv(folder / "class_confusion.csv", dtype={"image_class": str, "mask_class": str})
     bench = pd.read_csv(folder / "bench.csv").set_index("name")
     return {
@@ -91,7 +104,9 @@ def parts(folder: Path) -> dict[str, str]:
         "place": place(compare, leaders, cost),
         "paired": pairs(paired),
         "masks": masks(confusion),
-        "black box": black_box(pd.read_csv(folder / "black_box_gaps.csv"), pd.read_csv(folder / "black_box_queries.csv")),
+        "black box": black_box(
+            pd.read_csv(folder / "black_box_gaps.csv"), pd.read_csv(folder / "black_box_queries.csv")
+        ),
         "imputation": imputation(bench),
         "cost": costs(bench),
         "pays": pays(bench),
@@ -110,7 +125,9 @@ def comparison_section(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.Da
     for some of the classifiers alone have no such means, but a sentence below."""
     ranks, told = tables.ranks(compare, leaders)["mean rank"], tables.partly(compare, leaders)
     compare = compare[compare.method.isin(tables.everywhere(compare))]
-    wide = compare[compare.metric.isin(COLUMNS)].groupby(["method", "metric"])["value"].mean().unstack()[COLUMNS].round(1)
+    wide = (
+        compare[compare.metric.isin(COLUMNS)].groupby(["method", "metric"])["value"].mean().unstack()[COLUMNS].round(1)
+    )
     images = compare[compare.metric == COLUMNS[0]].groupby("method")["n"].min()
     milliseconds, passes = cost.groupby("method")["ms_per_image"].mean(), _passes(cost)
     rising = {metric: tables.METRICS[metric].higher_is_better for metric in COLUMNS}
@@ -119,12 +136,17 @@ def comparison_section(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.Da
     last = [name for name in ("edges", "centred Gaussian", "random", TRUTH) if name in wide.index]
     rows = [["method", "mean rank", *(f"{m} {'↑' if up else '↓'}" for m, up in rising.items()), "passes", "ms"]]
     for name in [*(m for m in ranks.index if m not in last), *last]:
-        values = [f"**{wide[m][name]:.1f}**" if name != TRUTH and wide[m][name] == best[m] else f"{wide[m][name]:.1f}" for m in COLUMNS]
+        values = [
+            f"**{wide[m][name]:.1f}**" if name != TRUTH and wide[m][name] == best[m] else f"{wide[m][name]:.1f}"
+            for m in COLUMNS
+        ]
         rank = f"{ranks[name]:.1f}" if name in ranks else "–"
         spent = f"{milliseconds[name]:.1f}" if milliseconds[name] >= 0.05 else "0"
         rows.append([name + "*" * int(images[name] < images.max()), rank, *values, str(passes[name]), spent])
     few = sorted({int(n) for n in images if n < images.max()})
-    note = f"\n{images.max()} held-out images" + (f"; methods with a star explain {few[0]} of them.\n" if few else ".\n")
+    note = f"\n{images.max()} held-out images" + (
+        f"; methods with a star explain {few[0]} of them.\n" if few else ".\n"
+    )
     return _table(rows) + note + "".join(f"{sentence}\n" for sentence in told)
 
 
@@ -148,7 +170,9 @@ def pairs(paired: pd.DataFrame) -> str:
         row = [rival]
         for part in groups.values():
             part = part[part.method == rival]
-            row += [f"{wins.sum()} ({(wins & (part.p < tables.LEVEL)).sum()})" for wins in (part.gain > 0, part.gain < 0)]
+            row += [
+                f"{wins.sum()} ({(wins & (part.p < tables.LEVEL)).sum()})" for wins in (part.gain > 0, part.gain < 0)
+            ]
         rows.append(row)
     return _table(rows)
 
@@ -171,7 +195,9 @@ def black_box(gaps: pd.DataFrame, queries: pd.DataFrame) -> str:
     asked = queries.groupby("method")["queries_per_image"].max()
     told = {}
     for way in ("antithetic", "surrogate"):
-        lost = _listed([f"{worst[metric][way]:.1f} points of {metric}" for metric in ("AD100", "AD15", "pointing", "IoU")])
+        lost = _listed(
+            [f"{worst[metric][way]:.1f} points of {metric}" for metric in ("AD100", "AD15", "pointing", "IoU")]
+        )
         told[way] = f"{lost} ({asked[way]:.0f} answers per training image)"
     return (
         f"\nAgainst training through the true gradients it lost, on the worst of the three embedded classifiers,\n{told['antithetic']};\n"
@@ -189,13 +215,25 @@ def costs(bench: pd.DataFrame) -> str:
     """The tables of what it costs."""
     ratio = bench["ratio"]
     peak = [bench.loc[f"{what}: peak memory, ours / straightforward, MB"] for what in ("explain, batch 8", TRAIN)]
-    explain = [ratio[f"{EXPLAIN}: {way}, ms"] for way in ("ours / auxiliary's features alone", "straightforward / features alone")]
+    explain = [
+        ratio[f"{EXPLAIN}: {way}, ms"]
+        for way in ("ours / auxiliary's features alone", "straightforward / features alone")
+    ]
     train = [ratio[f"{TRAIN}: {way}, ms"] for way in ("ours / features alone", "straightforward / features alone")]
     rows = [
         ["ResNet-18 auxiliary, 224 pixels, 1000 classes", "this library", "concatenate all levels, fuse all classes"],
-        ["explain one class per image (batch 8), against the auxiliary's features alone", *(f"{_times(r)} x" for r in explain)],
-        ["the explainer's share of a training step (batch 32), against the features alone", *(f"{_times(r)} x" for r in train)],
-        ["memory: explain, train", *(", ".join(f"{row[column]:.0f} MB" for row in peak) for column in ("value", "reference"))],
+        [
+            "explain one class per image (batch 8), against the auxiliary's features alone",
+            *(f"{_times(r)} x" for r in explain),
+        ],
+        [
+            "the explainer's share of a training step (batch 32), against the features alone",
+            *(f"{_times(r)} x" for r in train),
+        ],
+        [
+            "memory: explain, train",
+            *(", ".join(f"{row[column]:.0f} MB" for row in peak) for column in ("value", "reference")),
+        ],
     ]
     passes = [["one explanation, in forward passes of the classifier (measured time)", *COSTS]]
     for shown, name in (("ResNet-50", "resnet50"), ("ViT-B-16", "vit_b_16")):

@@ -36,7 +36,11 @@ class Record:
 
     def write(self, **results: Any) -> Path:
         """Write ``results/<profile>/<name>.json`` with the results and their provenance."""
-        content = {"run": self.name, "results": results, "provenance": provenance(self.cfg, time.perf_counter() - self.start)}
+        content = {
+            "run": self.name,
+            "results": results,
+            "provenance": provenance(self.cfg, time.perf_counter() - self.start),
+        }
         return write_whole(paths.results(self.cfg.profile) / f"{self.name}.json", json.dumps(content, indent=1) + "\n")
 
 
@@ -55,10 +59,14 @@ def provenance(cfg: Any, seconds: float) -> dict[str, Any]:
         "commit": _commit(),
         "versions": versions,
         "seed": parameters.get("seed"),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)",
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)",
         "parameters": parameters,
         "seconds": round(seconds, 1),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)),
+        "peak_memory_mb": round(
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+        ),
     }
 
 
@@ -66,7 +74,9 @@ def _commit() -> str:
     git = ["git", "-C", str(files.root())]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "--", *PACKAGES, "workflow"], capture_output=True, text=True, check=True).stdout
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", *PACKAGES, "workflow"], capture_output=True, text=True, check=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return "unknown (no git checkout)"
     return commit + ("+changes" if changed else "")

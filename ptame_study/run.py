@@ -22,13 +22,30 @@ def trained_explainer(profile: str, classifier: str, method: str = "P-TAME", see
 
 def trained_masks(profile: str, classifier: str, loss: str = "explainer") -> Path:
     """The Explainer that notebook 07 trains with a ``loss`` (explainer or rtis), made as `trained_explainer` does."""
-    return _trained(paths.masks(profile, classifier, loss), f"{loss} for {classifier}", profile, "07_explainer_train", classifier, loss=loss)
+    return _trained(
+        paths.masks(profile, classifier, loss),
+        f"{loss} for {classifier}",
+        profile,
+        "07_explainer_train",
+        classifier,
+        loss=loss,
+    )
 
 
 def _trained(file: Path, what: str, profile: str, notebook: str, classifier: str, **parameters: str) -> Path:
     if not file.is_file():
         print(f"no {what} yet: running {notebook}", file=sys.stderr)
-        command = [sys.executable, "-m", "ptame_study", "run", notebook, "--profile", profile, "--classifier", classifier]
+        command = [
+            sys.executable,
+            "-m",
+            "ptame_study",
+            "run",
+            notebook,
+            "--profile",
+            profile,
+            "--classifier",
+            classifier,
+        ]
         command += [text for name, value in parameters.items() for text in (f"--{name}", value)]
         subprocess.run(command, check=True, env={**os.environ, "PTAME_ROOT": str(files.root())})
     return file
@@ -37,7 +54,9 @@ def _trained(file: Path, what: str, profile: str, notebook: str, classifier: str
 # ------------------------------------------------------------------------------------------------------ running
 
 
-def run_notebook(notebook: str, profile: str, classifier: str | None = None, extra: dict[str, Any] | None = None, seed: int = 0) -> Path:
+def run_notebook(
+    notebook: str, profile: str, classifier: str | None = None, extra: dict[str, Any] | None = None, seed: int = 0
+) -> Path:
     """Execute a notebook of a profile through papermill into ``runs/<profile>/``, for one ``classifier``, one ``seed`` of the profile and
     with ``extra`` parameters; returns the executed notebook, whose name tells the classifier, a ``method`` other than P-TAME or a
     ``loss``, and a seed other than 0.
@@ -50,20 +69,30 @@ def run_notebook(notebook: str, profile: str, classifier: str | None = None, ext
 
     source = paths.notebook(notebook)
     if not source.is_file():
-        raise ValueError(f"unknown notebook {notebook!r}: there are {', '.join(p.stem for p in sorted(source.parent.glob('*.ipynb')))}")
+        raise ValueError(
+            f"unknown notebook {notebook!r}: there are {', '.join(p.stem for p in sorted(source.parent.glob('*.ipynb')))}"
+        )
     parameters = parameters_for(profile, notebook, classifier, seed) | (extra or {})
     known = papermill.inspect_notebook(str(source)).keys()
     unknown = parameters.keys() - known
     if unknown:
         raise ValueError(f"profile {profile}: notebook {notebook} has no parameter {', '.join(sorted(unknown))}")
     parameters = ({"resume": True} if "resume" in known else {}) | parameters
-    kinds = [paths.stem(value) for key, value in (extra or {}).items() if key in ("method", "loss") and value != "P-TAME"]
+    kinds = [
+        paths.stem(value) for key, value in (extra or {}).items() if key in ("method", "loss") and value != "P-TAME"
+    ]
     name = "-".join([notebook, *([paths.slug(classifier)] if classifier else []), *kinds]) + paths.tail(seed)
     done, running, failed = (paths.runs(profile) / f"{name}{suffix}.ipynb" for suffix in ("", ".running", ".failed"))
     with files.alone(done):
         try:
             papermill.execute_notebook(
-                str(source), str(running), parameters, kernel_name="python3", cwd=str(files.root()), progress_bar=False, log_output=True
+                str(source),
+                str(running),
+                parameters,
+                kernel_name="python3",
+                cwd=str(files.root()),
+                progress_bar=False,
+                log_output=True,
             )
         except PapermillExecutionError as error:
             running.replace(failed)

@@ -29,8 +29,17 @@ def report(profile: str) -> str:
         file = found[0]  # of a profile's only classifier
     if file.is_file():
         table = main_table(pd.read_csv(file), list(CORE))
-        lines = [f"Profile {profile}, percent: AD and MoRF lower is better; all others higher is better", "", table.to_string(), ""]
-    places = {"tables": paths.results(profile), "figures": paths.figures(profile), "executed notebooks": paths.runs(profile)}
+        lines = [
+            f"Profile {profile}, percent: AD and MoRF lower is better; all others higher is better",
+            "",
+            table.to_string(),
+            "",
+        ]
+    places = {
+        "tables": paths.results(profile),
+        "figures": paths.figures(profile),
+        "executed notebooks": paths.runs(profile),
+    }
     return "\n".join(lines + [f"{what:>18}: {files.show(folder)}/" for what, folder in places.items()])
 
 
@@ -52,7 +61,18 @@ METRICS = METRICS | MASK_METRICS
 LEVEL = 0.05  # of every test
 
 
-CORE = ("AD100", "IC100", "AD50", "IC50", "AD15", "IC15", "MoRF confidence", "LeRF confidence", "pointing", "IoU")  # a summary of the main ones
+CORE = (
+    "AD100",
+    "IC100",
+    "AD50",
+    "IC50",
+    "AD15",
+    "IC15",
+    "MoRF confidence",
+    "LeRF confidence",
+    "pointing",
+    "IoU",
+)  # a summary of the main ones
 
 
 MAIN = [name for name, metric in METRICS.items() if metric.main]
@@ -79,16 +99,29 @@ def tidy(per_image: pd.DataFrame) -> pd.DataFrame:
         bounds = dict(zip(whole, zip(low, high, strict=True), strict=True))
         for metric in known:
             values = known[metric].dropna().to_numpy()
-            rows.append((classifier, method, metric, values.mean(), *(bounds.get(metric) or bootstrap_interval(values)), len(values)))
+            rows.append(
+                (
+                    classifier,
+                    method,
+                    metric,
+                    values.mean(),
+                    *(bounds.get(metric) or bootstrap_interval(values)),
+                    len(values),
+                )
+            )
     return pd.DataFrame(rows, columns=["classifier", "method", "metric", "value", "low", "high", "n"])
 
 
 def over_seeds(per_image: pd.DataFrame) -> pd.DataFrame:
     """Per-image values of several seeds (classifier, method, seed, image, metrics) -> classifier, method, metric, value, sd, seeds: mean and
     standard deviation (n - 1) of the seeds' means over images."""
-    by_seed = per_image.groupby(["classifier", "method", "seed"], sort=False)[[m for m in METRICS if m in per_image]].mean()
+    by_seed = per_image.groupby(["classifier", "method", "seed"], sort=False)[
+        [m for m in METRICS if m in per_image]
+    ].mean()
     long = by_seed.rename_axis(columns="metric").stack().rename("mean").reset_index()
-    found = long.groupby(["classifier", "method", "metric"], sort=False)["mean"].agg(value="mean", sd="std", seeds="count")
+    found = long.groupby(["classifier", "method", "metric"], sort=False)["mean"].agg(
+        value="mean", sd="std", seeds="count"
+    )
     return found.reset_index()
 
 
@@ -110,7 +143,9 @@ def leaders(per_image: pd.DataFrame, metrics: list[str] | None = None) -> pd.Dat
     rows, chosen = [], wanted(metrics)
     for classifier, part in per_image[per_image["method"] != TRUTH].groupby("classifier", sort=False):
         for metric in [m for m in chosen if m in part]:
-            wide = part.pivot(index="image", columns="method", values=metric)[part["method"].unique()].dropna(axis=1, how="all")
+            wide = part.pivot(index="image", columns="method", values=metric)[part["method"].unique()].dropna(
+                axis=1, how="all"
+            )
             if not METRICS[metric].higher_is_better:
                 wide = -wide
             everywhere = wide.columns[wide.notna().sum() == wide.notna().sum().max()]
@@ -141,7 +176,9 @@ def styled(table: pd.DataFrame, marks: pd.DataFrame, metrics: list[str] | None =
     wide = main_table(table, metrics)
     looks = pd.DataFrame("", index=wide.index, columns=wide.columns)
     for row in marks[marks["metric"].isin(wide.columns)].itertuples():
-        looks.loc[(row.classifier, row.method), row.metric] = "font-weight: bold" if row.best else "text-decoration: underline" if row.tied else ""
+        looks.loc[(row.classifier, row.method), row.metric] = (
+            "font-weight: bold" if row.best else "text-decoration: underline" if row.tied else ""
+        )
     arrows = {metric: f"{metric} {'↑' if METRICS[metric].higher_is_better else '↓'}" for metric in wide}
     shown = wide.style.apply(lambda _: looks, axis=None).format("{:.1f}", na_rep="")
     return shown.format_index(lambda m: arrows.get(m, m), axis=1).set_uuid(f"{crc32(','.join(wide).encode()):x}")
@@ -172,12 +209,18 @@ def ranks(table: pd.DataFrame, marks: pd.DataFrame, metrics: list[str] | None = 
     and in how many it is not significantly worse than the best. The ground truth is left out, and so are methods that were not there for
     every classifier (`everywhere`, `partly`), since a mean over other cells says something else; a cell where one of these is the
     best has no best in the counts."""
-    cells = table[table["metric"].isin(wanted(metrics)) & (table["method"] != TRUTH) & table["method"].isin(everywhere(table))]
+    cells = table[
+        table["metric"].isin(wanted(metrics)) & (table["method"] != TRUTH) & table["method"].isin(everywhere(table))
+    ]
     sign = cells["metric"].map(lambda m: -1 if METRICS[m].higher_is_better else 1)
     rank = (sign * cells["value"]).groupby([cells["classifier"], cells["metric"]]).rank()
     found = rank.groupby(cells["method"]).agg(["mean", "size"]).rename(columns={"mean": "mean rank", "size": "cells"})
     counts = marks[marks["metric"].isin(wanted(metrics))].groupby("method")[["best", "tied"]].sum()
-    return found.join(counts.rename(columns={"tied": "not significantly worse"})).sort_values("mean rank").rename_axis(None)
+    return (
+        found.join(counts.rename(columns={"tied": "not significantly worse"}))
+        .sort_values("mean rank")
+        .rename_axis(None)
+    )
 
 
 def wins(per_image: pd.DataFrame, reference: str = "P-TAME", metrics: list[str] | None = None) -> pd.DataFrame:
@@ -193,5 +236,8 @@ def wins(per_image: pd.DataFrame, reference: str = "P-TAME", metrics: list[str] 
             sign = 1 if METRICS[metric].higher_is_better else -1
             others = [m for m in part["method"].unique() if m != reference]
             gains = {m: sign * (wide[reference] - wide[m]).dropna().to_numpy() for m in others}
-            rows += [(classifier, metric, m, g.mean(), p) for (m, g), p in zip(gains.items(), holm(_tests(gains)), strict=True)]
+            rows += [
+                (classifier, metric, m, g.mean(), p)
+                for (m, g), p in zip(gains.items(), holm(_tests(gains)), strict=True)
+            ]
     return pd.DataFrame(rows, columns=["classifier", "metric", "method", "gain", "p"])

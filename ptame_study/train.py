@@ -44,15 +44,24 @@ def train(
     profile: Annotated[str, typer.Option(help="A profile in workflow/profiles.")],
     classifier: Annotated[str, typer.Option(help="A classifier of the profile.")],
     method: Annotated[str, typer.Option(help=", ".join(TRAINED))] = "P-TAME",
-    changes: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another value for a parameter of notebook 02.")] = None,
-    data: Annotated[str | None, typer.Option(metavar="FOLDER", help="Where the profile's images, weights and tables are.")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Another value for a parameter of notebook 02."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Where the profile's images, weights and tables are.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever checkpoint there is.")] = False,
 ) -> None:
     """Train an explainer as notebook 02 does, in as many processes as it is started in; goes on from its checkpoint."""
     profiles.use_data(profile, data)
     cfg = config(profile, classifier, method, changes or [])
     explained = load_explained(cfg)
-    images = split_images(cfg, explained, 1)["train"] if cfg.images else load_embedded("train", cfg.train_images, seed=cfg.seed)
+    images = (
+        split_images(cfg, explained, 1)["train"]
+        if cfg.images
+        else load_embedded("train", cfg.train_images, seed=cfg.seed)
+    )
     torch.manual_seed(cfg.seed)
     with torch.no_grad():
         classes = explained(images[0]["pixels"][None]).shape[1]
@@ -62,7 +71,9 @@ def train(
     unfinished = file.with_suffix(".ckpt")
     resume = unfinished.is_file() and not fresh
     try:
-        history = train_ptame(explainer, explained, images, settings, checkpoint=unfinished, resume=resume, made_from=origin)
+        history = train_ptame(
+            explainer, explained, images, settings, checkpoint=unfinished, resume=resume, made_from=origin
+        )
     except ValueError as error:
         raise ValueError(f"{error}; --fresh begins anew" if resume else str(error)) from error
     if is_main():
@@ -81,7 +92,9 @@ def config(profile: str, classifier: str, method: str, changes: list[str]) -> An
     for change in changes:
         name, sign, text = change.partition("=")
         if not sign or name not in values:
-            raise ValueError(f"can't set {change!r}: write NAME=VALUE with a parameter of notebook 02 ({', '.join(values)})")
+            raise ValueError(
+                f"can't set {change!r}: write NAME=VALUE with a parameter of notebook 02 ({', '.join(values)})"
+            )
         values[name] = text if isinstance(values[name], str) else ast.literal_eval(text)
     return configure([cell], values, method=TRAINED, precision=("no", "bf16", "fp16"), optimizer=("adamw", "sgd"))
 

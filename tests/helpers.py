@@ -45,7 +45,9 @@ def small_cnn(widths=(4, 8, 16, 32), classes=5) -> nn.Sequential:
     """The parity files' auxiliary: stages l1..l4 of convolution, batch norm and ReLU, each of stride 2."""
     net, inside = nn.Sequential(), 3
     for i, width in enumerate(widths):
-        net.add_module(f"l{i + 1}", nn.Sequential(nn.Conv2d(inside, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()))
+        net.add_module(
+            f"l{i + 1}", nn.Sequential(nn.Conv2d(inside, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        )
         inside = width
     net.add_module("pool", nn.AdaptiveAvgPool2d(1))
     net.add_module("flat", nn.Flatten())
@@ -59,7 +61,12 @@ class TinyBackbone(nn.Module):
     def __init__(self, classes: int = 7):
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 12, 3, 2, 1), nn.BatchNorm2d(12), nn.ReLU()
+            nn.Conv2d(3, 6, 3, 2, 1),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.Conv2d(6, 12, 3, 2, 1),
+            nn.BatchNorm2d(12),
+            nn.ReLU(),
         )
         self.fc = nn.Linear(12, classes)
 
@@ -155,7 +162,11 @@ class TokenNet(nn.Module):
         super().__init__()
         self.patch = nn.Conv2d(3, 8, 8, 8)
         self.token = nn.Parameter(torch.zeros(1, 1, 8))
-        self.norm1, self.mix, self.head = nn.LayerNorm(8), nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 4)
+        self.norm1, self.mix, self.head = (
+            nn.LayerNorm(8),
+            nn.MultiheadAttention(8, 2, batch_first=True),
+            nn.Linear(8, 4),
+        )
 
     def forward(self, x):
         x = torch.cat([self.token.expand(len(x), -1, -1), self.patch(x).flatten(2).transpose(1, 2)], 1)
@@ -224,7 +235,13 @@ def team(count, work, *arguments):
         connected.wait(120)
         work(rank, *arguments)
 
-    common = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+    common = {
+        "WORLD_SIZE": count,
+        "LOCAL_WORLD_SIZE": count,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "ACCELERATE_USE_CPU": "true",
+    }
     processes = []
     for rank in range(count):
         environment = {key: str(value) for key, value in (common | {"RANK": rank, "LOCAL_RANK": rank}).items()}

@@ -185,7 +185,9 @@ class Place:
 
     def damaged(self, name, change, **options):
         """A photograph's file with its bytes changed, read."""
-        whole = self.image(name, Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)), **options).read_bytes()
+        whole = self.image(
+            name, Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)), **options
+        ).read_bytes()
         return self.read(self.file(name, change(whole)))
 
     def torch(self, name, content):
@@ -275,7 +277,12 @@ def bomb():
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0)) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", b"")
+        + chunk(b"IEND", b"")
+    )
 
 
 def link(place, name, target):
@@ -286,35 +293,71 @@ def link(place, name, target):
 # name: (what is done in a place, what must come of it)
 IMAGES = {
     "empty file": (lambda t: t.read(t.file("a.png")), refused(r"a\.png can't be read .*: replace it or take it out")),
-    "text that ends in .jpg": (lambda t: t.read(t.file("a.jpg", "hello")), refused(r"a\.jpg can't be read .*cannot identify.*: replace it")),
+    "text that ends in .jpg": (
+        lambda t: t.read(t.file("a.jpg", "hello")),
+        refused(r"a\.jpg can't be read .*cannot identify.*: replace it"),
+    ),
     "truncated JPEG": (lambda t: t.damaged("a.jpg", cut), refused(r"a\.jpg can't be read .*truncated.*: replace it")),
     "truncated PNG": (lambda t: t.damaged("a.png", cut), refused(r"a\.png can't be read .*truncated.*: replace it")),
     "truncated TIFF": (lambda t: t.damaged("a.tif", cut), refused(r"a\.tif can't be read .*: replace it")),
     "truncated WebP": (lambda t: t.damaged("a.webp", cut), refused(r"a\.webp can't be read .*: replace it")),
     "corrupted PNG": (lambda t: t.damaged("a.png", garbled), refused(r"a\.png can't be read .*: replace it")),
-    "corrupted JPEG header": (lambda t: t.damaged("a.jpg", lambda b: b[:2] + bytes(200) + b[202:]), refused(r"a\.jpg can't be read .*: replace it")),
-    "link to nowhere": (lambda t: t.read(link(t, "a.png", "gone.png")), refused(r"a\.png can't be read .*No such file.*: replace it")),
-    "image gone since it was listed": (lambda t: t.read("gone.png"), refused(r"gone\.png can't be read .*: replace it or take it out")),
-    "40000 x 40000 pixels": (lambda t: t.read(t.file("a.png", bomb())), refused(r"a\.png is too large .*1600000000 pixels.*: make it smaller")),
+    "corrupted JPEG header": (
+        lambda t: t.damaged("a.jpg", lambda b: b[:2] + bytes(200) + b[202:]),
+        refused(r"a\.jpg can't be read .*: replace it"),
+    ),
+    "link to nowhere": (
+        lambda t: t.read(link(t, "a.png", "gone.png")),
+        refused(r"a\.png can't be read .*No such file.*: replace it"),
+    ),
+    "image gone since it was listed": (
+        lambda t: t.read("gone.png"),
+        refused(r"gone\.png can't be read .*: replace it or take it out"),
+    ),
+    "40000 x 40000 pixels": (
+        lambda t: t.read(t.file("a.png", bomb())),
+        refused(r"a\.png is too large .*1600000000 pixels.*: make it smaller"),
+    ),
     "floating point beyond [0,1]": (
         lambda t: t.read(t.image("a.tif", sixteen("float32", 255))),
         refused(r"a\.tif can't be read .*255\.\.255, not in 0\.\.1; save it with 8 or 16 bits"),
     ),
-    "NaN in an image": (lambda t: t.read(t.image("a.tif", sixteen("float32", NAN))), refused(r"a\.tif can't be read .*nan\.\.nan.*; save it with 8")),
+    "NaN in an image": (
+        lambda t: t.read(t.image("a.tif", sixteen("float32", NAN))),
+        refused(r"a\.tif can't be read .*nan\.\.nan.*; save it with 8"),
+    ),
     "32 bits beyond 16": (
         lambda t: t.read(t.image("a.tif", sixteen("int32", 70000))),
         refused(r"a\.tif can't be read .*70000\.\.70000, not in 0\.\.65535; save it"),
     ),
-    "folder without images": (lambda t: ImageFolder(t.file("notes.txt").parent), refused(r"no images in .*: put files ending in .*\.png")),
-    "missing folder": (lambda t: ImageFolder(t / "gone"), refused("no image folder at .*gone: check the path", FileNotFoundError)),
-    "file as folder": (lambda t: ImageFolder(t.file("a.png")), refused(r"no image folder at .*a\.png: check the path", FileNotFoundError)),
-    "empty list of files": (lambda t: ImageFolder(t.image("a.png", halves()).parent, files=[]), refused("no images in .*: put files")),
+    "folder without images": (
+        lambda t: ImageFolder(t.file("notes.txt").parent),
+        refused(r"no images in .*: put files ending in .*\.png"),
+    ),
+    "missing folder": (
+        lambda t: ImageFolder(t / "gone"),
+        refused("no image folder at .*gone: check the path", FileNotFoundError),
+    ),
+    "file as folder": (
+        lambda t: ImageFolder(t.file("a.png")),
+        refused(r"no image folder at .*a\.png: check the path", FileNotFoundError),
+    ),
+    "empty list of files": (
+        lambda t: ImageFolder(t.image("a.png", halves()).parent, files=[]),
+        refused("no images in .*: put files"),
+    ),
     "file outside of the folder": (
         lambda t: ImageFolder(t.folder, files=["/b/a.png"]),
         refused("/b/a.png is not in the folder .*: name files relative"),
     ),
-    "images of size 0": (lambda t: ImageFolder(t.folder, size=0), refused("size must be a whole number of at least 1, got 0: raise it")),
-    "resized to -1": (lambda t: ImageFolder(t.folder, resize=-1), refused("resize must be .* at least 1, got -1: raise it")),
+    "images of size 0": (
+        lambda t: ImageFolder(t.folder, size=0),
+        refused("size must be a whole number of at least 1, got 0: raise it"),
+    ),
+    "resized to -1": (
+        lambda t: ImageFolder(t.folder, resize=-1),
+        refused("resize must be .* at least 1, got -1: raise it"),
+    ),
     "greyscale": (lambda t: t.read(t.image("a.png", plain("L", 51))), colour(0.2, 0.2, 0.2)),
     "black and white": (lambda t: t.read(t.image("a.png", plain("1", 1))), colour(1, 1, 1)),
     "CMYK": (lambda t: t.read(t.image("a.jpg", plain("CMYK", (255, 0, 0, 0)))), colour(0, 1, 1)),
@@ -328,15 +371,27 @@ IMAGES = {
     "16 bits held in 32": (lambda t: t.read(t.image("a.tif", sixteen("int32", 13107))), colour(0.2, 0.2, 0.2)),
     "floating point in [0,1]": (lambda t: t.read(t.image("a.tif", sixteen("float32", 0.2))), colour(0.2, 0.2, 0.2)),
     "palette": (lambda t: t.read(t.image("a.png", plain("RGB", (51, 102, 153)).convert("P"))), colour(0.2, 0.4, 0.6)),
-    "transparent palette shows white": (lambda t: t.read(t.image("a.png", plain("P", 0), transparency=0)), colour(1, 1, 1)),
-    "transparent RGBA shows white": (lambda t: t.read(t.image("a.png", plain("RGBA", (255, 0, 0, 0)))), colour(1, 1, 1)),
-    "half transparent is mixed with white": (lambda t: t.read(t.image("a.png", plain("RGBA", (255, 0, 0, 128)))), colour(1, 0.498, 0.498)),
+    "transparent palette shows white": (
+        lambda t: t.read(t.image("a.png", plain("P", 0), transparency=0)),
+        colour(1, 1, 1),
+    ),
+    "transparent RGBA shows white": (
+        lambda t: t.read(t.image("a.png", plain("RGBA", (255, 0, 0, 0)))),
+        colour(1, 1, 1),
+    ),
+    "half transparent is mixed with white": (
+        lambda t: t.read(t.image("a.png", plain("RGBA", (255, 0, 0, 128)))),
+        colour(1, 0.498, 0.498),
+    ),
     "transparent greyscale shows white": (lambda t: t.read(t.image("a.png", plain("LA", (9, 0)))), colour(1, 1, 1)),
     "EXIF-rotated is upright": (
         lambda t: t.read(t.image("a.jpg", halves(40, 40), exif=exif(6))),
         lambda pixels: pixels[0, 2:6].mean() < 0.1 < 0.9 < pixels[0, 10:14].mean(),  # the left half comes to the top
     ),
-    "damaged EXIF": (lambda t: t.read(t.image("a.jpg", plain("RGB", "white"), exif=b"Exif\0\0II*\0garbage")), colour(1, 1, 1)),
+    "damaged EXIF": (
+        lambda t: t.read(t.image("a.jpg", plain("RGB", "white"), exif=b"Exif\0\0II*\0garbage")),
+        colour(1, 1, 1),
+    ),
     "1 pixel": (lambda t: t.read(t.image("a.png", plain("RGB", (51, 102, 153), (1, 1)))), colour(0.2, 0.4, 0.6)),
     "12000 x 1 pixels": (lambda t: t.read(t.image("a.png", plain("RGB", "red", (12000, 1)))), colour(1, 0, 0)),
     "12000 x 1 takes no memory": (
@@ -348,7 +403,9 @@ IMAGES = {
         lambda size: size == (6000, 1500),
     ),
     "12000 x 1, drawn from": (
-        lambda t: ImageFolder(t.image("a.png", plain("RGB", "red", (12000, 1))).parent, 16, 32).draw(0, torch.Generator())["pixels"],
+        lambda t: ImageFolder(t.image("a.png", plain("RGB", "red", (12000, 1))).parent, 16, 32).draw(
+            0, torch.Generator()
+        )["pixels"],
         colour(1, 0, 0),
     ),
     "12000 x 3000 JPEG": (
@@ -356,15 +413,23 @@ IMAGES = {
         colour(0.2, 0.2, 0.2),
     ),
     "animation: its first frame": (
-        lambda t: t.read(t.image("a.png", plain("RGB", "red"), format="GIF", save_all=True, append_images=[plain("RGB", "blue")])),
+        lambda t: t.read(
+            t.image("a.png", plain("RGB", "red"), format="GIF", save_all=True, append_images=[plain("RGB", "blue")])
+        ),
         colour(1, 0, 0),
     ),
     "several pages: the first": (
         lambda t: t.read(t.image("a.tif", plain("RGB", "red"), save_all=True, append_images=[plain("RGB", "blue")])),
         colour(1, 0, 0),
     ),
-    "folder named as an image": (lambda t: names(t, "b.png", t.file("a.png/notes.txt")), lambda found: found == ["b.png"]),
-    "hidden leftovers": (lambda t: names(t, "b.png", t.file("._b.png"), t.file(".trash/c.png")), lambda found: found == ["b.png"]),
+    "folder named as an image": (
+        lambda t: names(t, "b.png", t.file("a.png/notes.txt")),
+        lambda found: found == ["b.png"],
+    ),
+    "hidden leftovers": (
+        lambda t: names(t, "b.png", t.file("._b.png"), t.file(".trash/c.png")),
+        lambda found: found == ["b.png"],
+    ),
     "an ending that is no image's": (
         lambda t: names(t, "b.png", t.image("a.gif", plain("L", 0)), t.file("c.heic")),
         lambda found: found == ["b.png"],
@@ -391,25 +456,58 @@ LABELS = {
         lambda t: explainer().explain(PIXELS, torch.tensor([0, 3])),
         refused(r"in 0\.\.2, got 0\.\.3: take the classifier's own"),
     ),
-    "negative target": (lambda t: explainer().explain(PIXELS, torch.tensor([-1, 0])), refused(r"in 0\.\.2, got -1\.\.0: take the classifier's own")),
-    "map of a class there is not": (lambda t: explainer().maps(PIXELS, torch.tensor([7])), refused(r"in 0\.\.2, got 7\.\.7: take")),
-    "targets of floating point": (lambda t: explainer().explain(PIXELS, TARGETS.float()), refused(r"torch\.int64, got torch\.float32: see .*long")),
-    "targets as bytes": (lambda t: explainer().maps(PIXELS, TARGETS.byte()), refused(r"torch\.int64, got torch\.uint8: see .*long")),
+    "negative target": (
+        lambda t: explainer().explain(PIXELS, torch.tensor([-1, 0])),
+        refused(r"in 0\.\.2, got -1\.\.0: take the classifier's own"),
+    ),
+    "map of a class there is not": (
+        lambda t: explainer().maps(PIXELS, torch.tensor([7])),
+        refused(r"in 0\.\.2, got 7\.\.7: take"),
+    ),
+    "targets of floating point": (
+        lambda t: explainer().explain(PIXELS, TARGETS.float()),
+        refused(r"torch\.int64, got torch\.float32: see .*long"),
+    ),
+    "targets as bytes": (
+        lambda t: explainer().maps(PIXELS, TARGETS.byte()),
+        refused(r"torch\.int64, got torch\.uint8: see .*long"),
+    ),
     "targets as a list": (
         lambda t: explainer().explain(PIXELS, [0, 1]),
         refused("one target per image: got list targets for 2 images, give a tensor"),
     ),
-    "too few targets": (lambda t: explainer().explain(PIXELS, TARGETS[:1]), refused(r"got \(1,\) targets for 2 images, give a tensor \(2,\)")),
-    "the Explainer": (lambda t: Explainer(3, "small").explain(PIXELS, TARGETS + 1), refused(r"in 0\.\.2, got 1\.\.3: take")),
-    "L-CAM": (lambda t: LCAM(auxiliary(["l2"]), 3).explain(PIXELS, TARGETS - 1), refused(r"in 0\.\.2, got -1\.\.1: take")),
+    "too few targets": (
+        lambda t: explainer().explain(PIXELS, TARGETS[:1]),
+        refused(r"got \(1,\) targets for 2 images, give a tensor \(2,\)"),
+    ),
+    "the Explainer": (
+        lambda t: Explainer(3, "small").explain(PIXELS, TARGETS + 1),
+        refused(r"in 0\.\.2, got 1\.\.3: take"),
+    ),
+    "L-CAM": (
+        lambda t: LCAM(auxiliary(["l2"]), 3).explain(PIXELS, TARGETS - 1),
+        refused(r"in 0\.\.2, got -1\.\.1: take"),
+    ),
     "Grad-CAM": (lambda t: gradcam(convolutional())(PIXELS, TARGETS + 9), refused(r"in 0\.\.2, got 9\.\.11: take")),
-    "Grad-CAM of class -1": (lambda t: gradcam(convolutional())(PIXELS, TARGETS - 1), refused(r"in 0\.\.2, got -1\.\.1: take")),
+    "Grad-CAM of class -1": (
+        lambda t: gradcam(convolutional())(PIXELS, TARGETS - 1),
+        refused(r"in 0\.\.2, got -1\.\.1: take"),
+    ),
     "RISE": (lambda t: rise(classifier())(PIXELS, TARGETS - 1), refused(r"in 0\.\.2, got -1\.\.1: take")),
-    "RISE of a net that tells no classes": (lambda t: rise(Colours())(PIXELS, TARGETS - 1), refused(r"at least 0, got -1\.\.1: take")),
-    "integrated gradients": (lambda t: integrated_gradients(classifier())(PIXELS, TARGETS + 1), refused(r"in 0\.\.2, got 1\.\.3: take")),
+    "RISE of a net that tells no classes": (
+        lambda t: rise(Colours())(PIXELS, TARGETS - 1),
+        refused(r"at least 0, got -1\.\.1: take"),
+    ),
+    "integrated gradients": (
+        lambda t: integrated_gradients(classifier())(PIXELS, TARGETS + 1),
+        refused(r"in 0\.\.2, got 1\.\.3: take"),
+    ),
     "occlusion": (lambda t: occlusion(classifier())(PIXELS, TARGETS + 1), refused(r"in 0\.\.2, got 1\.\.3: take")),
     "LIME": (lambda t: lime(classifier())(PIXELS, TARGETS + 1), refused(r"in 0\.\.2, got 1\.\.3: take")),
-    "P-TAME's loss": (lambda t: ptame_loss(torch.rand(2, 3), TARGETS + 1, MAPS[:, None]), refused(r"in 0\.\.2, got 1\.\.3: take")),
+    "P-TAME's loss": (
+        lambda t: ptame_loss(torch.rand(2, 3), TARGETS + 1, MAPS[:, None]),
+        refused(r"in 0\.\.2, got 1\.\.3: take"),
+    ),
     "the Explainer's loss": (
         lambda t: loss_with(labels=2 * torch.ones(2, 3)),
         refused(r"labels must be 0 or 1 for each class, got 2\.\.2: see .*one_hot"),
@@ -423,7 +521,10 @@ LABELS = {
         lambda t: label_confidence(classifier(), PIXELS, torch.ones(2, 4)),
         refused(r"labels must be \(B,K\), .* \(2, 3\), got \(2, 4\)"),
     ),
-    "class of the command": (lambda t: actions.class_number("12", 10, None), refused(r"no class 12: give a number in 0\.\.9")),
+    "class of the command": (
+        lambda t: actions.class_number("12", 10, None),
+        refused(r"no class 12: give a number in 0\.\.9"),
+    ),
     "fewer labels than classes": (
         lambda t: evidence(Classifier(Colours(), (0,) * 3, (1,) * 3, 16, "ab"), PIXELS, TARGETS, MAPS),
         refused("2 labels for 3 classes: give the classifier one label per class"),
@@ -454,12 +555,18 @@ ANSWERS = {
         lambda t: decide(classifier(Says(INF)), PIXELS),
         refused("gave inf for image 1 .*: check its weights", FloatingPointError),
     ),
-    "-inf for one class is fine": (lambda t: decide(classifier(Says(-INF)), PIXELS), lambda found: found.tolist() == [0, 0]),
+    "-inf for one class is fine": (
+        lambda t: decide(classifier(Says(-INF)), PIXELS),
+        lambda found: found.tolist() == [0, 0],
+    ),
     "-inf for every class": (
         lambda t: decide(lambda x: torch.full((2, 3), -INF), PIXELS),
         refused("gave -inf for image 0 .*: check", FloatingPointError),
     ),
-    "NaN while evaluating": (lambda t: evaluate(net=Says(NAN)), refused("gave nan for image 1 of the batch: check", FloatingPointError)),
+    "NaN while evaluating": (
+        lambda t: evaluate(net=Says(NAN)),
+        refused("gave nan for image 1 of the batch: check", FloatingPointError),
+    ),
     "NaN on what the map keeps": (
         lambda t: masked_confidence(classifier(Says(NAN)), PIXELS, TARGETS, MAPS),
         refused("gave nan for image 1 .*: check", FloatingPointError),
@@ -472,7 +579,10 @@ ANSWERS = {
         lambda t: deletion(classifier(Says(INF)), PIXELS, TARGETS, MAPS),
         refused("gave inf for image 1 .*: check", FloatingPointError),
     ),
-    "NaN in the class-specific test": (lambda t: confused([0, 1], Says(NAN)), refused("gave nan for image 1 .*: check", FloatingPointError)),
+    "NaN in the class-specific test": (
+        lambda t: confused([0, 1], Says(NAN)),
+        refused("gave nan for image 1 .*: check", FloatingPointError),
+    ),
     "NaN for several labels": (
         lambda t: label_confidence(classifier(Says(NAN)), PIXELS, torch.ones(2, 3)),
         refused("gave nan for image 1 .*: check", FloatingPointError),
@@ -481,8 +591,14 @@ ANSWERS = {
         lambda t: evidence(classifier(Says(NAN)), PIXELS, TARGETS, MAPS),
         refused("gave nan for image 1", FloatingPointError),
     ),
-    "NaN from a black box": (lambda t: BlackBox(Says(NAN), 16)(PIXELS), refused("not finite for image 1 of the batch: check the function")),
-    "a black box that gives a list": (lambda t: BlackBox(lambda x: [1], 16)(PIXELS), refused("gave a list: it must give a tensor", TypeError)),
+    "NaN from a black box": (
+        lambda t: BlackBox(Says(NAN), 16)(PIXELS),
+        refused("not finite for image 1 of the batch: check the function"),
+    ),
+    "a black box that gives a list": (
+        lambda t: BlackBox(lambda x: [1], 16)(PIXELS),
+        refused("gave a list: it must give a tensor", TypeError),
+    ),
     "a black box of another shape": (
         lambda t: BlackBox(lambda x: torch.zeros(5, 3), 16)(PIXELS),
         refused(r"gave shape \(5, 3\) for 2 images: expected"),
@@ -491,8 +607,14 @@ ANSWERS = {
         lambda t: BlackBox(lambda x: torch.full((2, 3), 4.0), 16, probabilities=True)(PIXELS),
         refused(r"values in 4\.\.4, which are no probabilities: use probabilities=False"),
     ),
-    "a network that gives maps": (lambda t: classifier(nn.Identity())(PIXELS), refused(r"Identity gave \(2, 3, 16, 16\): logits must be .*wrap it")),
-    "a function that gives a tuple": (lambda t: decide(lambda x: (x, x), PIXELS), refused("gave a tuple: logits must be .*wrap it")),
+    "a network that gives maps": (
+        lambda t: classifier(nn.Identity())(PIXELS),
+        refused(r"Identity gave \(2, 3, 16, 16\): logits must be .*wrap it"),
+    ),
+    "a function that gives a tuple": (
+        lambda t: decide(lambda x: (x, x), PIXELS),
+        refused("gave a tuple: logits must be .*wrap it"),
+    ),
     "weights of an infinite explainer": (
         lambda t: PTAME.load(t.saved(lambda s: s | {"fuser.weight": s["fuser.weight"] * INF}), auxiliary()),
         refused(r"e\.safetensors is of no use: fuser\.weight has values that are not finite\. Train"),
@@ -501,7 +623,9 @@ ANSWERS = {
 
 
 def evaluate(maps=MAPS[:1], net=None, data=None, sees_truth=False, **options):
-    return evaluation.evaluate(classifier(net), Stub(maps, sees_truth), Data() if data is None else data, curves=False, **options)[0]
+    return evaluation.evaluate(
+        classifier(net), Stub(maps, sees_truth), Data() if data is None else data, curves=False, **options
+    )[0]
 
 
 FLAT = torch.full((2, 4, 4), 0.3)
@@ -517,7 +641,10 @@ CONSTANT = {
         lambda t: masked_confidence(classifier(), PIXELS, TARGETS, FLAT),
         lambda q: torch.allclose(q, q.new_tensor(1 / 3)),
     ),
-    "every metric of a constant map is finite": (lambda t: measure(classifier(), PIXELS, TARGETS, FLAT, TRUTH), unmoved),
+    "every metric of a constant map is finite": (
+        lambda t: measure(classifier(), PIXELS, TARGETS, FLAT, TRUTH),
+        unmoved,
+    ),
     "every metric of a map of 0": (lambda t: measure(classifier(), PIXELS, TARGETS, 0 * FLAT, TRUTH), unmoved),
     "a constant map points by chance": (
         lambda t: pointing_game(FLAT, TRUTH),
@@ -537,67 +664,160 @@ CONSTANT = {
         lambda known: known.sum((1, 2)).tolist() == [12, 12],
     ),
     "a constant map resembles none": (lambda t: similarity(FLAT, MAPS, (16, 16))[0], lambda found: not found.any()),
-    "a constant mask without an object": (lambda t: mean_f1(FLAT, torch.zeros_like(TRUTH)), lambda found: not found.any()),
-    "IoU of two empty masks": (lambda t: iou(FLAT, torch.zeros_like(TRUTH), 0.5), lambda found: found.tolist() == [1, 1]),
-    "AP without a truth is NaN": (lambda t: average_precision(MAPS, torch.zeros_like(TRUTH)), lambda found: found.isnan().all()),
-    "the drop of a probability of 0": (lambda t: average_drop(torch.zeros(2), torch.rand(2)), lambda found: found.tolist() == [0, 0]),
-    "the gain of a probability of 1": (lambda t: average_gain(torch.ones(2), torch.ones(2)), lambda found: found.tolist() == [0, 0]),
+    "a constant mask without an object": (
+        lambda t: mean_f1(FLAT, torch.zeros_like(TRUTH)),
+        lambda found: not found.any(),
+    ),
+    "IoU of two empty masks": (
+        lambda t: iou(FLAT, torch.zeros_like(TRUTH), 0.5),
+        lambda found: found.tolist() == [1, 1],
+    ),
+    "AP without a truth is NaN": (
+        lambda t: average_precision(MAPS, torch.zeros_like(TRUTH)),
+        lambda found: found.isnan().all(),
+    ),
+    "the drop of a probability of 0": (
+        lambda t: average_drop(torch.zeros(2), torch.rand(2)),
+        lambda found: found.tolist() == [0, 0],
+    ),
+    "the gain of a probability of 1": (
+        lambda t: average_gain(torch.ones(2), torch.ones(2)),
+        lambda found: found.tolist() == [0, 0],
+    ),
     "the interval of a constant": (
         lambda t: bootstrap_interval([0.5] * 9, resamples=50),
         lambda found: found == pytest.approx((0.5, 0.5)),
     ),
-    "a black image is explained": (lambda t: explainer().explain(torch.zeros(1, 3, 16, 16), torch.tensor([0])), lambda found: found.isfinite().all()),
+    "a black image is explained": (
+        lambda t: explainer().explain(torch.zeros(1, 3, 16, 16), torch.tensor([0])),
+        lambda found: found.isfinite().all(),
+    ),
 }
 
 SHAPES = {
-    "pixels in 0..255": (lambda t: decide(classifier(), 255 * PIXELS), refused(r"in \[0,1\], got .*\.\.255: divide by 255")),
-    "pixels as bytes": (lambda t: decide(classifier(), (255 * PIXELS).byte()), refused(r"got torch\.uint8: divide by 255")),
+    "pixels in 0..255": (
+        lambda t: decide(classifier(), 255 * PIXELS),
+        refused(r"in \[0,1\], got .*\.\.255: divide by 255"),
+    ),
+    "pixels as bytes": (
+        lambda t: decide(classifier(), (255 * PIXELS).byte()),
+        refused(r"got torch\.uint8: divide by 255"),
+    ),
     "normalised pixels": (
         lambda t: decide(classifier(), (PIXELS - 0.45) / 0.22),
         refused(r"got -2\.\d*\.\.2\.\d*: give them without the normalisation"),
     ),
-    "pixels in [-1,1]": (lambda t: decide(classifier(), 2 * PIXELS - 1), refused(r"got -\d.*\.\..*: give them without the normalisation")),
+    "pixels in [-1,1]": (
+        lambda t: decide(classifier(), 2 * PIXELS - 1),
+        refused(r"got -\d.*\.\..*: give them without the normalisation"),
+    ),
     "NaN in the pixels": (
         lambda t: decide(classifier(), PIXELS.clone().index_fill_(0, torch.tensor(1), NAN)),
         refused("pixels of image 1 .* not finite .*: check"),
     ),
-    "grey pixels": (lambda t: classifier()(PIXELS[:, :1]), refused(r"got shape \(2, 1, 16, 16\): repeat the grey channel")),
-    "no batch dimension": (lambda t: classifier()(PIXELS[0]), refused(r"got shape \(3, 16, 16\): add the batch dimension, pixels\[None\]")),
-    "channels last": (lambda t: classifier()(PIXELS.permute(0, 2, 3, 1)), refused(r"got shape \(2, 16, 16, 3\): put the channels first")),
-    "pixels as an array": (lambda t: decide(classifier(), PIXELS.numpy()), refused("got a ndarray: see torch.as_tensor", TypeError)),
-    "RGBA pixels": (lambda t: BlackBox(Colours(), 16)(torch.rand(2, 4, 16, 16)), refused(r"got shape \(2, 4, 16, 16\): give images of 3 channels")),
-    "grey pixels for an explainer": (lambda t: explainer().explain(PIXELS[:, :1], TARGETS), refused(r"got shape \(2, 1, 16, 16\): repeat")),
-    "0..255 for an explainer": (lambda t: explainer().explain(255 * PIXELS, TARGETS), refused(r"got .*\.\.255: divide by 255")),
-    "0..255 for the Explainer": (lambda t: Explainer(3, "small").masks(255 * PIXELS), refused(r"got .*\.\.255: divide by 255")),
-    "0..255 for a competitor": (lambda t: occlusion(classifier())(255 * PIXELS, TARGETS), refused(r"got .*\.\.255: divide by 255")),
-    "0..255 for the evidence": (lambda t: evidence(classifier(), 255 * PIXELS, TARGETS, MAPS), refused(r"got .*\.\.255: divide by 255")),
+    "grey pixels": (
+        lambda t: classifier()(PIXELS[:, :1]),
+        refused(r"got shape \(2, 1, 16, 16\): repeat the grey channel"),
+    ),
+    "no batch dimension": (
+        lambda t: classifier()(PIXELS[0]),
+        refused(r"got shape \(3, 16, 16\): add the batch dimension, pixels\[None\]"),
+    ),
+    "channels last": (
+        lambda t: classifier()(PIXELS.permute(0, 2, 3, 1)),
+        refused(r"got shape \(2, 16, 16, 3\): put the channels first"),
+    ),
+    "pixels as an array": (
+        lambda t: decide(classifier(), PIXELS.numpy()),
+        refused("got a ndarray: see torch.as_tensor", TypeError),
+    ),
+    "RGBA pixels": (
+        lambda t: BlackBox(Colours(), 16)(torch.rand(2, 4, 16, 16)),
+        refused(r"got shape \(2, 4, 16, 16\): give images of 3 channels"),
+    ),
+    "grey pixels for an explainer": (
+        lambda t: explainer().explain(PIXELS[:, :1], TARGETS),
+        refused(r"got shape \(2, 1, 16, 16\): repeat"),
+    ),
+    "0..255 for an explainer": (
+        lambda t: explainer().explain(255 * PIXELS, TARGETS),
+        refused(r"got .*\.\.255: divide by 255"),
+    ),
+    "0..255 for the Explainer": (
+        lambda t: Explainer(3, "small").masks(255 * PIXELS),
+        refused(r"got .*\.\.255: divide by 255"),
+    ),
+    "0..255 for a competitor": (
+        lambda t: occlusion(classifier())(255 * PIXELS, TARGETS),
+        refused(r"got .*\.\.255: divide by 255"),
+    ),
+    "0..255 for the evidence": (
+        lambda t: evidence(classifier(), 255 * PIXELS, TARGETS, MAPS),
+        refused(r"got .*\.\.255: divide by 255"),
+    ),
     "a channel in the maps": (lambda t: sparseness(MAPS[:, None]), refused(r"got \(2, 1, 4, 4\): check the method")),
-    "a channel in the maps to keep by": (lambda t: keep(PIXELS, MAPS[:, None]), refused(r"got \(2, 1, 4, 4\): one map for each image")),
+    "a channel in the maps to keep by": (
+        lambda t: keep(PIXELS, MAPS[:, None]),
+        refused(r"got \(2, 1, 4, 4\): one map for each image"),
+    ),
     "fewer maps than images": (
         lambda t: insertion(classifier(), PIXELS, TARGETS, MAPS[:1]),
         refused(r"each of 2 images, got \(1, 4, 4\): check"),
     ),
-    "maps of whole numbers": (lambda t: pointing_game(MAPS.long(), TRUTH), refused(r"got torch\.int64: convert them, maps\.float\(\)")),
+    "maps of whole numbers": (
+        lambda t: pointing_game(MAPS.long(), TRUTH),
+        refused(r"got torch\.int64: convert them, maps\.float\(\)"),
+    ),
     "NaN in a map": (
         lambda t: masked_confidence(classifier(), PIXELS, TARGETS, MAPS * NAN),
         refused("map 0 has values that are not finite: check"),
     ),
-    "NaN in a method's map": (lambda t: evaluate(MAPS[:1] * NAN), refused("map 0 has values that are not finite: check mine")),
+    "NaN in a method's map": (
+        lambda t: evaluate(MAPS[:1] * NAN),
+        refused("map 0 has values that are not finite: check mine"),
+    ),
     "a method's map with a channel": (lambda t: evaluate(MAPS[:1, None]), refused(r"got \(2, 1, 4, 4\): check mine")),
-    "truth of floating point": (lambda t: iou(MAPS, TRUTH.float(), 0.5), refused(r"bool, got torch\.float32: .*truth > 0\.5")),
-    "truth of another number": (lambda t: pointing_game(MAPS, TRUTH[:1]), refused(r"one for each of 1 images, got \(2, 4, 4\): check")),
-    "mask logits": (lambda t: mean_iou(9 * MAPS, TRUTH), refused(r"masks must be in \[0,1\], got .*\.\.8\.\d*: apply a sigmoid")),
-    "loss without all maps": (lambda t: ptame_loss(torch.rand(2, 3), TARGETS, MAPS), refused(r"masks must be \(B,n,h,w\), .*got \(2, 4, 4\)")),
-    "a curve with other shares": (lambda t: summary(torch.rand(2, 3)), refused(r"belongs to 4 shares, got \(2, 3\): pass the shares")),
+    "truth of floating point": (
+        lambda t: iou(MAPS, TRUTH.float(), 0.5),
+        refused(r"bool, got torch\.float32: .*truth > 0\.5"),
+    ),
+    "truth of another number": (
+        lambda t: pointing_game(MAPS, TRUTH[:1]),
+        refused(r"one for each of 1 images, got \(2, 4, 4\): check"),
+    ),
+    "mask logits": (
+        lambda t: mean_iou(9 * MAPS, TRUTH),
+        refused(r"masks must be in \[0,1\], got .*\.\.8\.\d*: apply a sigmoid"),
+    ),
+    "loss without all maps": (
+        lambda t: ptame_loss(torch.rand(2, 3), TARGETS, MAPS),
+        refused(r"masks must be \(B,n,h,w\), .*got \(2, 4, 4\)"),
+    ),
+    "a curve with other shares": (
+        lambda t: summary(torch.rand(2, 3)),
+        refused(r"belongs to 4 shares, got \(2, 3\): pass the shares"),
+    ),
     "a control without its truth": (
         lambda t: evaluate(sees_truth=True),
         refused("'mine' is given the truth, which these images have not: leave it out"),
     ),
-    "no images to evaluate": (lambda t: evaluate(data=Data(0)), refused("no images to explain with mine: give at least one")),
+    "no images to evaluate": (
+        lambda t: evaluate(data=Data(0)),
+        refused("no images to explain with mine: give at least one"),
+    ),
     "a batch larger than the data": (lambda t: evaluate(batch_size=99), lambda values: len(values) == 2),
-    "unpaired values": (lambda t: paired_permutation_test([1, 2], [1]), refused(r"paired, got shapes \(2,\) and \(1,\): take the images")),
-    "NaN to resample": (lambda t: bootstrap_interval([1, NAN]), refused("1 of 2 values are not finite: drop them first")),
-    "nothing to resample": (lambda t: bootstrap_interval([]), refused("no values to resample: give at least one image")),
+    "unpaired values": (
+        lambda t: paired_permutation_test([1, 2], [1]),
+        refused(r"paired, got shapes \(2,\) and \(1,\): take the images"),
+    ),
+    "NaN to resample": (
+        lambda t: bootstrap_interval([1, NAN]),
+        refused("1 of 2 values are not finite: drop them first"),
+    ),
+    "nothing to resample": (
+        lambda t: bootstrap_interval([]),
+        refused("no values to resample: give at least one image"),
+    ),
 }
 
 
@@ -609,9 +829,9 @@ def hugging_face(place):
     """A local Hugging Face folder whose weights are a pickle with code."""
     from transformers import ViTConfig
 
-    ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, image_size=16, patch_size=8).save_pretrained(
-        place / "hf"
-    )
+    ViTConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, image_size=16, patch_size=8
+    ).save_pretrained(place / "hf")
     config = json.loads((place / "hf" / "config.json").read_text()) | {"architectures": ["ViTForImageClassification"]}
     place.file("hf/config.json", json.dumps(config))
     place.torch("hf/pytorch_model.bin", {"weight": Code()})
@@ -620,7 +840,9 @@ def hugging_face(place):
 
 def resumed(place, content):
     file = place.file("c.pt", content) if isinstance(content, bytes) else place.torch("c.pt", content)
-    return train_ptame(explainer(), classifier(), Data(), TrainingConfig(steps=1, batch_size=2), checkpoint=file, resume=True)
+    return train_ptame(
+        explainer(), classifier(), Data(), TrainingConfig(steps=1, batch_size=2), checkpoint=file, resume=True
+    )
 
 
 FILES = {
@@ -672,9 +894,18 @@ FILES = {
         lambda t: PTAME.load(t.file("e.safetensors", cut(t.saved().read_bytes()))),
         refused(r"e\.safetensors can't be read as safetensors .*: train the explainer again, or copy"),
     ),
-    "empty explainer": (lambda t: PTAME.load(t.file("e.safetensors")), refused(r"e\.safetensors can't be read as safetensors .*: train")),
-    "folder as explainer": (lambda t: PTAME.load(t.folder), refused("no trained explainer at .*: train one with notebooks/02", FileNotFoundError)),
-    "weights as explainer": (lambda t: PTAME.load(shipped("vgg")), refused(r"vgg\.safetensors is not a P-TAME explainer .*format None")),
+    "empty explainer": (
+        lambda t: PTAME.load(t.file("e.safetensors")),
+        refused(r"e\.safetensors can't be read as safetensors .*: train"),
+    ),
+    "folder as explainer": (
+        lambda t: PTAME.load(t.folder),
+        refused("no trained explainer at .*: train one with notebooks/02", FileNotFoundError),
+    ),
+    "weights as explainer": (
+        lambda t: PTAME.load(shipped("vgg")),
+        refused(r"vgg\.safetensors is not a P-TAME explainer .*format None"),
+    ),
     "explainer as weights": (
         lambda t: load_classifier("embedded/vgg", t.saved()),
         refused(r"e\.safetensors does not fit VGGLike: missing .*unexpected \['bns"),
@@ -708,13 +939,25 @@ FILES = {
         refused(r"a\.ckpt does not fit: no net\.attention\.fuser\.weight .*has fc\.weight"),
     ),
     "truncated checkpoint": (
-        lambda t: PTAME.load_official_checkpoint(t.file("a.ckpt", cut(t.torch("b.ckpt", {"state_dict": {}}).read_bytes())), auxiliary()),
+        lambda t: PTAME.load_official_checkpoint(
+            t.file("a.ckpt", cut(t.torch("b.ckpt", {"state_dict": {}}).read_bytes())), auxiliary()
+        ),
         refused(r"a\.ckpt can't be read as a checkpoint .*: download it again"),
     ),
-    "no training checkpoint": (lambda t: resumed(t, b"hello"), refused(r"c\.pt can't be read as a training checkpoint .*: delete it")),
-    "no ONNX": (lambda t: load_onnx(t.file("n.onnx", b"hello")), refused(r"n\.onnx can't be read as an ONNX network .*: export it again")),
+    "no training checkpoint": (
+        lambda t: resumed(t, b"hello"),
+        refused(r"c\.pt can't be read as a training checkpoint .*: delete it"),
+    ),
+    "no ONNX": (
+        lambda t: load_onnx(t.file("n.onnx", b"hello")),
+        refused(r"n\.onnx can't be read as an ONNX network .*: export it again"),
+    ),
     "damaged cache of images is made again": (
-        lambda t: (load_embedded("val", 1), [f.write_bytes(b"x") for f in files.cache().iterdir()], load_embedded("val", 1))[2],
+        lambda t: (
+            load_embedded("val", 1),
+            [f.write_bytes(b"x") for f in files.cache().iterdir()],
+            load_embedded("val", 1),
+        )[2],
         lambda found: len(found) == 1,
     ),
     "damaged cache of values is made again": (
@@ -735,12 +978,18 @@ def cached(place, *_):
 
 ROOM = r"no space left for {}: free some on the disk of .*, or write to another"
 DISK = {
-    "full disk: text": (lambda t: t.small_disk("a.json", lambda f: records.write_whole(f, "x" * 9999)), refused(ROOM.format(r"a\.json"), OSError)),
+    "full disk: text": (
+        lambda t: t.small_disk("a.json", lambda f: records.write_whole(f, "x" * 9999)),
+        refused(ROOM.format(r"a\.json"), OSError),
+    ),
     "full disk: table": (
         lambda t: t.small_disk("a.csv", lambda f: records.write_table(f, pd.DataFrame({"a": range(9999)}))),
         refused(ROOM.format(r"a\.csv"), OSError),
     ),
-    "full disk: explainer": (lambda t: t.small_disk("e.safetensors", explainer(99).save), refused(ROOM.format(r"e\.safetensors"), OSError)),
+    "full disk: explainer": (
+        lambda t: t.small_disk("e.safetensors", explainer(99).save),
+        refused(ROOM.format(r"e\.safetensors"), OSError),
+    ),
     "full disk: checkpoint": (lambda t: t.small_disk("c.pt", checkpoint), refused(ROOM.format(r"c\.pt"), OSError)),
     "full disk: figure": (lambda t: t.small_disk("f.png", figure), refused(ROOM.format(r"f\.png"), OSError)),
     "full disk: ONNX": (lambda t: t.small_disk("e.onnx", onnx), refused(ROOM.format(r"e\.onnx"), OSError)),
@@ -748,10 +997,15 @@ DISK = {
         lambda t: t.refusing(errno.ENOSPC, lambda: records.write_whole(t / "a.json", "x")),
         refused(r"No space left|no space left for a\.json: free some", OSError),
     ),
-    "quota": (lambda t: t.refusing(errno.EDQUOT, lambda: records.write_whole(t / "a.json", "x")), refused(ROOM.format(r"a\.json"), OSError)),
+    "quota": (
+        lambda t: t.refusing(errno.EDQUOT, lambda: records.write_whole(t / "a.json", "x")),
+        refused(ROOM.format(r"a\.json"), OSError),
+    ),
     "read-only folder": (
         lambda t: t.refusing(errno.EACCES, lambda: records.write_whole(t / "a.json", "x")),
-        refused(r"a\.json can't be written \(Permission denied\): make .* a writable folder, or choose one", PermissionError),
+        refused(
+            r"a\.json can't be written \(Permission denied\): make .* a writable folder, or choose one", PermissionError
+        ),
     ),
     "read-only disk": (
         lambda t: t.refusing(errno.EROFS, lambda: records.write_whole(t / "a.json", "x")),
@@ -782,7 +1036,9 @@ DISK = {
         refused(r"notes\.txt can't be written \(File exists\): make .* a writable folder", OSError),
     ),
     "training for a full disk": (
-        lambda t: t.small_disk("a.txt", lambda f: actions.train("embedded/vgg", t.folder, f.with_name("e.safetensors"))),
+        lambda t: t.small_disk(
+            "a.txt", lambda f: actions.train("embedded/vgg", t.folder, f.with_name("e.safetensors"))
+        ),
         refused(ROOM.format(r"e\.safetensors"), OSError),
     ),
     "an error of one's own stays as it is": (lambda t: failing(t), refused("^mine$", KeyError)),
@@ -820,18 +1076,33 @@ PARAMETERS = {
         refused(r"x must be a float, got '1e-4' of type str \(in YAML write 1\.0e-4", TypeError),
     ),
     "number that is none": (lambda t: configured("float", NAN), refused("x can't be nan: give a finite number")),
-    "infinite number": (lambda t: configured("list[float]", [1.0, INF]), refused(r"x\[1\] can't be inf: give a finite number")),
+    "infinite number": (
+        lambda t: configured("list[float]", [1.0, INF]),
+        refused(r"x\[1\] can't be inf: give a finite number"),
+    ),
     "half a step": (lambda t: configured("int", 1.5), refused(r"x must be a int, got 1\.5 of type float", TypeError)),
-    "negative steps": (lambda t: configured("int", -3, x=lambda n: n > 0), refused("x can't be -3: see the comment beside it")),
+    "negative steps": (
+        lambda t: configured("int", -3, x=lambda n: n > 0),
+        refused("x can't be -3: see the comment beside it"),
+    ),
     "unknown choice": (lambda t: configured("str", "c", x=["a", "b"]), refused("unknown x 'c': choose one of a, b")),
-    "parameter of another kind": (lambda t: configured("dict", {}), refused("x is declared as dict: declare it as one of str, int", TypeError)),
+    "parameter of another kind": (
+        lambda t: configured("dict", {}),
+        refused("x is declared as dict: declare it as one of str, int", TypeError),
+    ),
     "unknown profile": (
         lambda t: t.profile(WHOLE) and profiles.load_profile("imagenett"),
         refused("unknown profile 'imagenett': there are bad in workflow/profiles"),
     ),
-    "profile that is no YAML": (lambda t: t.profile("classifiers: [a\nb: {"), refused(r"bad\.yaml is no YAML .*line 2.*: correct it")),
+    "profile that is no YAML": (
+        lambda t: t.profile("classifiers: [a\nb: {"),
+        refused(r"bad\.yaml is no YAML .*line 2.*: correct it"),
+    ),
     "profile that is no text": (lambda t: t.profile(b"\xff\xfe"), refused(r"bad\.yaml is no YAML .*: correct it")),
-    "profile that is a list": (lambda t: t.profile("- a"), refused(r"bad\.yaml must hold 'classifiers' and 'notebooks'")),
+    "profile that is a list": (
+        lambda t: t.profile("- a"),
+        refused(r"bad\.yaml must hold 'classifiers' and 'notebooks'"),
+    ),
     "one classifier without a list": (
         lambda t: t.profile("classifiers: embedded/vgg\nnotebooks: {}"),
         refused(r"'classifiers' must be a list of names, got 'embedded/vgg': write \[embedded/vgg\]"),
@@ -857,17 +1128,40 @@ PARAMETERS = {
         lambda t: load_classifier("timm/mobilenetv2_99", None),
         refused("unknown timm model 'mobilenetv2_99' .*similar names: mobilenetv2_"),
     ),
-    "unknown auxiliary": (lambda t: load_auxiliary("resnet19"), refused("unknown auxiliary 'resnet19': choose embedded/auxiliary")),
+    "unknown auxiliary": (
+        lambda t: load_auxiliary("resnet19"),
+        refused("unknown auxiliary 'resnet19': choose embedded/auxiliary"),
+    ),
     "unknown layer": (lambda t: auxiliary(["l9"]), refused("no layer 'l9' in Sequential: it has l1, ")),
-    "unknown architecture": (lambda t: Explainer(3, "unet"), refused("unknown architecture 'unet': choose deeplab or small")),
-    "unknown method": (lambda t: build_methods(classifier(), names=["Grad-CAMM"]), refused("unknown method 'Grad-CAMM': choose from Grad-CAM, ")),
-    "unknown metric": (lambda t: tables.wins(pd.DataFrame(), metrics=["AD99"]), refused("unknown metric 'AD99': choose from AD100, ")),
-    "unknown split": (lambda t: load_embedded("valid", 3), refused("unknown split 'valid': the embedded data set has train, val, test")),
+    "unknown architecture": (
+        lambda t: Explainer(3, "unet"),
+        refused("unknown architecture 'unet': choose deeplab or small"),
+    ),
+    "unknown method": (
+        lambda t: build_methods(classifier(), names=["Grad-CAMM"]),
+        refused("unknown method 'Grad-CAMM': choose from Grad-CAM, "),
+    ),
+    "unknown metric": (
+        lambda t: tables.wins(pd.DataFrame(), metrics=["AD99"]),
+        refused("unknown metric 'AD99': choose from AD100, "),
+    ),
+    "unknown split": (
+        lambda t: load_embedded("valid", 3),
+        refused("unknown split 'valid': the embedded data set has train, val, test"),
+    ),
     "negative number of images": (lambda t: load_embedded("val", -1), refused("n must be at least 1, got -1")),
-    "more first images than there are": (lambda t: first(Data(2), 3), refused("the first 3 images are asked for, but there are 2")),
-    "negative learning rate": (lambda t: TrainingConfig(lr=-0.1), refused("can't be -0.1 and 0.01: give finite numbers")),
+    "more first images than there are": (
+        lambda t: first(Data(2), 3),
+        refused("the first 3 images are asked for, but there are 2"),
+    ),
+    "negative learning rate": (
+        lambda t: TrainingConfig(lr=-0.1),
+        refused("can't be -0.1 and 0.01: give finite numbers"),
+    ),
     "training in 0..255": (
-        lambda t: train_ptame(explainer(), classifier(), Data(pixels=255 * PIXELS[0]), TrainingConfig(steps=1, batch_size=2)),
+        lambda t: train_ptame(
+            explainer(), classifier(), Data(pixels=255 * PIXELS[0]), TrainingConfig(steps=1, batch_size=2)
+        ),
         refused(r"pixels must be in \[0,1\], got .*: divide by 255"),
     ),
     "training batch larger than the data": (
@@ -875,28 +1169,47 @@ PARAMETERS = {
         refused("2 training images are fewer than one batch of 32: give more images or a smaller batch_size"),
     ),
     "more test images than there are": (
-        lambda t: held_out_images(SimpleNamespace(images=str(t.image("a.png", halves()).parent), test_images=5, seed=0), classifier()),
+        lambda t: held_out_images(
+            SimpleNamespace(images=str(t.image("a.png", halves()).parent), test_images=5, seed=0), classifier()
+        ),
         refused("has 1 images, too few for test_images=5"),
     ),
     "all images as test images": (
-        lambda t: held_out_images(SimpleNamespace(images=str(t.image("a.png", halves()).parent), test_images=1, seed=0), classifier()),
+        lambda t: held_out_images(
+            SimpleNamespace(images=str(t.image("a.png", halves()).parent), test_images=1, seed=0), classifier()
+        ),
         lambda found: len(found) == 1,
     ),
     "explainer of no class": (lambda t: explainer(0), refused("num_classes must be .* at least 1, got 0: raise it")),
-    "no masks for RISE": (lambda t: rise(classifier(), masks=0), refused("masks must be a whole number of at least 1, got 0: raise it")),
-    "half a mask": (lambda t: Budget(masks=2.5), refused(r"masks must be a whole number of at least 1, got 2\.5: raise it")),
+    "no masks for RISE": (
+        lambda t: rise(classifier(), masks=0),
+        refused("masks must be a whole number of at least 1, got 0: raise it"),
+    ),
+    "half a mask": (
+        lambda t: Budget(masks=2.5),
+        refused(r"masks must be a whole number of at least 1, got 2\.5: raise it"),
+    ),
     "no steps of insertion": (
         lambda t: insertion(classifier(), PIXELS, TARGETS, MAPS, 0),
         refused("steps must be .* at least 1, got 0: raise it"),
     ),
-    "batch of 0": (lambda t: evaluate(batch_size=0), refused("batch_size must be a whole number of at least 1, got 0: raise it")),
+    "batch of 0": (
+        lambda t: evaluate(batch_size=0),
+        refused("batch_size must be a whole number of at least 1, got 0: raise it"),
+    ),
     "share of nothing": (lambda t: keep_share(MAPS, 0.0), refused(r"share must be in \(0, 1\], got 0\.0")),
     "share in percent": (lambda t: known_pixels(MAPS, 50, "MoRF"), refused(r"share in \[0, 1\], got 'MoRF' and 50")),
     "unknown order": (lambda t: known_pixels(MAPS, 0.5, "morf"), refused("order must be MoRF or LeRF .*, got 'morf'")),
-    "negative weight of the loss": (lambda t: PTAMEWeights(area=-1), refused("the loss's area can't be -1: give a number above 0, or 0 to leave")),
+    "negative weight of the loss": (
+        lambda t: PTAMEWeights(area=-1),
+        refused("the loss's area can't be -1: give a number above 0, or 0 to leave"),
+    ),
     "power of 0": (lambda t: PTAMEWeights(p=0), refused("the loss's p can't be 0: give a number above 0")),
     "NaN as weight": (lambda t: PTAMEWeights(ce=NAN), refused("the loss's ce can't be nan: give a number")),
-    "input size of 0": (lambda t: BlackBox(Colours(), 0), refused("input_size must be a side or .*, whole numbers above 0, got 0")),
+    "input size of 0": (
+        lambda t: BlackBox(Colours(), 0),
+        refused("input_size must be a side or .*, whole numbers above 0, got 0"),
+    ),
     "input size of text": (lambda t: BlackBox(Colours(), "64"), refused("input_size must be .* got '64'")),
 }
 

@@ -13,7 +13,16 @@ import torch
 from helpers import FORK, start
 
 import ptame_lib
-from ptame_lib import PTAME, Budget, TrainingConfig, build_methods, load_auxiliary, load_classifier, load_embedded, train_ptame
+from ptame_lib import (
+    PTAME,
+    Budget,
+    TrainingConfig,
+    build_methods,
+    load_auxiliary,
+    load_classifier,
+    load_embedded,
+    train_ptame,
+)
 from ptame_study import paths, records
 from ptame_study.evaluation import evaluate_all
 from ptame_study.tables import leaders, tidy
@@ -28,14 +37,18 @@ def smoke(seed, compared):
     explainer = PTAME(load_auxiliary("embedded/auxiliary"), 10)
     config = TrainingConfig(steps=4, batch_size=8, seed=seed)
     folder = paths.results("smoke")
-    history = train_ptame(explainer, classifier, load_embedded("train", 16, seed=seed), config, checkpoint=folder / "e.ckpt")
+    history = train_ptame(
+        explainer, classifier, load_embedded("train", 16, seed=seed), config, checkpoint=folder / "e.ckpt"
+    )
     records.write_table(folder / "history.csv", pd.DataFrame(history))
     explainer.save(folder / "e.safetensors", classifier="embedded/vgg", labels=["€", "b"], seed=seed)
     if not compared:
         return
     methods = build_methods(classifier, {"P-TAME": explainer}, ["RISE", "random"], Budget(masks=20, seed=seed))
     test = load_embedded("test", 3, seed=seed)
-    per_image, cost = evaluate_all("embedded/vgg", classifier, methods, test, kept=(folder / "per_image", {"seed": seed}))
+    per_image, cost = evaluate_all(
+        "embedded/vgg", classifier, methods, test, kept=(folder / "per_image", {"seed": seed})
+    )
     records.write_table(folder / "compare.csv", tidy(per_image))
     records.write_table(folder / "leaders.csv", leaders(per_image))
     records.write_table(folder / "cost.csv", cost.drop(columns=TIMED))
@@ -51,7 +64,11 @@ def test_two_clean_folders_end_with_the_same_tables(tmp_path):
         process = start(smoke, seed, compared, PTAME_ROOT=str(root))
         process.join(120)
         assert process.exitcode == 0
-        files = sorted(p for p in (root / "results").rglob("*") if p.suffix == ".csv" or p.name in ("e.safetensors", "e.history.json"))
+        files = sorted(
+            p
+            for p in (root / "results").rglob("*")
+            if p.suffix == ".csv" or p.name in ("e.safetensors", "e.history.json")
+        )
         found.append({str(p.relative_to(root)): p.read_bytes() for p in files})
     one, other, third = found
     assert len(one) == 6 + 3  # history twice, comparison, leaders, costs, explainer; three methods per image

@@ -46,7 +46,12 @@ def site(tmp_path_factory):
 def test_every_notebook_is_a_page_in_order(site):
     nav = re.findall(r'href="(notebooks/\w+\.html)"', (site / "index.html").read_text())
     assert list(dict.fromkeys(nav)) == [f"notebooks/{file.stem}.html" for file in NOTEBOOKS]
-    for page in ("CONTRIBUTING.html", "CHANGELOG.html", "results/reference/compare.csv", "workflow/profiles/embedded.yaml"):
+    for page in (
+        "CONTRIBUTING.html",
+        "CHANGELOG.html",
+        "results/reference/compare.csv",
+        "workflow/profiles/embedded.yaml",
+    ):
         assert (site / page).is_file()
 
 
@@ -73,11 +78,16 @@ def test_a_figure_without_a_text_fails_the_build(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("pages", ROOT / "workflow" / "pages.py")
     spec.loader.exec_module(pages := importlib.util.module_from_spec(spec))
     monkeypatch.setattr(pages, "ROOT", tmp_path)
-    shown = [{"data": {"image/png": "x"}, "metadata": {"image/png": {"alt": "<a> & b"}}}, {"data": {"image/png": "y"}, "metadata": {}}]
+    shown = [
+        {"data": {"image/png": "x"}, "metadata": {"image/png": {"alt": "<a> & b"}}},
+        {"data": {"image/png": "y"}, "metadata": {}},
+    ]
     page = SimpleNamespace(file=SimpleNamespace(src_uri="n.ipynb"))
     content = f"1<img {pages.NO_ALT}>2<img {pages.NO_ALT}>"
     (tmp_path / "n.ipynb").write_text(json.dumps({"cells": [{"outputs": shown}]}))
-    with pytest.raises(PluginError, match=r"n\.ipynb has 2 images, and alternative texts of 1: show every figure by figures\.show"):
+    with pytest.raises(
+        PluginError, match=r"n\.ipynb has 2 images, and alternative texts of 1: show every figure by figures\.show"
+    ):
         pages.on_page_content(content, page)
     shown[1]["metadata"] = {"image/png": {"alt": "c"}}
     (tmp_path / "n.ipynb").write_text(json.dumps({"cells": [{"outputs": shown}]}))

@@ -160,7 +160,10 @@ FAULTS = {
         attention,
         (FeatureExtractor, "forward", lambda self, pixels: list(self.model(pixels).values())),
     ),
-    "maps of the next target": (loss, (PTAME, "maps", lambda self, x, c=None: MAPS(self, x, None if c is None else c.roll(1)))),
+    "maps of the next target": (
+        loss,
+        (PTAME, "maps", lambda self, x, c=None: MAPS(self, x, None if c is None else c.roll(1))),
+    ),
     "masking after normalisation": (loss, (parity, "keep", keep_normalised)),
     "masking after normalisation, in the loop": (loop, ("ptame_lib.training.ptame.keep", keep_normalised)),
     "masking after normalisation, in the metric": (drop, ("ptame_lib.metrics.drop.keep", keep_normalised)),
@@ -169,7 +172,10 @@ FAULTS = {
     "no border lines": (loss, (ptame, "smoothness_term", lines_missing)),
     "corners counted once": (loss, (ptame, "smoothness_term", corners_once)),
     "smoothness as a mean": (loss, (ptame, "smoothness_term", mean_of_differences)),
-    "the map of another image is used for masking": (loop, ("ptame_lib.training.ptame.keep", lambda x, m: KEEP(x, m.roll(1, 0)))),
+    "the map of another image is used for masking": (
+        loop,
+        ("ptame_lib.training.ptame.keep", lambda x, m: KEEP(x, m.roll(1, 0))),
+    ),
     "the image is not masked": (loop, ("ptame_lib.training.ptame.keep", lambda x, m: x)),
     "labels other than the decision": (loop, ("ptame_lib.training.ptame.decide", lambda f, x: f(x).argmin(1))),
     "each image's own map alone is pressed": (
@@ -180,12 +186,22 @@ FAULTS = {
         loop,
         ("ptame_lib.training.ptame.ptame_loss", lambda z, t, m, w, n: ptame_loss(z, t, m, w)),
     ),
-    "ties with the threshold stay": (drop, (parity, "keep_share", ties_stay), ("ptame_lib.metrics.drop.keep_share", ties_stay)),
+    "ties with the threshold stay": (
+        drop,
+        (parity, "keep_share", ties_stay),
+        ("ptame_lib.metrics.drop.keep_share", ties_stay),
+    ),
     "the metric masks with the map as it is": (by_hand, ("ptame_lib.metrics.drop.normalise", lambda maps: maps)),
     "what is removed is kept": (drop, ("ptame_lib.metrics.drop.keep", remove)),
-    "the complement of the mask is not taken": (masks_terms, (masks_loss, "blend", lambda x, m, c: blend(x, m.round(), c))),
+    "the complement of the mask is not taken": (
+        masks_terms,
+        (masks_loss, "blend", lambda x, m, c: blend(x, m.round(), c)),
+    ),
     "removed pixels are black": (masks_terms, (masks_loss, "blend", lambda x, m, c: keep(x, m))),
-    "target and other masks exchanged": (masks_terms, (masks_loss, "target_masks", lambda z, y: target_masks(z, 1 - y))),
+    "target and other masks exchanged": (
+        masks_terms,
+        (masks_loss, "target_masks", lambda z, y: target_masks(z, 1 - y)),
+    ),
     "entropy with its other sign": (masks_terms, (nn_explainer, "negative_entropy", lambda z: -NEGATIVE_ENTROPY(z))),
     "the area of all classes": (
         masks_terms,
@@ -199,16 +215,35 @@ FAULTS = {
             lambda maps, seed: RANKED(maps, seed=seed).flip(1),
         ),
     ),
-    "a curve without its ends": (area_under_the_curve, (roads, "summary", lambda values, shares=(0.1, 0.3, 0.5, 0.7): values.mean(1))),
+    "a curve without its ends": (
+        area_under_the_curve,
+        (roads, "summary", lambda values, shares=(0.1, 0.3, 0.5, 0.7): values.mean(1)),
+    ),
     "nothing is randomised": (spoiled, (sanities, "randomise", lambda classifier, upto, seed=0: classifier)),
-    "all is randomised": (spoiled, (sanities, "randomise", lambda classifier, upto, seed=0: SPOIL(classifier, "fc", seed))),
+    "all is randomised": (
+        spoiled,
+        (sanities, "randomise", lambda classifier, upto, seed=0: SPOIL(classifier, "fc", seed)),
+    ),
     "values instead of ranks": (likeness, ("ptame_lib.metrics.sanity.rankdata", lambda values, axis: values)),
     "means over different images are compared": (leading, (pd.DataFrame, "sub", lambda self, other, axis: self)),
     "absolute drop": (drop, (parity, "average_drop", lambda p, q: (p - q).clamp_min(0))),
 }
 
 
-CHECKS = [attention, attention_in_training, loss, loop, drop, by_hand, masks_terms, removal, area_under_the_curve, spoiled, likeness, leading]
+CHECKS = [
+    attention,
+    attention_in_training,
+    loss,
+    loop,
+    drop,
+    by_hand,
+    masks_terms,
+    removal,
+    area_under_the_curve,
+    spoiled,
+    likeness,
+    leading,
+]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -59,16 +59,23 @@ def test_decisions_and_maps(name, data):
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_imputation(share):
     generator = torch.Generator().manual_seed(0)
-    pixels, known = torch.rand(4, 3, 224, 224, generator=generator), torch.rand(4, 224, 224, generator=generator) > share
+    pixels, known = (
+        torch.rand(4, 3, 224, 224, generator=generator),
+        torch.rand(4, 224, 224, generator=generator) > share,
+    )
     expected = linear_imputation(pixels, known, noise=0)
-    torch.testing.assert_close(linear_imputation(pixels.cuda(), known.cuda(), noise=0).cpu(), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        linear_imputation(pixels.cuda(), known.cuda(), noise=0).cpu(), expected, atol=1e-3, rtol=0
+    )
 
 
 def test_training(data, monkeypatch):
     histories = []
     for cpu in ("true", "false"):
         monkeypatch.setenv("ACCELERATE_USE_CPU", cpu)
-        histories.append(train_ptame(explainer(), load_classifier("embedded/vgg"), data, TrainingConfig(steps=3, batch_size=8)))
+        histories.append(
+            train_ptame(explainer(), load_classifier("embedded/vgg"), data, TrainingConfig(steps=3, batch_size=8))
+        )
     for ours, theirs in zip(*histories, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3)
 
@@ -84,7 +91,13 @@ def test_training_masks():
     data = load_embedded("val", 16, multi_label=True)
     torch.manual_seed(0)
     masks = Explainer(10, "small", False)
-    history = train_explainer(masks, load_classifier("embedded/multi-vgg"), data, data, ExplainerConfig(steps=2, batch_size=4, validate_every=2))
+    history = train_explainer(
+        masks,
+        load_classifier("embedded/multi-vgg"),
+        data,
+        data,
+        ExplainerConfig(steps=2, batch_size=4, validate_every=2),
+    )
     assert len(history) == 2
     assert next(masks.parameters()).is_cuda
 
@@ -104,6 +117,8 @@ def test_the_comparison(data):
     tables = []
     for device in ("cpu", "cuda"):
         mine = explainer().to(device)
-        tables.append(evaluate(load_classifier("embedded/vgg").to(device), Method("P-TAME", mine.explain, 1, 0, "here"), data)[0])
+        tables.append(
+            evaluate(load_classifier("embedded/vgg").to(device), Method("P-TAME", mine.explain, 1, 0, "here"), data)[0]
+        )
     for metric in ("AD100", "AD15", "MoRF confidence", "LeRF confidence", "insertion", "deletion", "energy"):
         assert tables[1][metric].mean() == pytest.approx(tables[0][metric].mean(), abs=0.2), metric

@@ -30,7 +30,11 @@ def stream(text, name="stdout"):
 
 
 def image(**metadata):
-    return {"output_type": "display_data", "data": {"image/png": "iVBOR/home/w==", "text/plain": "<Figure>"}, "metadata": metadata}
+    return {
+        "output_type": "display_data",
+        "data": {"image/png": "iVBOR/home/w==", "text/plain": "<Figure>"},
+        "metadata": metadata,
+    }
 
 
 GOOD = {
@@ -64,20 +68,49 @@ def test_a_good_notebook_has_no_faults():
         (planted(2, execution_count=None), "cell 2 has not been executed"),
         (planted(5, execution_count=4), "cell 5 was executed as number 4 instead of 2: restart the kernel"),
         (planted(5, execution_count=1), "cell 5 was executed as number 1 instead of 2"),
-        (planted(2, outputs=[{"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": []}]), "cell 2 ends with ValueError: no"),
+        (
+            planted(2, outputs=[{"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": []}]),
+            "cell 2 ends with ValueError: no",
+        ),
         (planted(2, outputs=[stream("UserWarning: x", "stderr")]), "cell 2 has an output on stderr, 'UserWarning: x'"),
         (planted(6, outputs=[stream("written: /home/x/results/a.csv")]), "cell 6 shows a path of a machine, '/home/x'"),
-        (planted(6, outputs=[stream("/tmp/ipykernel_12/3.py:1: no")]), "cell 6 shows a path of a machine, '/tmp/ipykernel_12'"),
+        (
+            planted(6, outputs=[stream("/tmp/ipykernel_12/3.py:1: no")]),
+            "cell 6 shows a path of a machine, '/tmp/ipykernel_12'",
+        ),
         (planted(6, source=["x = 1\n", 'file = "/tmp/a.csv"']), "cell 6 holds a path of a machine, '/tmp/a.csv'"),
         (planted(6, source=[r'file = "C:\Users\x"']), r"cell 6 holds a path of a machine, 'C:\\Users'"),
-        (planted(2, outputs=[{"output_type": "display_data", "data": {"text/html": ["<a href='", "/opt/x/y'>"]}, "metadata": {}}]), "'/opt/x'"),
-        (planted(2, metadata={"papermill": {"input_path": "/root/a.ipynb"}}), "cell 2 holds a path of a machine, '/root/a.ipynb'"),
-        (GOOD | {"metadata": {**GOOD["metadata"], "papermill": {"output_path": "/tmp/o"}}}, "metadata holds a path of a machine, '/tmp/o'"),
+        (
+            planted(
+                2,
+                outputs=[
+                    {"output_type": "display_data", "data": {"text/html": ["<a href='", "/opt/x/y'>"]}, "metadata": {}}
+                ],
+            ),
+            "'/opt/x'",
+        ),
+        (
+            planted(2, metadata={"papermill": {"input_path": "/root/a.ipynb"}}),
+            "cell 2 holds a path of a machine, '/root/a.ipynb'",
+        ),
+        (
+            GOOD | {"metadata": {**GOOD["metadata"], "papermill": {"output_path": "/tmp/o"}}},
+            "metadata holds a path of a machine, '/tmp/o'",
+        ),
         (GOOD | {"metadata": {}}, "kernelspec is None"),
-        (GOOD | {"metadata": {"kernelspec": {"name": "venv"}}}, "kernelspec is 'venv': save it with the kernel python3"),
+        (
+            GOOD | {"metadata": {"kernelspec": {"name": "venv"}}},
+            "kernelspec is 'venv': save it with the kernel python3",
+        ),
         (planted(5, outputs=[image()]), "cell 5 shows a figure without alternative text"),
-        (planted(5, outputs=[image(**{"image/png": {"alt": check_notebooks.NO_ALT}})]), "cell 5 shows a figure without alternative text"),
-        (planted(5, outputs=[image(**{"image/png": {"alt": "a figure"}})]), "cell 5 shows a figure without alternative text"),
+        (
+            planted(5, outputs=[image(**{"image/png": {"alt": check_notebooks.NO_ALT}})]),
+            "cell 5 shows a figure without alternative text",
+        ),
+        (
+            planted(5, outputs=[image(**{"image/png": {"alt": "a figure"}})]),
+            "cell 5 shows a figure without alternative text",
+        ),
         (planted(1, source=["No title"]), "cell 1 must open with the one title, '# ...'; there are 0"),
         (planted(7, source=["# Another title"]), "cell 1 must open with the one title, '# ...'; there are 2"),
         (planted(3, source=["### A part"]), "a heading of level 3 follows one of level 1"),
@@ -131,5 +164,22 @@ def test_a_figure_is_shown_once_with_its_text(monkeypatch):
 
 def test_no_notebook_or_module_has_a_palette_of_its_own():
     sources = [*NOTEBOOKS, *(ROOT / "ptame_lib").rglob("*.py")]
-    strangers = ("jet", "rainbow", "cividis", "tab10", "tab20", "coolwarm", "RdYlGn", "hot", "magma", "plasma", "inferno")
-    assert [(file.name, name) for file in sources for name in strangers if f'"{name}"' in file.read_text().replace('\\"', '"')] == []
+    strangers = (
+        "jet",
+        "rainbow",
+        "cividis",
+        "tab10",
+        "tab20",
+        "coolwarm",
+        "RdYlGn",
+        "hot",
+        "magma",
+        "plasma",
+        "inferno",
+    )
+    assert [
+        (file.name, name)
+        for file in sources
+        for name in strangers
+        if f'"{name}"' in file.read_text().replace('\\"', '"')
+    ] == []

@@ -22,7 +22,9 @@ def test_attention(case):
     for name in [name for name in ("small_images", "wide_images_Sx(S/2)") if name in arrays.values]:
         # The original fixes the map's width when it is built (32): on images half as wide it takes one more x2 step.
         with torch.no_grad():
-            larger = F.interpolate(explainer.maps(arrays.pixels(name)), scale_factor=2, mode="bilinear", align_corners=False)
+            larger = F.interpolate(
+                explainer.maps(arrays.pixels(name)), scale_factor=2, mode="bilinear", align_corners=False
+            )
         expected = arrays[name.split("_")[0] + "_maps_eval_minmax"]
         torch.testing.assert_close(normalise(larger), expected, atol=1e-5, rtol=0)
     for c in range(arrays.description["num_classes"]):  # explain() takes another way: one class per image
@@ -104,7 +106,9 @@ def test_average_drop_and_increase(case):
             q = masked_confidence(classifier, pixels, targets, maps, percent / 100).float()
             torch.testing.assert_close(q, arrays[f"masked_scores_{batch}_{percent}"], atol=1e-5, rtol=0)
             torch.testing.assert_close(average_drop(p, q).mean(), arrays[f"batch_AD_{batch}"][i], atol=1e-4, rtol=0)
-            torch.testing.assert_close(increase_in_confidence(p, q).mean(), arrays[f"batch_IC_{batch}"][i], atol=1e-6, rtol=0)
+            torch.testing.assert_close(
+                increase_in_confidence(p, q).mean(), arrays[f"batch_IC_{batch}"][i], atol=1e-6, rtol=0
+            )
 
 
 @pytest.mark.parametrize("case", [0, 1])
@@ -127,4 +131,6 @@ def test_the_originals_average_over_batches_is_offered_too(case):
         theirs = [arrays[f"result_{name}_100_50_15"][i].item() for name in ("AD", "IC")]
         scale = 100 if max(theirs) > 1 else 1
         assert [scale * value for value in ours] == pytest.approx(theirs, abs=1e-4 * scale)
-        assert scale * drops[:, i].mean() == pytest.approx(arrays["sample_weighted_AD_not_official"][i].item(), abs=1e-4 * scale)
+        assert scale * drops[:, i].mean() == pytest.approx(
+            arrays["sample_weighted_AD_not_official"][i].item(), abs=1e-4 * scale
+        )

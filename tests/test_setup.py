@@ -24,7 +24,11 @@ def test_environment_yml_installs_this_package_with_the_same_extras_and_pins():
 
 
 def test_every_dependency_is_pinned():
-    pinned = {line.split("==")[0].split("[")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    pinned = {
+        line.split("==")[0].split("[")[0].lower()
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
     extras = [name for extra in PROJECT["optional-dependencies"].values() for name in extra]
     wanted = [name for name in PROJECT["dependencies"] + extras if not name.startswith(PROJECT["name"])]
     assert wanted
@@ -39,7 +43,10 @@ def test_every_dependency_is_pinned():
             ["PROFILE=imagenet", "DATA=/my images", "GPUS=2"],
             "--cores 3 --resources gpu=2 --quiet rules host --config profile=imagenet 'data=/my images' --keep-going",
         ),
-        (["PROFILE=imagenet", "CLUSTER=slurm"], "--profile workflow/cluster/slurm --quiet rules host --config profile=imagenet --keep-going"),
+        (
+            ["PROFILE=imagenet", "CLUSTER=slurm"],
+            "--profile workflow/cluster/slurm --quiet rules host --config profile=imagenet --keep-going",
+        ),
     ],
 )
 def test_make_passes_its_variables_on(variables, expected):
@@ -49,7 +56,19 @@ def test_make_passes_its_variables_on(variables, expected):
 
 def plan(profile, *more, **environment):
     """What snakemake would run: its return code and all it says."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--directory", ".", "-n", "--nolock", "--forceall", "-p"]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        "workflow/Snakefile",
+        "--directory",
+        ".",
+        "-n",
+        "--nolock",
+        "--forceall",
+        "-p",
+    ]
     command += [*more, "--config", f"profile={profile}", *(["data=/some/where"] if profile != "embedded" else [])]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment})
     return found.returncode, found.stdout + found.stderr
@@ -63,21 +82,41 @@ def jobs(said):
 def job(said, command):
     """What is said of the job whose command ends like this, without its inputs."""
     return re.sub(
-        r"    input: .*", "", next(part for part in re.split(r"\n(?:local)?rule ", said) if re.search(rf"Shell command: .*{command}\n", part))
+        r"    input: .*",
+        "",
+        next(
+            part for part in re.split(r"\n(?:local)?rule ", said) if re.search(rf"Shell command: .*{command}\n", part)
+        ),
     )
 
 
 def job_inputs(said, command):
     """The inputs of the job whose command ends like this."""
-    part = next(part for part in re.split(r"\n(?:local)?rule ", said) if re.search(rf"Shell command: .*{command}\n", part))
+    part = next(
+        part for part in re.split(r"\n(?:local)?rule ", said) if re.search(rf"Shell command: .*{command}\n", part)
+    )
     return re.search(r"    input: (.*)", part)[1]
 
 
 @pytest.mark.parametrize(
     ("profile", "expected"),
     [
-        ("embedded", {"train": 3, "train_other": 6, "compare_one": 3, "compare": 1, "figures": 3, "train_masks": 3, "compare_masks": 1}),
-        ("realdata", {"train": 1, "compare_one": 1, "figures": 1, "all": 1, "total": 4}),  # one classifier: its comparison is the whole
+        (
+            "embedded",
+            {
+                "train": 3,
+                "train_other": 6,
+                "compare_one": 3,
+                "compare": 1,
+                "figures": 3,
+                "train_masks": 3,
+                "compare_masks": 1,
+            },
+        ),
+        (
+            "realdata",
+            {"train": 1, "compare_one": 1, "figures": 1, "all": 1, "total": 4},
+        ),  # one classifier: its comparison is the whole
         ("voc2007", {"finetune": 2, "train_masks": 4, "compare_masks": 2, "all": 1, "total": 9}),
     ],
 )
@@ -100,12 +139,16 @@ def test_seeds_are_jobs_of_their_own(tmp_path):
     for name in ("notebooks", "ptame_lib", "data"):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "workflow" / "profiles", tmp_path / "workflow" / "profiles")
-    (tmp_path / "workflow" / "profiles" / "x.yaml").write_text("extends: embedded\nonly: [02_train_ptame, 03_compare]\nseeds: [0, 3]\n")
+    (tmp_path / "workflow" / "profiles" / "x.yaml").write_text(
+        "extends: embedded\nonly: [02_train_ptame, 03_compare]\nseeds: [0, 3]\n"
+    )
     code, said = plan("x", "--cores", "2", "--directory", str(tmp_path), PTAME_ROOT=str(tmp_path), PYTHONPATH=str(ROOT))
     assert code == 0, said
     assert {"train": 6, "train_other": 12, "compare_one": 6, "compare": 1, "seeds": 1}.items() <= jobs(said).items()
     assert "results/x/ptame-embedded-vit.safetensors" in said  # seed 0 has no tail
-    assert "results/x/ttame-embedded-vit-seed3.safetensors" in job(said, "--classifier embedded/vit --method T-TAME --seed 3")
+    assert "results/x/ttame-embedded-vit-seed3.safetensors" in job(
+        said, "--classifier embedded/vit --method T-TAME --seed 3"
+    )
     assert "results/x/per_image/embedded-vit-seed3.csv" in job(said, "03_compare --classifier embedded/vit --seed 3")
 
 
@@ -145,12 +188,24 @@ class StorageObject(StorageObjectRead, StorageObjectWrite):
 def test_kubernetes_plans_the_papers_scale(tmp_path):
     (tmp_path / "snakemake_storage_plugin_s3").mkdir()
     (tmp_path / "snakemake_storage_plugin_s3" / "__init__.py").write_text(STORAGE)  # a real one wants a bucket
-    code, said = plan("imagenet", "--profile", "workflow/cluster/kubernetes", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    code, said = plan(
+        "imagenet", "--profile", "workflow/cluster/kubernetes", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}"
+    )
     assert code == 0, said
     assert {"train": 3, "compare_one": 3, "compare": 1, "figures": 3}.items() <= jobs(said).items()
     train = job(said, "02_train_ptame --classifier vit_b_16")
-    assert all(what in train for what in ("mem_mb=32000", "gpu=1", "gpu_manufacturer=nvidia", "s3://your-bucket/ptame-study/results/imagenet"))
-    assert re.search(r"PTAME_ROOT=\S*\.snakemake/storage/s3/your-bucket/ptame-study/? ", train)  # where the copies of inputs and outputs are
+    assert all(
+        what in train
+        for what in (
+            "mem_mb=32000",
+            "gpu=1",
+            "gpu_manufacturer=nvidia",
+            "s3://your-bucket/ptame-study/results/imagenet",
+        )
+    )
+    assert re.search(
+        r"PTAME_ROOT=\S*\.snakemake/storage/s3/your-bucket/ptame-study/? ", train
+    )  # where the copies of inputs and outputs are
 
 
 def test_an_unknown_profile_is_named_with_what_there_is():
@@ -160,7 +215,11 @@ def test_an_unknown_profile_is_named_with_what_there_is():
 
 
 def test_commit_hooks_use_the_environment_and_check_what_make_lint_checks():
-    hooks = [hook for repo in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"] for hook in repo["hooks"]]
+    hooks = [
+        hook
+        for repo in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+        for hook in repo["hooks"]
+    ]
     assert {hook["language"] for hook in hooks} == {"system"}  # nothing is downloaded
     entries = " ".join(hook["entry"] for hook in hooks)
     recipe = re.search(r"^lint: setup\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)[1]
@@ -169,5 +228,7 @@ def test_commit_hooks_use_the_environment_and_check_what_make_lint_checks():
 
 
 def test_the_version_has_a_section_in_the_changelog():
-    assert re.search(rf"^## {re.escape(PROJECT['version'])} - \d{{4}}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert re.search(
+        rf"^## {re.escape(PROJECT['version'])} - \d{{4}}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.M
+    )
     assert f"version: {PROJECT['version']}" in (ROOT / "CITATION.cff").read_text()

@@ -54,7 +54,9 @@ def _output_faults(output: dict[str, Any]) -> Iterator[str]:
     elif output["output_type"] == "stream" and output["name"] == "stderr":
         yield f"has an output on stderr, {''.join(output['text'])[:60]!r}: mend the warning, or clear this output"
     data = output.get("data", {})
-    if path := _machine_path([output.get("text"), {kind: value for kind, value in data.items() if not kind.startswith("image/")}]):
+    if path := _machine_path(
+        [output.get("text"), {kind: value for kind, value in data.items() if not kind.startswith("image/")}]
+    ):
         yield f"shows a path of a machine, {path!r}: print paths.show(path)"
     for kind in data:
         alt = output.get("metadata", {}).get(kind, {}).get("alt", "").strip()
@@ -65,7 +67,12 @@ def _output_faults(output: dict[str, Any]) -> Iterator[str]:
 def _headings(cells: list[dict[str, Any]]) -> Iterator[str]:
     """One title, first of all; then sections, no level left out: what JupyterLab and the site make the table of contents of."""
     text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    levels = [len(mark) for mark in re.findall(r"^(#{1,6}) ", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)]
+    levels = [
+        len(mark)
+        for mark in re.findall(
+            r"^(#{1,6}) ", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE
+        )
+    ]
     if not "".join(cells[0]["source"]).startswith("# ") or levels.count(1) != 1:
         yield f"cell 1 must open with the one title, '# ...'; there are {levels.count(1)}"
     for before, after in pairwise(levels):
@@ -92,7 +99,11 @@ def _texts(content: Any) -> Iterator[str]:
 def main(arguments: list[str]) -> int:
     files = [Path(name) for name in arguments] or sorted((ROOT / "notebooks").glob("*.ipynb"))
     found = [f"{file}: {fault}" for file in files for fault in faults(json.loads(file.read_text(encoding="utf-8")))]
-    print("\n".join(found) or f"{len(files)} notebooks: executed in order, no errors, no machine's paths, alternative texts", flush=True)
+    print(
+        "\n".join(found)
+        or f"{len(files)} notebooks: executed in order, no errors, no machine's paths, alternative texts",
+        flush=True,
+    )
     return 1 if found else 0
 
 

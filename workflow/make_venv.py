@@ -17,7 +17,10 @@ from pathlib import Path
 
 def main() -> int:
     if sys.version_info < (3, 11):
-        print(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: run make PYTHON3=<a newer python3>", file=sys.stderr)
+        print(
+            f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: run make PYTHON3=<a newer python3>",
+            file=sys.stderr,
+        )
         return 1
     if sys.argv[1] == "--has-package":
         return has_package()
@@ -54,7 +57,9 @@ def pip_from_pypi(python: Path) -> None:
             file.write_bytes(answer.read())
         if hashlib.sha256(file.read_bytes()).hexdigest() != wheel["digests"]["sha256"]:
             raise SystemExit("pip's wheel arrived damaged: run make again, or install python3-venv")
-        subprocess.run([python, f"{file}/pip", "install", "--quiet", "--disable-pip-version-check", str(file)], check=True)
+        subprocess.run(
+            [python, f"{file}/pip", "install", "--quiet", "--disable-pip-version-check", str(file)], check=True
+        )
 
 
 if __name__ == "__main__":

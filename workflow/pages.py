@@ -15,7 +15,13 @@ from mkdocs.structure.pages import Page
 NO_ALT = 'alt="No description has been provided for this image"'  # nbconvert's own, as its template leaves out what the output says
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")  # README.md is the first page
-LINKED = ("LICENSE", "CITATION.cff", "figures/reference/*.png", "results/reference/*.csv", "workflow/profiles/*.yaml")  # files pages link to
+LINKED = (
+    "LICENSE",
+    "CITATION.cff",
+    "figures/reference/*.png",
+    "results/reference/*.csv",
+    "workflow/profiles/*.yaml",
+)  # files pages link to
 
 
 def notebooks() -> list[Path]:
@@ -31,7 +37,12 @@ def title(notebook: Path) -> str:
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     pages = [{title(notebook): f"notebooks/{notebook.name}"} for notebook in notebooks()]
-    config.nav = [{"The study": "README.md"}, {"Notebooks": pages}, {"Contributing": "CONTRIBUTING.md"}, {"Changelog": "CHANGELOG.md"}]
+    config.nav = [
+        {"The study": "README.md"},
+        {"Notebooks": pages},
+        {"Contributing": "CONTRIBUTING.md"},
+        {"Changelog": "CHANGELOG.md"},
+    ]
     return config
 
 
@@ -57,5 +68,10 @@ def on_page_content(content: str, page: Page, **_: object) -> str:
 def alternatives(notebook: Path) -> list[str]:
     """The alternative texts of a notebook's figures, in order."""
     outputs = [output for cell in json.loads(notebook.read_text())["cells"] for output in cell.get("outputs", [])]
-    kinds = [(output["metadata"], kind) for output in outputs for kind in output.get("data", {}) if kind in ("image/png", "image/jpeg")]
+    kinds = [
+        (output["metadata"], kind)
+        for output in outputs
+        for kind in output.get("data", {})
+        if kind in ("image/png", "image/jpeg")
+    ]
     return [metadata[kind]["alt"] for metadata, kind in kinds if "alt" in metadata.get(kind, {})]

@@ -67,14 +67,24 @@ class BlackBox(nn.Module):
 
     def _checked(self, answer: Tensor | np.ndarray, pixels: Tensor) -> Tensor:
         if not isinstance(answer, Tensor | np.ndarray):
-            raise TypeError(f"the black box gave a {type(answer).__name__}: it must give a tensor or a NumPy array of shape (images, classes)")
+            raise TypeError(
+                f"the black box gave a {type(answer).__name__}: it must give a tensor or a NumPy array of shape (images, classes)"
+            )
         logits = torch.as_tensor(answer).detach().to(pixels.device, torch.float32)
         wanted = (pixels.shape[0], self.num_classes if self.num_classes is not None else "classes")
-        if logits.ndim != 2 or logits.shape[0] != wanted[0] or (self.num_classes is not None and logits.shape[1] != wanted[1]):
-            raise ValueError(f"the black box gave shape {tuple(logits.shape)} for {wanted[0]} images: expected ({wanted[0]}, {wanted[1]})")
+        if (
+            logits.ndim != 2
+            or logits.shape[0] != wanted[0]
+            or (self.num_classes is not None and logits.shape[1] != wanted[1])
+        ):
+            raise ValueError(
+                f"the black box gave shape {tuple(logits.shape)} for {wanted[0]} images: expected ({wanted[0]}, {wanted[1]})"
+            )
         if not torch.isfinite(logits).all():
             bad = (~torch.isfinite(logits)).any(1).nonzero()[0].item()
-            raise ValueError(f"the black box gave a value that is not finite for image {bad} of the batch: check the function and its input")
+            raise ValueError(
+                f"the black box gave a value that is not finite for image {bad} of the batch: check the function and its input"
+            )
         self.num_classes = logits.shape[1]
         if not self.probabilities:
             return logits
@@ -94,7 +104,9 @@ class _NoWayBack(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        raise RuntimeError("a black box has no gradient: explain it with a method that only asks for answers, such as RISE")
+        raise RuntimeError(
+            "a black box has no gradient: explain it with a method that only asks for answers, such as RISE"
+        )
 
 
 def load_onnx(
@@ -153,4 +165,10 @@ def load_onnx(
         answers = [session.run(None, {inputs[0].name: np.ascontiguousarray(part)})[0] for part in parts]
         return np.concatenate(answers)[:n]
 
-    return BlackBox(ask, input_size, labels, classes[0] if classes and isinstance(classes[0], int) else None, probabilities=probabilities)
+    return BlackBox(
+        ask,
+        input_size,
+        labels,
+        classes[0] if classes and isinstance(classes[0], int) else None,
+        probabilities=probabilities,
+    )

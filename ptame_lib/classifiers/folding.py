@@ -26,11 +26,17 @@ def fold_batch_norms(classifier: Classifier) -> Classifier:
     folded = copy.deepcopy(classifier)
     for parent in folded.model.modules():
         for (name, first), (after, second) in pairwise(list(parent.named_children())):
-            fits = type(first) is nn.Conv2d and type(second) is nn.BatchNorm2d and first.out_channels == second.num_features
+            fits = (
+                type(first) is nn.Conv2d
+                and type(second) is nn.BatchNorm2d
+                and first.out_channels == second.num_features
+            )
             if fits and second.track_running_stats:
                 setattr(parent, name, fuse_conv_bn_eval(first, second))
                 setattr(parent, after, nn.Identity())
-    noise = torch.rand(2, 3, *classifier.input_size, generator=torch.Generator().manual_seed(0)).to(device_of(classifier))
+    noise = torch.rand(2, 3, *classifier.input_size, generator=torch.Generator().manual_seed(0)).to(
+        device_of(classifier)
+    )
     with torch.no_grad():
         wanted, found = classifier(noise), folded(noise)
     return folded if (found - wanted).abs().max() <= 1e-4 * wanted.abs().max() else classifier

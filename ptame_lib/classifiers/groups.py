@@ -28,7 +28,9 @@ class GroupedClassifier(Classifier):
         wrong = [c for c in groups if not 0 <= c < count]
         if wrong or not groups:
             raise ValueError(
-                f"the groups name class {wrong[0]}, but the classifier has 0..{count - 1}" if wrong else "there are no groups of classes"
+                f"the groups name class {wrong[0]}, but the classifier has 0..{count - 1}"
+                if wrong
+                else "there are no groups of classes"
             )
         self.members = [torch.tensor([c for c, name in groups.items() if name == label]) for label in self.labels]
 

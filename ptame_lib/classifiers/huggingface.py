@@ -54,7 +54,9 @@ def load_huggingface(name: str, pretrained: bool = True, mean=None, std=None) ->
             f"and pass its folder as 'hf/<folder>'."
         ) from error
     except (UnpicklingError, SafetensorError) as error:
-        raise ValueError(f"the weights of 'hf/{name}' are refused ({error}): they must be tensors alone, as whole .safetensors") from error
+        raise ValueError(
+            f"the weights of 'hf/{name}' are refused ({error}): they must be tensors alone, as whole .safetensors"
+        ) from error
     except ValueError as error:
         raise ValueError(f"'hf/{name}' is no image classifier that transformers knows ({error})") from error
     try:
@@ -62,7 +64,9 @@ def load_huggingface(name: str, pretrained: bool = True, mean=None, std=None) ->
     except (OSError, ValueError) as error:
         size = getattr(config, "image_size", None)
         if mean is None or std is None or size is None:
-            raise ValueError(f"'hf/{name}' has no image processor that says how to normalise pixels ({error}): pass mean and std") from error
+            raise ValueError(
+                f"'hf/{name}' has no image processor that says how to normalise pixels ({error}): pass mean and std"
+            ) from error
         seen, order = {"input_size": (size, size) if isinstance(size, int) else tuple(size)}, (0, 1, 2)
     else:
         seen, order = _probe(processor, name)
@@ -84,7 +88,9 @@ def _probe(processor, name: str) -> tuple[dict, tuple[int, ...]]:
     order = tuple(share - 1 for share in shares)
     exact = offset.view(3, 1, 1) + gain.view(3, 1, 1) * torch.tensor(shares, dtype=torch.double).view(3, 1, 1) / 5
     if sorted(order) != [0, 1, 2] or not torch.allclose(ramp, exact, atol=1e-3):
-        raise ValueError(f"the image processor of 'hf/{name}' does not normalise each channel by a mean and a deviation: wrap it as a BlackBox")
+        raise ValueError(
+            f"the image processor of 'hf/{name}' does not normalise each channel by a mean and a deviation: wrap it as a BlackBox"
+        )
     mean, std = (-offset / gain).tolist(), (1 / gain).tolist()
     back = [order.index(channel) for channel in range(3)]
     return {"mean": [mean[i] for i in back], "std": [std[i] for i in back], "input_size": tuple(ramp.shape[1:])}, order

@@ -22,7 +22,11 @@ def find_layout(level: Tensor, image: tuple[int, int], model: nn.Module, timm_fe
         return "NHWC" if _skew(shape[1:3], image) < _skew(shape[2:4], image) else "NCHW"
     if len(shape) == 3:
         known = [(model.num_prefix_tokens, False)] if hasattr(model, "num_prefix_tokens") else []
-        guesses = [*known, *((n, True) for n in range(9)), *((n, False) for n in range(shape[1] // 2))]  # the likelier first
+        guesses = [
+            *known,
+            *((n, True) for n in range(9)),
+            *((n, False) for n in range(shape[1] // 2)),
+        ]  # the likelier first
         for prefix, whole in guesses:
             if shape[1] - prefix > 1 and _is_patch_grid(token_grid(shape[1] - prefix, image), image, whole):
                 return prefix
@@ -57,7 +61,10 @@ def _is_patch_grid(grid: tuple[int, int], image: tuple[int, int], whole: bool) -
     """Whether square patches of some size make this grid: ``whole`` ones, or with a rest that is left out or padded."""
     pairs = list(zip(grid, image, strict=True))
     return any(
-        all(count * patch == side or (not whole and count in (side // patch, -(-side // patch))) for count, side in pairs)
+        all(
+            count * patch == side or (not whole and count in (side // patch, -(-side // patch)))
+            for count, side in pairs
+        )
         for patch in range(1, max(image) + 1)
     )
 
@@ -103,12 +110,16 @@ def target_layer(classifier: nn.Module, pixels: Tensor) -> tuple[nn.Module, int 
             hook.remove()
     image = tuple(pixels.shape[-2:])
     convolutional = [m for m in order if _is_map(shapes[m], image) and order.count(m) == 1 and not _ends_in_pool(m)]
-    norms = [m for m in order if isinstance(m, nn.LayerNorm) and len(shapes[m]) == 3 and names[m].endswith(("norm1", "ln_1"))]
+    norms = [
+        m for m in order if isinstance(m, nn.LayerNorm) and len(shapes[m]) == 3 and names[m].endswith(("norm1", "ln_1"))
+    ]
     if norms and (not convolutional or order.index(norms[-1]) > order.index(convolutional[-1])):
         tokens = torch.empty(shapes[norms[-1]], device="meta")
         return norms[-1], find_layout(tokens, image, getattr(classifier, "model", classifier))
     if not convolutional:
-        raise ValueError(f"no feature map found in {type(getattr(classifier, 'model', classifier)).__name__}: pass the layer for Grad-CAM")
+        raise ValueError(
+            f"no feature map found in {type(getattr(classifier, 'model', classifier)).__name__}: pass the layer for Grad-CAM"
+        )
     return convolutional[-1], None
 
 
@@ -118,4 +129,6 @@ def _is_map(shape: tuple[int, ...], image: tuple[int, int]) -> bool:
 
 def _ends_in_pool(module: nn.Module) -> bool:
     children = list(module.children())
-    return isinstance(module, POOLS) or (isinstance(module, nn.Sequential) and bool(children) and _ends_in_pool(children[-1]))
+    return isinstance(module, POOLS) or (
+        isinstance(module, nn.Sequential) and bool(children) and _ends_in_pool(children[-1])
+    )

@@ -29,7 +29,13 @@ TORCHVISION = ("vgg16", "resnet50", "vit_b_16")
 
 
 def load_classifier(
-    name: str, weights: str | Path | None = "default", labels: Sequence[str] | None = None, *, mean=None, std=None, **options
+    name: str,
+    weights: str | Path | None = "default",
+    labels: Sequence[str] | None = None,
+    *,
+    mean=None,
+    std=None,
+    **options,
 ) -> Classifier | BlackBox:
     """A wrapped classifier by name.
 
@@ -51,17 +57,41 @@ def load_classifier(
     """
     kind, _, rest = name.partition("/")
     if kind not in ("timm", "onnx") and options:
-        raise ValueError(f"{name!r} takes no options {', '.join(options)}: only 'timm/<model>' and 'onnx/<file>' take any")
-    if name in (*EMBEDDED, *EMBEDDED_MULTI, "embedded/auxiliary"):  # the auxiliary is a classifier too, though the study does not explain it
+        raise ValueError(
+            f"{name!r} takes no options {', '.join(options)}: only 'timm/<model>' and 'onnx/<file>' take any"
+        )
+    if name in (
+        *EMBEDDED,
+        *EMBEDDED_MULTI,
+        "embedded/auxiliary",
+    ):  # the auxiliary is a classifier too, though the study does not explain it
         labels = labels or [str(digit) for digit in range(10)]
-        return Classifier(load_embedded_net(name, weights), mean or MEAN, std or STD, 64, labels, multi_label=name in EMBEDDED_MULTI)
+        return Classifier(
+            load_embedded_net(name, weights), mean or MEAN, std or STD, 64, labels, multi_label=name in EMBEDDED_MULTI
+        )
     if name in TORCHVISION:
-        return Classifier(load_torchvision(name, weights, "IMAGENET1K_V1"), mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, labels, 1000)
+        return Classifier(
+            load_torchvision(name, weights, "IMAGENET1K_V1"),
+            mean or IMAGENET_MEAN,
+            std or IMAGENET_STD,
+            224,
+            labels,
+            1000,
+        )
     if kind == "timm":
         net, config = load_timm(name, weights, **options)
         if getattr(net, "num_classes", None) == 0:
-            raise ValueError(f"{name!r} is an encoder without classes: choose a model with a head, or pass num_classes with the weights of your own")
-        return Classifier(net, mean or config["mean"], std or config["std"], config["input_size"][1:], labels, getattr(net, "num_classes", None))
+            raise ValueError(
+                f"{name!r} is an encoder without classes: choose a model with a head, or pass num_classes with the weights of your own"
+            )
+        return Classifier(
+            net,
+            mean or config["mean"],
+            std or config["std"],
+            config["input_size"][1:],
+            labels,
+            getattr(net, "num_classes", None),
+        )
     if kind == "hf" and rest:
         net, config = load_huggingface(rest, weights == "default", mean, std)
         if weights != "default":
@@ -80,7 +110,9 @@ def load_classifier(
 def load_embedded_net(name: str, weights: str | Path | None) -> nn.Module:
     """An embedded network ``embedded/<net>``; ``weights`` as in `load_classifier`."""
     net = embedded.build(name.removeprefix("embedded/"))
-    fill_network(net, files.embedded() / f"{name.removeprefix('embedded/')}.safetensors" if weights == "default" else weights)
+    fill_network(
+        net, files.embedded() / f"{name.removeprefix('embedded/')}.safetensors" if weights == "default" else weights
+    )
     return net
 
 
@@ -93,7 +125,9 @@ def load_torchvision(name: str, weights: str | Path | None, default: str) -> nn.
         fill_network(net, weights)
         return net
     if weights not in [*enum.__members__, "DEFAULT"]:
-        raise ValueError(f"unknown weights {weights!r} for {name}: choose {', '.join(enum.__members__)}, the path of a local file, or None")
+        raise ValueError(
+            f"unknown weights {weights!r} for {name}: choose {', '.join(enum.__members__)}, the path of a local file, or None"
+        )
     try:
         return torchvision.models.get_model(name, weights=enum[weights])
     except OSError as error:
@@ -108,7 +142,9 @@ def load_timm(name: str, weights: str | Path | None, **options) -> tuple[nn.Modu
     """A timm network ``timm/<model>`` and its data config; options go to ``timm.create_model``."""
     model = name.removeprefix("timm/")
     if "checkpoint_path" in options:
-        raise ValueError(f"{name!r} takes no checkpoint_path={options['checkpoint_path']!r}: pass the file as weights, which runs no code in it")
+        raise ValueError(
+            f"{name!r} takes no checkpoint_path={options['checkpoint_path']!r}: pass the file as weights, which runs no code in it"
+        )
     if not timm.is_model(model):
         close = ", ".join(timm.list_models(f"*{model.split('_')[0]}*")[:5]) or "see timm.list_models()"
         raise ValueError(f"unknown timm model {model!r} in {name!r}; similar names: {close}")
@@ -143,10 +179,14 @@ def fill_network(net: nn.Module, weights: str | Path | None, whole: bool = True)
     extra = [key for key in state if key not in own] if whole else []
     state = {key: value for key, value in state.items() if key in own or whole}
     if missing or extra:
-        raise ValueError(f"{weights} does not fit {type(net).__name__}: missing {missing[:3] or 'nothing'}, unexpected {extra[:3] or 'nothing'}")
+        raise ValueError(
+            f"{weights} does not fit {type(net).__name__}: missing {missing[:3] or 'nothing'}, unexpected {extra[:3] or 'nothing'}"
+        )
     for key, value in state.items():
         if value.shape != own[key].shape:
-            raise ValueError(f"{weights} does not fit {type(net).__name__}: {key} has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}")
+            raise ValueError(
+                f"{weights} does not fit {type(net).__name__}: {key} has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}"
+            )
     net.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items()}, strict=False)
 
 
@@ -155,11 +195,17 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise FileNotFoundError(f"no weights file at {file}: check the path, or pass weights=None for random weights")
     try:
-        state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+        state = (
+            load_file(file)
+            if file.suffix == ".safetensors"
+            else torch.load(file, map_location="cpu", weights_only=True)
+        )
     except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(f"{file} can't be read as a weights file ({error}): download or make it again") from error
     except Exception as error:  # pickle.UnpicklingError: more than tensors inside
-        raise ValueError(f"{file} is refused: it is no plain state dict ({type(error).__name__}). Save it as .safetensors.") from error
+        raise ValueError(
+            f"{file} is refused: it is no plain state dict ({type(error).__name__}). Save it as .safetensors."
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{file} holds no plain state dict (names -> tensors): save model.state_dict() alone")
     return state
@@ -168,7 +214,9 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
 HEADS = {"vgg16": "classifier.6", "resnet50": "fc"}  # the last layer of torchvision's networks
 
 
-def load_multilabel(name: str, num_classes: int, weights: str | Path | None = "default", labels: Sequence[str] | None = None) -> Classifier:
+def load_multilabel(
+    name: str, num_classes: int, weights: str | Path | None = "default", labels: Sequence[str] | None = None
+) -> Classifier:
     """torchvision's ``vgg16`` or ``resnet50`` with a head for ``num_classes`` labels, as a classifier of 224x224 pixels.
 
     ``weights``: a file with a fine-tuned network's state dict; else the network below the head as in `load_classifier` (``"default"``
@@ -177,7 +225,9 @@ def load_multilabel(name: str, num_classes: int, weights: str | Path | None = "d
     if name not in HEADS:
         raise ValueError(f"unknown network {name!r}: choose {' or '.join(HEADS)}")
     tuned = weights not in (None, "default") and is_file_name(weights)
-    net = torchvision.models.get_model(name, weights=None) if tuned else load_torchvision(name, weights, "IMAGENET1K_V1")
+    net = (
+        torchvision.models.get_model(name, weights=None) if tuned else load_torchvision(name, weights, "IMAGENET1K_V1")
+    )
     parent, _, last = HEADS[name].rpartition(".")
     setattr(net.get_submodule(parent), last, nn.Linear(net.get_submodule(HEADS[name]).in_features, num_classes))
     if tuned:

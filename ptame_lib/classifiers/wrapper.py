@@ -42,11 +42,15 @@ class Frozen(nn.Module):
     ``input_size`` is the side, or (height, width), of the images it was made for.
     """
 
-    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], input_size: int | tuple[int, int]):
+    def __init__(
+        self, model: nn.Module, mean: Sequence[float], std: Sequence[float], input_size: int | tuple[int, int]
+    ):
         super().__init__()
         self.model = model.eval().requires_grad_(False)
         for parameter in model.parameters():
-            if parameter.ndim == 4:  # the faster layout on CPU and GPU; a module's own .to refuses a model that has a Conv3d
+            if (
+                parameter.ndim == 4
+            ):  # the faster layout on CPU and GPU; a module's own .to refuses a model that has a Conv3d
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)

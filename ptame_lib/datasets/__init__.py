@@ -20,4 +20,15 @@ def first(data: Dataset, n: int) -> Subset:
     return part
 
 
-__all__ = ["COCO", "VOC", "Embedded", "ImageFolder", "Pictures", "Shards", "first", "load_embedded", "load_imagenet", "load_imagenette"]
+__all__ = [
+    "COCO",
+    "VOC",
+    "Embedded",
+    "ImageFolder",
+    "Pictures",
+    "Shards",
+    "first",
+    "load_embedded",
+    "load_imagenet",
+    "load_imagenette",
+]

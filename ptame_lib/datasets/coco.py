@@ -43,9 +43,14 @@ class COCO(torch.utils.data.Dataset):
             raise ValueError(f"unknown split {split!r}: COCO-2014 has {', '.join(SPLITS)}")
         folder, part = Path(folder).expanduser(), "val2014" if split == "test" else "train2014"
         annotations = folder / "annotations" / f"instances_{part}.json"
-        for path, archive in ((folder / part, f"zips/{part}.zip"), (annotations, "annotations/annotations_trainval2014.zip")):
+        for path, archive in (
+            (folder / part, f"zips/{part}.zip"),
+            (annotations, "annotations/annotations_trainval2014.zip"),
+        ):
             if not path.exists():
-                raise FileNotFoundError(f"no COCO-2014 at {folder} ({path} is missing): download {URL}{archive} and unzip it there")
+                raise FileNotFoundError(
+                    f"no COCO-2014 at {folder} ({path} is missing): download {URL}{archive} and unzip it there"
+                )
         with contextlib.redirect_stdout(io.StringIO()):  # it reports its loading
             self._parts = CocoDetection(folder / part, annotations)
         coco = self._parts.coco
@@ -65,7 +70,11 @@ class COCO(torch.utils.data.Dataset):
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error.filename} of COCO-2014 is missing: unzip the archive again") from error
         truth = np.logical_or.reduce([self._parts.coco.annToMask(one) > 0 for one in objects])
-        return {"pixels": resized(image, self.size), "labels": _present(objects), "truth": resized_truth(truth, self.size)}
+        return {
+            "pixels": resized(image, self.size),
+            "labels": _present(objects),
+            "truth": resized_truth(truth, self.size),
+        }
 
     @cached_property
     def labels(self) -> Tensor:

@@ -54,7 +54,11 @@ class Embedded(torch.utils.data.Dataset):
         return len(self.images)
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
-        return {"pixels": self.images[i].float() / 255, "label" if self.labels.ndim == 1 else "labels": self.labels[i], "truth": self.truth[i]}
+        return {
+            "pixels": self.images[i].float() / 255,
+            "label" if self.labels.ndim == 1 else "labels": self.labels[i],
+            "truth": self.truth[i],
+        }
 
 
 def load_embedded(split: str, n: int, *, multi_label: bool = False, seed: int = 0, cached: bool = True) -> Embedded:
@@ -108,7 +112,9 @@ def _photographs() -> list[Image.Image]:
     colour = [data.astronaut(), data.chelsea(), data.coffee(), data.rocket(), data.hubble_deep_field()]
     colour += [data.stereo_motorcycle()[0], *load_sample_images().images]
     grey = [data.brick(), data.grass(), data.gravel(), data.camera()]
-    return [Image.fromarray(np.ascontiguousarray(a)) for a in colour] + [Image.fromarray(a).convert("RGB") for a in grey]
+    return [Image.fromarray(np.ascontiguousarray(a)) for a in colour] + [
+        Image.fromarray(a).convert("RGB") for a in grey
+    ]
 
 
 def _background(split: str, rng: np.random.Generator) -> np.ndarray:

@@ -63,7 +63,9 @@ class Pictures(torch.utils.data.Dataset):
         known |= {name: i for i, name in enumerate(self.names)}
         wrong = [name for name in wanted if known.get(name, -1) < 0]
         if wrong:
-            raise ValueError(f"{len(wrong)} of {len(wanted)} listed images are not in {self.where}, or in several of its folders, such as {wrong[0]}")
+            raise ValueError(
+                f"{len(wrong)} of {len(wanted)} listed images are not in {self.where}, or in several of its folders, such as {wrong[0]}"
+            )
         return [known[name] for name in wanted]
 
     def _open(self, i: int) -> Path | BinaryIO:
@@ -87,16 +89,25 @@ class ImageFolder(Pictures):
     """
 
     def __init__(
-        self, folder: str | Path, size: int = 224, resize: int = 256, files: Sequence[str] | None = None, labels: Sequence[int] | None = None
+        self,
+        folder: str | Path,
+        size: int = 224,
+        resize: int = 256,
+        files: Sequence[str] | None = None,
+        labels: Sequence[int] | None = None,
     ):
         super().__init__(size, resize)
         self.folder = Path(folder).expanduser()
         self.where = str(self.folder)
         if not self.folder.is_dir():
-            raise FileNotFoundError(f"no image folder at {self.folder}: check the path, or name the folder with the data by DATA=/path")
+            raise FileNotFoundError(
+                f"no image folder at {self.folder}: check the path, or name the folder with the data by DATA=/path"
+            )
         found = find_images(self.folder) if files is None else [self.folder / name for name in files]
         if not found:
-            raise ValueError(f"no images in {self.folder}: put files ending in {', '.join(sorted(SUFFIXES))} there, in sub-folders or not")
+            raise ValueError(
+                f"no images in {self.folder}: put files ending in {', '.join(sorted(SUFFIXES))} there, in sub-folders or not"
+            )
         if outside := [file for file in found if not file.is_relative_to(self.folder)]:
             raise ValueError(f"{outside[0]} is not in the folder {self.folder}: name files relative to it")
         self.names = [p.relative_to(self.folder).as_posix() for p in found]
@@ -104,7 +115,9 @@ class ImageFolder(Pictures):
         index = {name: i for i, name in enumerate(self.classes)}
         self.labels = [index.get(name.split("/")[0], -1) for name in self.names] if labels is None else list(labels)
         if len(self.labels) != len(self.names):
-            raise ValueError(f"there are {len(self.names)} images and {len(self.labels)} labels: give one label per image")
+            raise ValueError(
+                f"there are {len(self.names)} images and {len(self.labels)} labels: give one label per image"
+            )
 
     @property
     def files(self) -> list[Path]:

@@ -20,7 +20,11 @@ ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 
 
-IMAGENETTE = {"imagenette2": "full", "imagenette2-320": "320px", "imagenette2-160": "160px"}  # folder -> torchvision's name for the size
+IMAGENETTE = {
+    "imagenette2": "full",
+    "imagenette2-320": "320px",
+    "imagenette2-160": "160px",
+}  # folder -> torchvision's name for the size
 
 
 def load_imagenet(folder: str | Path, split: str, size: int = 224, resize: int = 256) -> ImageFolder:
@@ -32,9 +36,15 @@ def load_imagenet(folder: str | Path, split: str, size: int = 224, resize: int =
     """
     folder = _checked(folder, split)
     if not (folder / "meta.bin").is_file() and not (folder / DEVKIT).is_file():
-        raise FileNotFoundError(_missing(folder, folder / "meta.bin", DEVKIT, f"torchvision.datasets.ImageNet({str(folder)!r}, {split!r})"))
+        raise FileNotFoundError(
+            _missing(folder, folder / "meta.bin", DEVKIT, f"torchvision.datasets.ImageNet({str(folder)!r}, {split!r})")
+        )
     if not (folder / split).is_dir() and not (folder / ARCHIVES[split]).is_file():
-        raise FileNotFoundError(_missing(folder, folder / split, ARCHIVES[split], f"torchvision.datasets.ImageNet({str(folder)!r}, {split!r})"))
+        raise FileNotFoundError(
+            _missing(
+                folder, folder / split, ARCHIVES[split], f"torchvision.datasets.ImageNet({str(folder)!r}, {split!r})"
+            )
+        )
     theirs = datasets.ImageNet(folder, split)
     return _ours(theirs.samples, folder / split, size, resize, [names[0] for names in theirs.classes])
 
@@ -50,7 +60,9 @@ def load_imagenette(folder: str | Path, split: str, size: int = 224, resize: int
     missing = folder / (name or "imagenette2") / split
     if not missing.is_dir():
         command = f"torchvision.datasets.Imagenette({str(folder)!r}, size='full', download=True)"
-        raise FileNotFoundError(f'no Imagenette at {folder} ({missing} is missing): python -c "import torchvision; {command}" downloads it (1.6 GB)')
+        raise FileNotFoundError(
+            f'no Imagenette at {folder} ({missing} is missing): python -c "import torchvision; {command}" downloads it (1.6 GB)'
+        )
     theirs = datasets.Imagenette(folder, split, IMAGENETTE[name])
     return _ours(theirs._samples, folder / name / split, size, resize, [names[0] for names in theirs.classes])
 

@@ -22,12 +22,16 @@ def find_images(folder: Path) -> list[Path]:
     """The image files below a folder, sorted. Raises PermissionError for a sub-folder that can't be listed."""
 
     def refuse(error: OSError) -> None:
-        raise PermissionError(f"the folder {error.filename} can't be listed ({error.strerror}): make it readable, or move it elsewhere") from error
+        raise PermissionError(
+            f"the folder {error.filename} can't be listed ({error.strerror}): make it readable, or move it elsewhere"
+        ) from error
 
     found = []
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES]
+        found += [
+            Path(place, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+        ]
     return sorted(found)
 
 
@@ -49,9 +53,13 @@ def read_image(file: str | Path | BinaryIO, needed: int = 256, name: str = "") -
             ImageOps.exif_transpose(image, in_place=True)
             return _rgb(_shortened(image))
     except Image.DecompressionBombError as error:
-        raise ValueError(f"the image {name} is too large ({error}): make it smaller, or take it out of the folder") from error
+        raise ValueError(
+            f"the image {name} is too large ({error}): make it smaller, or take it out of the folder"
+        ) from error
     except Exception as error:  # a damaged file can bring a decoder to fail in any way
-        raise ValueError(f"the image {name} can't be read ({error or type(error).__name__}): replace it or take it out of the folder") from error
+        raise ValueError(
+            f"the image {name} can't be read ({error or type(error).__name__}): replace it or take it out of the folder"
+        ) from error
 
 
 def _shortened(image: Image.Image) -> Image.Image:

@@ -40,11 +40,19 @@ class Shards(Pictures):
         super().__init__(size, resize)
         pattern = str(Path(pattern).expanduser())
         self.where = pattern
-        self.shards = [Path(name) for name in (sorted(glob(pattern)) if set("*?[") & set(pattern) else expand_urls(pattern))]
+        self.shards = [
+            Path(name) for name in (sorted(glob(pattern)) if set("*?[") & set(pattern) else expand_urls(pattern))
+        ]
         missing = [shard for shard in self.shards if not shard.is_file()]
         if missing or not self.shards:
-            what = f"{len(missing)} of {len(self.shards)} shards are missing, such as {missing[0]}" if missing else "no shard fits"
-            raise FileNotFoundError(f"{pattern}: {what}: check the pattern, or name the folder with the data by DATA=/path")
+            what = (
+                f"{len(missing)} of {len(self.shards)} shards are missing, such as {missing[0]}"
+                if missing
+                else "no shard fits"
+            )
+            raise FileNotFoundError(
+                f"{pattern}: {what}: check the pattern, or name the folder with the data by DATA=/path"
+            )
         table = _table(self.shards, cached)
         self.names, self.labels = table["name"].tolist(), table["label"].tolist()
         self._place = np.stack([table["shard"], table["offset"], table["size"]], 1)  # (N,3) int64
@@ -66,7 +74,9 @@ class Shards(Pictures):
             self._files[os.getpid(), shard] = os.open(self.shards[shard], os.O_RDONLY)
         content = os.pread(self._files[os.getpid(), shard], size, offset)
         if len(content) < size:
-            raise ValueError(f"the image {self.names[i]} can't be read ({self.shards[shard]} ends inside it): copy or make that shard again")
+            raise ValueError(
+                f"the image {self.names[i]} can't be read ({self.shards[shard]} ends inside it): copy or make that shard again"
+            )
         return io.BytesIO(content)
 
     def __del__(self):
@@ -90,11 +100,16 @@ def _table(shards: list[Path], cached: bool) -> dict[str, np.ndarray]:
         for number, shard in enumerate(shards):
             found = _read_shard(shard)
             if not found:
-                raise ValueError(f"{shard} has no images: its samples must have one of {', '.join(sorted(IMAGES))}, and the class number as {LABEL}")
+                raise ValueError(
+                    f"{shard} has no images: its samples must have one of {', '.join(sorted(IMAGES))}, and the class number as {LABEL}"
+                )
             rows += [(name, label, number, offset, size) for name, label, offset, size in found]
             bar.update()
     columns = zip(*rows, strict=True)
-    table = {name: np.array(column) for name, column in zip(("name", "label", "shard", "offset", "size"), columns, strict=True)}
+    table = {
+        name: np.array(column)
+        for name, column in zip(("name", "label", "shard", "offset", "size"), columns, strict=True)
+    }
     if cached:
         with files.whole(file) as unfinished:
             np.savez(unfinished, **table)
@@ -116,5 +131,7 @@ def _read_shard(shard: Path) -> list[tuple[str, int, int, int]]:
                 elif extension == LABEL:
                     labels[key] = int(tar.extractfile(member).read())
     except (tarfile.TarError, OSError, ValueError) as error:
-        raise ValueError(f"{shard} can't be read as a webdataset shard ({error}): copy or make it again; compressed shards are not read") from error
+        raise ValueError(
+            f"{shard} can't be read as a webdataset shard ({error}): copy or make it again; compressed shards are not read"
+        ) from error
     return [(key, labels.get(key, -1), *place) for key, place in images.items()]

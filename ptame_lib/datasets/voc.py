@@ -72,7 +72,9 @@ class VOC(torch.utils.data.Dataset):
 
     def _present(self, i: int) -> Tensor:
         try:
-            objects = ElementTree.parse(self._annotations / f"{Path(self._parts.images[i]).stem}.xml").iterfind("object/name")
+            objects = ElementTree.parse(self._annotations / f"{Path(self._parts.images[i]).stem}.xml").iterfind(
+                "object/name"
+            )
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error.filename} of VOC-2007 is missing: unpack the archive again") from error
         present = {name.text.strip() for name in objects}

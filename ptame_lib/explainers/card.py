@@ -73,7 +73,11 @@ def model_card(file: str | Path) -> str:
     method, features = _method(known["auxiliary"])
     classifier = known.get("classifier", "an unnamed classifier")
     licence = known.get("licence", "apache-2.0")
-    header = {"license": licence, "library_name": "ptame-study", "tags": ["explainability", "saliency-maps", method.lower()]}
+    header = {
+        "license": licence,
+        "library_name": "ptame-study",
+        "tags": ["explainability", "saliency-maps", method.lower()],
+    }
     return "\n".join(
         [
             "---",
@@ -99,7 +103,8 @@ def model_card(file: str | Path) -> str:
             "",
             "## How it was trained",
             "",
-            _table({key: known.get(key) for key in ("images", "profile", "seed")} | _flat(known.get("training") or {})) or UNKNOWN,
+            _table({key: known.get(key) for key in ("images", "profile", "seed")} | _flat(known.get("training") or {}))
+            or UNKNOWN,
             "",
             "No labels are used: it learned to keep the classifier's own decisions with as little of the image as possible.",
             "",

@@ -41,7 +41,9 @@ class Exported(NamedTuple):
         """One sentence for people."""
         if self.difference is None:
             return f"{files.show(self.file)} is written, not checked: onnxruntime is not installed ({INSTALL})"
-        return f"{files.show(self.file)} is written; its maps differ from the explainer's by at most {self.difference:.1e}"
+        return (
+            f"{files.show(self.file)} is written; its maps differ from the explainer's by at most {self.difference:.1e}"
+        )
 
 
 class Explain(nn.Module):
@@ -56,7 +58,9 @@ class Explain(nn.Module):
         return self.explainer.explain(pixels, targets)
 
 
-def to_onnx(explainer: PTAME, file: str | Path, size: int | tuple[int, int] | None = None, about: dict[str, str] | None = None) -> Exported:
+def to_onnx(
+    explainer: PTAME, file: str | Path, size: int | tuple[int, int] | None = None, about: dict[str, str] | None = None
+) -> Exported:
     """Write the explainer with its auxiliary as one ONNX file, checked against onnxruntime to 1e-4 where that is installed.
 
     ``size``: the side, or (height, width), of the images it is for; by default the auxiliary's. ``about``: entries for the
@@ -96,15 +100,21 @@ def to_onnx(explainer: PTAME, file: str | Path, size: int | tuple[int, int] | No
         return Exported(file, _difference(module, ask, _example(explainer, size, 3), file))
 
 
-def to_torch_export(explainer: PTAME, file: str | Path, size: int | tuple[int, int] | None = None, about: dict[str, str] | None = None) -> Exported:
+def to_torch_export(
+    explainer: PTAME, file: str | Path, size: int | tuple[int, int] | None = None, about: dict[str, str] | None = None
+) -> Exported:
     """The same by ``torch.export``, for ``torch.export.load(file).module()``; ``about`` goes to the extra file ``about.json``."""
     file, module = Path(file), Explain(explainer)
     batch = torch.export.Dim(BATCH)
     with torch.no_grad():  # else the file holds switches of the gradient, and can't be read again
         program = torch.export.export(module, _example(explainer, size, 2), dynamic_shapes=({0: batch}, {0: batch}))
     with files.whole(file) as unfinished, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "No complete tensor")  # of weights in the layout channels_last; the maps are checked below
-        torch.export.save(program, unfinished, extra_files={"about.json": json.dumps(explainer.config() | (about or {}))})
+        warnings.filterwarnings(
+            "ignore", "No complete tensor"
+        )  # of weights in the layout channels_last; the maps are checked below
+        torch.export.save(
+            program, unfinished, extra_files={"about.json": json.dumps(explainer.config() | (about or {}))}
+        )
         loaded = torch.export.load(unfinished).module()
         return Exported(file, _difference(module, loaded, _example(explainer, size, 3), file))
 
@@ -113,12 +123,16 @@ def _example(explainer: PTAME, size: int | tuple[int, int] | None, n: int) -> tu
     """Images of noise, and the first classes."""
     size = explainer.auxiliary.input_size if size is None else size
     height, width = (size, size) if isinstance(size, int) else size
-    return torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(n)), torch.arange(n) % explainer.num_classes
+    return torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(n)), torch.arange(
+        n
+    ) % explainer.num_classes
 
 
 def _difference(module: Explain, written, example: tuple[Tensor, Tensor], file: Path) -> float:
     with torch.no_grad():
         found = float((written(*example) - module(*example)).abs().max())
     if not found <= TOLERANCE:
-        raise RuntimeError(f"the maps of {file} differ from the explainer's by {found:.1e}, more than {TOLERANCE:.0e}: it is not kept")
+        raise RuntimeError(
+            f"the maps of {file} differ from the explainer's by {found:.1e}, more than {TOLERANCE:.0e}: it is not kept"
+        )
     return found

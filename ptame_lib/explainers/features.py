@@ -116,7 +116,10 @@ class Hooked(nn.Module):
                 raise _Enough
 
         modules = dict(self.model.named_modules())
-        hooks = [modules[layer].register_forward_hook(lambda _, __, output, layer=layer: note(layer, output)) for layer in self.wanted]
+        hooks = [
+            modules[layer].register_forward_hook(lambda _, __, output, layer=layer: note(layer, output))
+            for layer in self.wanted
+        ]
         try:
             self.model(pixels)
         except _Enough:
@@ -125,7 +128,9 @@ class Hooked(nn.Module):
             for hook in hooks:
                 hook.remove()
         unused = [layer for layer in self.wanted if layer not in found]
-        raise ValueError(f"{type(self.model).__name__} does not call {', '.join(unused)} when it runs: choose other layers")
+        raise ValueError(
+            f"{type(self.model).__name__} does not call {', '.join(unused)} when it runs: choose other layers"
+        )
 
 
 class _Enough(Exception):
@@ -153,7 +158,9 @@ def load_auxiliary(
     classifier's file will do. ``mean``, ``std`` and timm's options as in `load_classifier`.
     """
     if name in EMBEDDED_LAYERS:
-        return FeatureExtractor(load_embedded_net(name, weights), layers or EMBEDDED_LAYERS[name], mean or MEAN, std or STD, 64, name)
+        return FeatureExtractor(
+            load_embedded_net(name, weights), layers or EMBEDDED_LAYERS[name], mean or MEAN, std or STD, 64, name
+        )
     if name.startswith("timm/"):
         chosen = {} if layers is None else {"out_indices": tuple(layers)}
         net, config = load_timm(name, weights, features_only=True, **chosen, **timm_options)
@@ -169,4 +176,6 @@ def load_auxiliary(
     if layers is None and name not in PUBLISHED_LAYERS:
         raise ValueError(f"name the layers of {name}: only {', '.join(PUBLISHED_LAYERS)} have published ones")
     net = load_torchvision(name, weights, "DEFAULT")
-    return FeatureExtractor(net, layers or PUBLISHED_LAYERS[name], mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, name)
+    return FeatureExtractor(
+        net, layers or PUBLISHED_LAYERS[name], mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, name
+    )

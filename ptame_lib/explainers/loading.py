@@ -32,13 +32,17 @@ TRAINED = {  # one explanation is one forward pass
 }
 
 
-EXPLAINER = {"Explainer": "Stalder et al., NeurIPS 2022"}  # trained by another notebook and loop, and not for every classifier
+EXPLAINER = {
+    "Explainer": "Stalder et al., NeurIPS 2022"
+}  # trained by another notebook and loop, and not for every classifier
 
 
 OWN, LAST = "own", "last"  # names of features that are the classifier's own: T-TAME's levels, L-CAM's last map
 
 
-def load_explainer(file: str | Path, classifier: Classifier | None = None, auxiliary: FeatureExtractor | None = None) -> PTAME:
+def load_explainer(
+    file: str | Path, classifier: Classifier | None = None, auxiliary: FeatureExtractor | None = None
+) -> PTAME:
     """A trained explainer: ours (.safetensors), or the authors' (.ckpt), by default on a ResNet-18.
 
     T-TAME and L-CAM need the ``classifier`` they explain, whose features they use. ``auxiliary``: None takes the one that the file names.
@@ -51,5 +55,7 @@ def load_explainer(file: str | Path, classifier: Classifier | None = None, auxil
     if kind is None:
         return PTAME.load(file, auxiliary)
     if classifier is None:
-        raise ValueError(f"{file} uses the features of the classifier it explains ({stored['auxiliary']}): pass that classifier")
+        raise ValueError(
+            f"{file} uses the features of the classifier it explains ({stored['auxiliary']}): pass that classifier"
+        )
     return kind.load(file, own_features(classifier, json.loads(stored["layers"]), stored["auxiliary"]))

@@ -61,7 +61,9 @@ class EncoderDecoder(nn.Module):
         coarse = self.coarse(x)
         for level, up in zip(levels[-2::-1], reversed(self.up), strict=True):
             x = up(torch.cat([level, F.interpolate(x, level.shape[-2:], mode="bilinear", align_corners=False)], 1))
-        return sum(F.interpolate(logits, size, mode="bilinear", align_corners=False) for logits in (self.head(x), coarse))
+        return sum(
+            F.interpolate(logits, size, mode="bilinear", align_corners=False) for logits in (self.head(x), coarse)
+        )
 
     def _layers(self) -> tuple[nn.Module, ...]:
         return self.encoder.layer1, self.encoder.layer2, self.encoder.layer3, self.encoder.layer4
@@ -156,4 +158,6 @@ def saved_config(file: str | Path) -> dict[str, str]:
 
 def _read(file: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     required = ("architecture", "num_classes")
-    return storage.read(file, FORMAT, "an Explainer saved by Explainer.save", "notebooks/07_explainer_train.ipynb", required)
+    return storage.read(
+        file, FORMAT, "an Explainer saved by Explainer.save", "notebooks/07_explainer_train.ipynb", required
+    )

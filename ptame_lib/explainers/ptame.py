@@ -89,7 +89,9 @@ class PTAME(nn.Module):
         with torch.no_grad():
             attended = self.attention(pixels)
             slices = self.fuser.weight[targets, :, 0, 0].split(self.auxiliary.channels, dim=1)  # L x (B, C_l)
-            levels = [torch.einsum("bchw,bc->bhw", a, w)[:, None] for a, w in zip(attended, slices, strict=True)]  # L x (B, 1, h_l, w_l)
+            levels = [
+                torch.einsum("bchw,bc->bhw", a, w)[:, None] for a, w in zip(attended, slices, strict=True)
+            ]  # L x (B, 1, h_l, w_l)
             fused = upsample_and_add(levels, self.one_step)[:, 0]  # (B, h, w); the fuser's bias cancels in min-max
         if was_training:
             self.train()
@@ -159,7 +161,11 @@ class PTAME(nn.Module):
         config = self.config()
         if taken := sorted(config.keys() & about.keys()):
             raise ValueError(f"{', '.join(taken)} can't be set: the explainer itself says so")
-        about = {key: value if isinstance(value, str) else json.dumps(value, default=asdict) for key, value in about.items() if value is not None}
+        about = {
+            key: value if isinstance(value, str) else json.dumps(value, default=asdict)
+            for key, value in about.items()
+            if value is not None
+        }
         storage.write(file, self.trained_state(), config | about)
 
     @classmethod
@@ -171,14 +177,20 @@ class PTAME(nn.Module):
         config, state = _read(file)
         name, layers = config["auxiliary"], json.loads(config["layers"])
         if auxiliary is None and config.get("auxiliary_weights") == "none":
-            raise ValueError(f"{file} was trained on random features of {name}, which are not stored: pass that very auxiliary")
-        auxiliary = auxiliary or load_auxiliary(name, None if name.startswith("timm/") else layers, config.get("auxiliary_weights", "default"))
+            raise ValueError(
+                f"{file} was trained on random features of {name}, which are not stored: pass that very auxiliary"
+            )
+        auxiliary = auxiliary or load_auxiliary(
+            name, None if name.startswith("timm/") else layers, config.get("auxiliary_weights", "default")
+        )
         if name != auxiliary.name or set(layers or ()) != set(auxiliary.layers or ()):
             raise ValueError(
                 f"{file} was trained on {name} (layers {layers}), not on {auxiliary.name} (layers {list(auxiliary.layers or ()) or None}): "
                 f"load it with that auxiliary"
             )
-        explainer = cls(auxiliary, int(config["num_classes"]), config["fuser_bias"] == "True", config.get("one_step") == "True")
+        explainer = cls(
+            auxiliary, int(config["num_classes"]), config["fuser_bias"] == "True", config.get("one_step") == "True"
+        )
         explainer.fill(state, file)
         return explainer.eval()
 
@@ -193,7 +205,9 @@ class PTAME(nn.Module):
         """
         state = {key.removeprefix(OFFICIAL): value for key, value in read_official(Path(file)).items()}
         if getattr(state.get("fuser.weight"), "ndim", None) != 4:
-            raise ValueError(f"{file} does not fit: no {OFFICIAL}fuser.weight (classes, channels, 1, 1) in its state_dict, which has {_some(state)}")
+            raise ValueError(
+                f"{file} does not fit: no {OFFICIAL}fuser.weight (classes, channels, 1, 1) in its state_dict, which has {_some(state)}"
+            )
         explainer = cls(auxiliary, state["fuser.weight"].shape[0], "fuser.bias" in state)
         explainer.fill(state, file)
         return explainer.eval()
@@ -255,5 +269,7 @@ def _read(file: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         json.loads(config["layers"]), int(config["num_classes"])
     except ValueError as error:
-        raise ValueError(f"{file} has metadata that can't be read ({error}): train the explainer again, or copy the file again") from error
+        raise ValueError(
+            f"{file} has metadata that can't be read ({error}): train the explainer again, or copy the file again"
+        ) from error
     return config, state

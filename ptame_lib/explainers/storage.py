@@ -25,9 +25,13 @@ def read_official(file: Path) -> dict[str, Tensor]:
     except (KeyError, TypeError) as error:
         raise ValueError(f"{file} is no Lightning checkpoint: it holds no state_dict") from error
     except Exception as error:
-        raise ValueError(f"{file} can't be read as a checkpoint without running code from it ({type(error).__name__}): download it again") from error
+        raise ValueError(
+            f"{file} can't be read as a checkpoint without running code from it ({type(error).__name__}): download it again"
+        ) from error
     if other := [key for key, value in state.items() if not isinstance(value, Tensor)]:
-        raise ValueError(f"{file} is no Lightning checkpoint: {other[0]} of its state_dict is a {type(state[other[0]]).__name__}. Download it again")
+        raise ValueError(
+            f"{file} is no Lightning checkpoint: {other[0]} of its state_dict is a {type(state[other[0]]).__name__}. Download it again"
+        )
     return state
 
 
@@ -53,7 +57,9 @@ def _in_order(file: Path) -> None:
     file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
 
 
-def read(file: str | Path, form: str, what: str, how: str, required: Sequence[str]) -> tuple[dict[str, str], dict[str, Tensor]]:
+def read(
+    file: str | Path, form: str, what: str, how: str, required: Sequence[str]
+) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Configuration, which has the ``required`` entries, and parameters of a file of format ``form``.
 
     Raises FileNotFoundError, saying ``how`` to train one, and ValueError for a file that isn't ``what`` it should be.
@@ -66,11 +72,15 @@ def read(file: str | Path, form: str, what: str, how: str, required: Sequence[st
             config = tensors.metadata() or {}
             state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118 (safe_open is no dict)
     except SafetensorError as error:
-        raise ValueError(f"{file} can't be read as safetensors ({error}): train the explainer again, or copy the file again") from error
+        raise ValueError(
+            f"{file} can't be read as safetensors ({error}): train the explainer again, or copy the file again"
+        ) from error
     if config.get("format") != form:
         raise ValueError(f"{file} is not {what} (format {config.get('format')!r}, expected {form!r})")
     if missing := [key for key in required if key not in config]:
-        raise ValueError(f"{file} is not {what}: its metadata lack {', '.join(missing)}. Train the explainer again, or copy the file again")
+        raise ValueError(
+            f"{file} is not {what}: its metadata lack {', '.join(missing)}. Train the explainer again, or copy the file again"
+        )
     return config, state
 
 
@@ -78,11 +88,15 @@ def check_fits(own: dict[str, Tensor], state: dict[str, Tensor], source: str | P
     """ValueError names the keys or shapes of ``state`` that don't fit the explainer's ``own``, and the remedy, or values that are not finite."""
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or extra:
-        raise ValueError(f"{source} does not fit this explainer: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}. {remedy}")
+        raise ValueError(
+            f"{source} does not fit this explainer: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}. {remedy}"
+        )
     for key, value in state.items():
         if value.shape != own[key].shape:
             raise ValueError(
                 f"{source} does not fit this explainer: {key} has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}. {remedy}"
             )
         if not value.isfinite().all():
-            raise ValueError(f"{source} is of no use: {key} has values that are not finite. Train the explainer again, with a lower lr")
+            raise ValueError(
+                f"{source} is of no use: {key} has values that are not finite. Train the explainer again, with a lower lr"
+            )

@@ -18,7 +18,11 @@ from .ptame import PTAME
 LAYERS = {  # published ones, and the last three stages of the embedded classifiers
     "vgg16": ("features.16", "features.23", "features.30"),
     "resnet50": ("layer2", "layer3", "layer4"),
-    "vit_b_16": ("encoder.layers.encoder_layer_9.ln", "encoder.layers.encoder_layer_10.ln", "encoder.layers.encoder_layer_11.ln"),
+    "vit_b_16": (
+        "encoder.layers.encoder_layer_9.ln",
+        "encoder.layers.encoder_layer_10.ln",
+        "encoder.layers.encoder_layer_11.ln",
+    ),
     "embedded/vgg": ("features.5", "features.8", "features.11"),
     "embedded/resnet": ("layer2", "layer3", "layer4"),
     "embedded/vit": ("blocks.0", "blocks.1", "norm"),

@@ -105,7 +105,9 @@ def explainer_loss(
     _check(logits, labels, kept, removed, multi_label)
     target, other = masks
     terms = (
-        F.binary_cross_entropy_with_logits(kept.float(), labels.float()) if multi_label else F.cross_entropy(kept.float(), labels.float()),
+        F.binary_cross_entropy_with_logits(kept.float(), labels.float())
+        if multi_label
+        else F.cross_entropy(kept.float(), labels.float()),
         negative_entropy(removed.float()),
         total_variation(target) + total_variation(other),
         class_area_term(logits, labels, weights.smallest, weights.largest),
@@ -192,10 +194,15 @@ def outside_band(masks: Tensor, smallest: float, largest: float) -> Tensor:
 
 def _check(logits: Tensor, labels: Tensor, kept: Tensor, removed: Tensor, multi_label: bool) -> None:
     if not logits.shape[:2] == labels.shape == kept.shape == removed.shape:
-        shapes = ", ".join(f"{k} {tuple(v.shape)}" for k, v in {"logits": logits, "labels": labels, "kept": kept, "removed": removed}.items())
+        shapes = ", ".join(
+            f"{k} {tuple(v.shape)}"
+            for k, v in {"logits": logits, "labels": labels, "kept": kept, "removed": removed}.items()
+        )
         raise ValueError(f"batch sizes or numbers of classes differ: {shapes}")
     if labels.numel() and not (labels.min() >= 0 and labels.max() <= 1):
-        raise ValueError(f"labels must be 0 or 1 for each class, got {labels.min():g}..{labels.max():g}: see torch.nn.functional.one_hot")
+        raise ValueError(
+            f"labels must be 0 or 1 for each class, got {labels.min():g}..{labels.max():g}: see torch.nn.functional.one_hot"
+        )
     if not multi_label and (wrong := ((labels > 0.5).sum(1) != 1).nonzero().flatten().tolist()):
         raise ValueError(
             f"image {wrong[0]} of the batch has {int((labels[wrong[0]] > 0.5).sum())} labels, but the classifier gives one class per image: "

@@ -31,7 +31,9 @@ class PTAMEWeights:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if not (0 < value < inf or (value == 0 and name not in "pq")):
-                raise ValueError(f"the loss's {name} can't be {value}: give a number above 0{'' if name in 'pq' else ', or 0 to leave the term out'}")
+                raise ValueError(
+                    f"the loss's {name} can't be {value}: give a number above 0{'' if name in 'pq' else ', or 0 to leave the term out'}"
+                )
 
 
 class PTAMELoss(NamedTuple):
@@ -47,7 +49,11 @@ class PTAMELoss(NamedTuple):
 
 
 def ptame_loss(
-    masked_logits: Tensor, targets: Tensor, masks: Tensor, weights: PTAMEWeights = PTAMEWeights(), counts: Tensor | None = None
+    masked_logits: Tensor,
+    targets: Tensor,
+    masks: Tensor,
+    weights: PTAMEWeights = PTAMEWeights(),
+    counts: Tensor | None = None,
 ) -> PTAMELoss:
     """P-TAME's training loss (P-TAME, equations of section III; no labels are used).
 
@@ -59,7 +65,9 @@ def ptame_loss(
     Raises ValueError where the shapes don't belong together or a target is no class.
     """
     if masked_logits.shape[0] != targets.shape[0] or masks.shape[0] != targets.shape[0]:
-        raise ValueError(f"batch sizes differ: logits {masked_logits.shape[0]}, targets {targets.shape[0]}, masks {masks.shape[0]}")
+        raise ValueError(
+            f"batch sizes differ: logits {masked_logits.shape[0]}, targets {targets.shape[0]}, masks {masks.shape[0]}"
+        )
     if masks.ndim != 4:
         raise ValueError(f"masks must be (B,n,h,w), the maps of n classes for every image, got {tuple(masks.shape)}")
     if counts is not None and counts.shape != masks.shape[1:2]:

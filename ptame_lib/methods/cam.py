@@ -59,12 +59,19 @@ def gradcam(classifier: nn.Module, layer: nn.Module | None = None) -> Callable[[
 
 
 @contextmanager
-def cam_of(kind: type[BaseCAM], classifier: nn.Module, pixels: Tensor, layer: nn.Module | None = None, **options) -> Iterator[BaseCAM]:
+def cam_of(
+    kind: type[BaseCAM], classifier: nn.Module, pixels: Tensor, layer: nn.Module | None = None, **options
+) -> Iterator[BaseCAM]:
     """A CAM method of the grad-cam package on ``layer`` (default: `target_layer`); its hooks are gone after the block, whatever happens."""
     found, prefix = (layer, None) if layer is not None else target_layer(classifier, pixels[:1])
     if kind is AblationCAM and "ablation_layer" not in options:
         options["ablation_layer"] = AblationLayer() if prefix is None else AblationLayerVit()
-    method = kind(classifier, [found], None if prefix is None else partial(to_map, layout=prefix, image=tuple(pixels.shape[-2:])), **options)
+    method = kind(
+        classifier,
+        [found],
+        None if prefix is None else partial(to_map, layout=prefix, image=tuple(pixels.shape[-2:])),
+        **options,
+    )
     try:  # not the package's context manager: it swallows an IndexError
         yield method
     finally:

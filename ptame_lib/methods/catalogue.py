@@ -44,15 +44,29 @@ CATALOGUE: dict[str, Callable[[nn.Module, Budget], Method]] = {
     "HiResCAM": _cam("HiResCAM", "Draelos & Carin, 2020"),
     "Score-CAM": _channelwise("Score-CAM", "Wang et al., CVPR workshops 2020", 1),
     "Ablation-CAM": _channelwise("Ablation-CAM", "Desai & Ramaswamy, WACV 2020", 2),
-    "Opti-CAM": lambda c, b: Method("Opti-CAM", opti_cam(c, steps=b.opti_steps), 1 + b.opti_steps, b.opti_steps, "Zhang et al., CVIU 2024"),
+    "Opti-CAM": lambda c, b: Method(
+        "Opti-CAM", opti_cam(c, steps=b.opti_steps), 1 + b.opti_steps, b.opti_steps, "Zhang et al., CVIU 2024"
+    ),
     "RISE": lambda c, b: Method("RISE", rise(c, masks=b.masks, seed=b.seed), b.masks, 0, "Petsiuk et al., BMVC 2018"),
     "integrated gradients": lambda c, b: Method(
-        "integrated gradients", integrated_gradients(c, b.path_steps), b.path_steps, b.path_steps, "Sundararajan et al., ICML 2017"
+        "integrated gradients",
+        integrated_gradients(c, b.path_steps),
+        b.path_steps,
+        b.path_steps,
+        "Sundararajan et al., ICML 2017",
     ),
-    "guided backpropagation": lambda c, _: Method("guided backpropagation", guided_backprop(c), 1, 1, "Springenberg et al., ICLR workshop 2015"),
-    "occlusion": lambda c, _: Method("occlusion", occlusion(c), 1 + squares(c.input_size), 0, "Zeiler & Fergus, ECCV 2014"),
-    "LIME": lambda c, b: Method("LIME", lime(c, b.samples, b.segments, b.seed), b.samples, 0, "Ribeiro et al., KDD 2016"),
-    "KernelSHAP": lambda c, b: Method("KernelSHAP", kernel_shap(c, b.samples, b.segments, b.seed), b.samples, 0, "Lundberg & Lee, NeurIPS 2017"),
+    "guided backpropagation": lambda c, _: Method(
+        "guided backpropagation", guided_backprop(c), 1, 1, "Springenberg et al., ICLR workshop 2015"
+    ),
+    "occlusion": lambda c, _: Method(
+        "occlusion", occlusion(c), 1 + squares(c.input_size), 0, "Zeiler & Fergus, ECCV 2014"
+    ),
+    "LIME": lambda c, b: Method(
+        "LIME", lime(c, b.samples, b.segments, b.seed), b.samples, 0, "Ribeiro et al., KDD 2016"
+    ),
+    "KernelSHAP": lambda c, b: Method(
+        "KernelSHAP", kernel_shap(c, b.samples, b.segments, b.seed), b.samples, 0, "Lundberg & Lee, NeurIPS 2017"
+    ),
     "extremal perturbations": lambda c, b: Method(
         "extremal perturbations",
         extremal_perturbations(c, steps=b.perturbation_steps, fill="black"),
@@ -68,7 +82,9 @@ CATALOGUE: dict[str, Callable[[nn.Module, Budget], Method]] = {
         "Khorram et al., CHIL 2021",
     ),
     "edges": lambda c, b: Method("edges", edges, 0, 0, "control: Sobel filter, ignores the classifier"),
-    "centred Gaussian": lambda c, b: Method("centred Gaussian", centred_gaussian, 0, 0, "control: ignores image and classifier"),
+    "centred Gaussian": lambda c, b: Method(
+        "centred Gaussian", centred_gaussian, 0, 0, "control: ignores image and classifier"
+    ),
     "random": lambda c, b: Method("random", random_map(b.seed), 0, 0, "control: ignores image and classifier"),
     TRUTH: lambda c, b: Method(TRUTH, truth_map, 0, 0, "control: the mask of the evidence", sees_truth=True),
 }

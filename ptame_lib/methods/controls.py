@@ -44,7 +44,9 @@ def truth_map(pixels: Tensor, truth: Tensor) -> Tensor:
     Raises ValueError for truths of another size than the images.
     """
     if truth.shape != (len(pixels), *pixels.shape[-2:]):
-        raise ValueError(f"one truth mask per image and of its size: got {tuple(truth.shape)} for images {tuple(pixels.shape)}")
+        raise ValueError(
+            f"one truth mask per image and of its size: got {tuple(truth.shape)} for images {tuple(pixels.shape)}"
+        )
     return truth.float()
 
 

@@ -69,7 +69,9 @@ def extremal_perturbations(
                 masks = smooth(coarse)
                 score = classifier(perturb(pyramid, masks)).gather(1, wanted[:, None])[:, 0]
                 area = (masks.flatten(1).sort(1).values - template).square().mean(1)
-                loss = (weight * step / steps * area - score).sum()  # at first the score alone: it ranks the still equal pixels
+                loss = (
+                    weight * step / steps * area - score
+                ).sum()  # at first the score alone: it ranks the still equal pixels
                 (coarse.grad,) = torch.autograd.grad(loss, coarse)
                 optimizer.step()
                 with torch.no_grad():
@@ -123,7 +125,9 @@ class SmoothMasks:
         away = torch.arange(-self.reach, self.reach + 1) * self.side
         along = (inside[:, None] - away).square()  # (side, 2 reach + 1)
         distance = (along[:, None, :, None] + along[None, :, None, :]).sqrt() / max(self.side / 2, 1)
-        self.kernel = torch.exp(-(distance - 1).clamp_min(0).square() / 4).flatten(2).flatten(0, 1).T  # (candidates, side * side)
+        self.kernel = (
+            torch.exp(-(distance - 1).clamp_min(0).square() / 4).flatten(2).flatten(0, 1).T
+        )  # (candidates, side * side)
 
     def __call__(self, coarse: Tensor) -> Tensor:
         near = F.unfold(coarse[:, None], 2 * self.reach + 1, padding=self.reach)  # (B, candidates, h * w)

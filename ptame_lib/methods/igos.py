@@ -55,7 +55,9 @@ def igos(
         grid = tuple(max(2, round(side * resolution)) for side in pixels.shape[-2:])
         ties = likeness(F.adaptive_avg_pool2d(pixels, grid))
         with torch.enable_grad():
-            masks = torch.ones(2, len(pixels), *grid, device=pixels.device, requires_grad=True)  # deletion, insertion; 1 keeps
+            masks = torch.ones(
+                2, len(pixels), *grid, device=pixels.device, requires_grad=True
+            )  # deletion, insertion; 1 keeps
             for step in range(steps):
                 both = masks.prod(0)
                 penalty = sparse * (1 - both).mean((1, 2)) + smooth * bilateral_variation(both, ties)
@@ -73,7 +75,13 @@ def igos(
 
 
 def bilateral_scores(
-    classifier: nn.Module, pixels: Tensor, base: Tensor, targets: Tensor, masks: Tensor, share: float = 1.0, noise: Tensor | float = 0.0
+    classifier: nn.Module,
+    pixels: Tensor,
+    base: Tensor,
+    targets: Tensor,
+    masks: Tensor,
+    share: float = 1.0,
+    noise: Tensor | float = 0.0,
 ) -> Tensor:
     """The objective without its regularisers (B,): f(D) + f(DI) - f(1 - I) - f(1 - DI), with f the target's probability on
     what a mask keeps of the pixels, the rest from ``base``, for the deletion and insertion masks D and I, (2,B,h,w).

@@ -12,7 +12,9 @@ from ..masking import normalise
 from ..validation import check_at_least, check_request
 
 
-def occlusion(classifier: nn.Module, window: float = 1 / 4, stride: float = 1 / 8, batch: int = 8) -> Callable[[Tensor, Tensor], Tensor]:
+def occlusion(
+    classifier: nn.Module, window: float = 1 / 4, stride: float = 1 / 8, batch: int = 8
+) -> Callable[[Tensor, Tensor], Tensor]:
     """Maps (B,H,W) in [0,1]: how much of the target's probability a black square takes away, averaged over the squares that cover a
     pixel. ``window`` and ``stride`` are shares of the image's side; ``batch`` squares are asked for at a time."""
     check_at_least(1, batch=batch)
@@ -24,7 +26,14 @@ def occlusion(classifier: nn.Module, window: float = 1 / 4, stride: float = 1 / 
         sides = (3, *(max(1, round(side * window)) for side in (height, width)))
         strides = (3, *(max(1, round(side * stride)) for side in (height, width)))
         with torch.no_grad():
-            found = method.attribute(pixels, sliding_window_shapes=sides, strides=strides, target=targets, baselines=0, perturbations_per_eval=batch)
+            found = method.attribute(
+                pixels,
+                sliding_window_shapes=sides,
+                strides=strides,
+                target=targets,
+                baselines=0,
+                perturbations_per_eval=batch,
+            )
         return normalise(found[:, 0].clamp_min(0))
 
     return explain

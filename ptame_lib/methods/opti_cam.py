@@ -12,7 +12,9 @@ from ..masking import keep, normalise
 from ..validation import check_at_least, check_request
 
 
-def opti_cam(classifier: nn.Module, layer: nn.Module | None = None, steps: int = 100, lr: float = 0.1) -> Callable[[Tensor, Tensor], Tensor]:
+def opti_cam(
+    classifier: nn.Module, layer: nn.Module | None = None, steps: int = 100, lr: float = 0.1
+) -> Callable[[Tensor, Tensor], Tensor]:
     """Weights of the channels of ``layer`` (default: `target_layer`), found anew for every image by ``steps`` of Adam, so that the
     target's logit on what the map keeps is highest; a softmax over channels keeps the weights positive.
 

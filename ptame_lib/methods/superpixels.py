@@ -17,7 +17,10 @@ from ..validation import check_at_least, check_request
 def superpixels(pixels: Tensor, segments: int = 50) -> Tensor:
     """About ``segments`` superpixels of each image (B,3,H,W): their numbers (B,H,W) int64, from 0 without gaps."""
     options = {"compactness": 20, "sigma": 1, "start_label": 0}  # grainy images, too, fall into about that many
-    found = [torch.from_numpy(slic(image.permute(1, 2, 0).numpy(), segments, **options)) for image in pixels.detach().cpu().double()]
+    found = [
+        torch.from_numpy(slic(image.permute(1, 2, 0).numpy(), segments, **options))
+        for image in pixels.detach().cpu().double()
+    ]
     return torch.stack([numbers.unique(return_inverse=True)[1] for numbers in found]).to(pixels.device)
 
 
@@ -36,17 +39,23 @@ def explain_superpixels(
             options = {"n_samples": samples, "perturbations_per_eval": batch_size, "baselines": 0}
             with torch.no_grad(), torch.random.fork_rng():
                 torch.manual_seed(seed)
-                found = method.attribute(image, target=int(target), feature_mask=part[:, None].expand(-1, 3, -1, -1), **options)
+                found = method.attribute(
+                    image, target=int(target), feature_mask=part[:, None].expand(-1, 3, -1, -1), **options
+                )
             maps.append(found[:, 0])
         return normalise(torch.cat(maps).clamp_min(0))
 
     return explain
 
 
-def lime(classifier: nn.Module, samples: int = 200, segments: int = 50, seed: int = 0, batch_size: int = 50) -> Callable[[Tensor, Tensor], Tensor]:
+def lime(
+    classifier: nn.Module, samples: int = 200, segments: int = 50, seed: int = 0, batch_size: int = 50
+) -> Callable[[Tensor, Tensor], Tensor]:
     """A ridge regression of the target's probability on which of about ``segments`` superpixels are there, from ``samples`` random
     subsets weighted by their likeness to the image (captum's exponential kernel on cosine distance); maps (B,H,W) in [0,1]."""
-    return explain_superpixels(lambda f: Lime(f, interpretable_model=SkLearnRidge(alpha=1.0)), classifier, segments, samples, seed, batch_size)
+    return explain_superpixels(
+        lambda f: Lime(f, interpretable_model=SkLearnRidge(alpha=1.0)), classifier, segments, samples, seed, batch_size
+    )
 
 
 def kernel_shap(

@@ -19,7 +19,9 @@ def saliency_metric(maps: Tensor, kept: Tensor, *, as_they_are: bool = False) ->
     check_maps(maps, len(kept))
     if as_they_are:
         check_unit(maps)
-    return (maps.float() if as_they_are else normalise(maps)).mean((1, 2)).clamp_min(0.05).log() - kept.float().clamp_min(1e-12).log()
+    return (maps.float() if as_they_are else normalise(maps)).mean((1, 2)).clamp_min(
+        0.05
+    ).log() - kept.float().clamp_min(1e-12).log()
 
 
 def sparseness(maps: Tensor) -> Tensor:

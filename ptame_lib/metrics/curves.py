@@ -49,19 +49,27 @@ def transition(
     check_maps(maps, len(start))
     order = ranked(resize(maps.float(), start.shape[-2:]), seed=seed) if ranking is None else ranking
     n = order.shape[1]
-    place = torch.empty_like(order).scatter_(1, order, torch.arange(n, device=order.device).expand_as(order))  # of each pixel in the order
+    place = torch.empty_like(order).scatter_(
+        1, order, torch.arange(n, device=order.device).expand_as(order)
+    )  # of each pixel in the order
     place = place.view(-1, 1, *start.shape[-2:])
-    between = [confidence(classifier, torch.where(place < round(n * k / steps), end, start), targets) for k in range(1, steps)]
+    between = [
+        confidence(classifier, torch.where(place < round(n * k / steps), end, start), targets) for k in range(1, steps)
+    ]
     first = confidence(classifier, start, targets) if first is None else first
     last = confidence(classifier, end, targets) if last is None else last
     return torch.stack([first, *between, last], 1)
 
 
-def insertion(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, steps: int = 32, **known: Tensor | None) -> Tensor:
+def insertion(
+    classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, steps: int = 32, **known: Tensor | None
+) -> Tensor:
     """Area (B,) under the probability while the pixels come into the blurred image; higher is better. ``known``: as for `transition`."""
     return torch.trapezoid(transition(classifier, blurred(pixels), pixels, targets, maps, steps, **known), dx=1 / steps)
 
 
-def deletion(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, steps: int = 32, **known: Tensor | None) -> Tensor:
+def deletion(
+    classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, steps: int = 32, **known: Tensor | None
+) -> Tensor:
     """Area (B,) under the probability while the pixels give way to the mean colour; lower is better. ``known``: as for `transition`."""
     return torch.trapezoid(transition(classifier, pixels, emptied(pixels), targets, maps, steps, **known), dx=1 / steps)

@@ -33,7 +33,9 @@ def average_gain(p: Tensor, q: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def masked_confidence(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, share: float = 1.0) -> Tensor:
+def masked_confidence(
+    classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, share: float = 1.0
+) -> Tensor:
     """q: the target's probability (B,) when only the largest ``share`` of each map (soft values) keeps its pixels.
 
     ``maps`` (B,h,w) are min-max normalised and resized to the image first; a constant one keeps nothing. Raises ValueError for maps of

@@ -57,7 +57,14 @@ class Evidence:
 
     def __getitem__(self, i: int) -> Evidence:
         at = range(len(self))[i]  # IndexError beyond the last one, so that a loop over the images ends
-        return replace(self, **{f.name: getattr(self, f.name)[at : at + 1] for f in fields(self) if f.name not in ("labels", "multi_label")})
+        return replace(
+            self,
+            **{
+                f.name: getattr(self, f.name)[at : at + 1]
+                for f in fields(self)
+                if f.name not in ("labels", "multi_label")
+            },
+        )
 
     def name(self, c: int | Tensor) -> str:
         """The class ``c`` for people: its label, or ``class 3``."""
@@ -66,7 +73,9 @@ class Evidence:
     def text(self, i: int = 0) -> str:
         """One sentence about image ``i``: what the map is worth there."""
         share = float(self.share[i])
-        enough = "no part of it alone is enough" if share != share else f"the first {share:.0%} of its pixels are enough"
+        enough = (
+            "no part of it alone is enough" if share != share else f"the first {share:.0%} of its pixels are enough"
+        )
         return (
             f"{self.name(self.targets[i])}: {float(self.whole[i]):.0%} on the whole image, {float(self.kept[i]):.0%} on what the map keeps, "
             f"{float(self.rest[i]):.0%} on the rest; {enough} for this decision."
@@ -100,7 +109,9 @@ class Evidence:
 
 
 @torch.no_grad()
-def evidence(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, shares: Sequence[float] = SHARES) -> Evidence:
+def evidence(
+    classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, shares: Sequence[float] = SHARES
+) -> Evidence:
     """The `Evidence` for maps (B,h,w) that explain the ``targets`` (B,) int64 of ``pixels`` (B,3,H,W) in [0,1].
 
     Maps are min-max normalised and resized to the image, so that ``kept`` is what AD at 100 % is made of. ``share`` is found
@@ -124,10 +135,18 @@ def evidence(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tenso
     check_images(pixels)
     targets = targets.to(pixels.device)
     masks = resize(normalise(maps.to(pixels.device)), pixels.shape[-2:])
-    logits = {"whole": classifier(pixels), "kept": classifier(keep(pixels, masks)), "rest": classifier(remove(pixels, masks))}
+    logits = {
+        "whole": classifier(pixels),
+        "kept": classifier(keep(pixels, masks)),
+        "rest": classifier(remove(pixels, masks)),
+    }
     for answer in logits.values():
         check_answers(answer)
-    classes, labels, multi_label = logits["whole"].shape[1], getattr(classifier, "labels", None), getattr(classifier, "multi_label", False)
+    classes, labels, multi_label = (
+        logits["whole"].shape[1],
+        getattr(classifier, "labels", None),
+        getattr(classifier, "multi_label", False),
+    )
     check_classes(targets, classes)
     if labels is not None and len(labels) != classes:
         raise ValueError(f"{len(labels)} labels for {classes} classes: give the classifier one label per class")
@@ -139,7 +158,10 @@ def evidence(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tenso
         part = keep(pixels[open_], (keep_share(masks[open_], share) > 0).float())
         smallest[open_[_decided(classifier(part), targets[open_], multi_label)]] = share
     black = classifier(torch.zeros_like(pixels[:1])).expand(b, -1)
-    probabilities = {name: answer.double().sigmoid() if multi_label else answer.double().softmax(1) for name, answer in logits.items()}
+    probabilities = {
+        name: answer.double().sigmoid() if multi_label else answer.double().softmax(1)
+        for name, answer in logits.items()
+    }
     decided = {name: _decided(answer, targets, multi_label) for name, answer in (logits | {"black": black}).items()}
     return Evidence(
         targets=targets,
@@ -162,7 +184,10 @@ def _decided(logits: Tensor, targets: Tensor, multi_label: bool) -> Tensor:
 
 
 def explain_with_evidence(
-    method: Callable[[Tensor, Tensor], Tensor] | nn.Module, classifier: nn.Module, pixels: Tensor, targets: Tensor | None = None
+    method: Callable[[Tensor, Tensor], Tensor] | nn.Module,
+    classifier: nn.Module,
+    pixels: Tensor,
+    targets: Tensor | None = None,
 ) -> tuple[Tensor, Evidence]:
     """Maps (B,h,w) in [0,1] of any method, and what each is worth for its own image.
 
@@ -172,7 +197,9 @@ def explain_with_evidence(
     deserves the same doubt. Raises as `evidence`, and ValueError for a control that sees the truth.
     """
     if getattr(method, "sees_truth", False):
-        raise ValueError(f"{method.name!r} is given the truth and no targets: pass its maps to evidence(classifier, pixels, targets, maps)")
+        raise ValueError(
+            f"{method.name!r} is given the truth and no targets: pass its maps to evidence(classifier, pixels, targets, maps)"
+        )
     targets = decide(classifier, pixels) if targets is None else targets
     maps = getattr(method, "explain", method)(pixels, targets)
     return maps, evidence(classifier, pixels, targets, maps)

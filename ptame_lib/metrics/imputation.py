@@ -12,7 +12,13 @@ DIRECT, DIAGONAL = 1 / 6, 1 / 12  # weights of the 4 direct and the 4 diagonal n
 
 
 def linear_imputation(
-    pixels: Tensor, known: Tensor, noise: float = 0.01, generator: torch.Generator | None = None, *, tolerance: float = 5e-5, most: int = 200
+    pixels: Tensor,
+    known: Tensor,
+    noise: float = 0.01,
+    generator: torch.Generator | None = None,
+    *,
+    tolerance: float = 5e-5,
+    most: int = 200,
 ) -> Tensor:
     """Fill the pixels that are not known: each becomes the weighted mean of its neighbours (Rong et al., ICML 2022).
 
@@ -24,11 +30,15 @@ def linear_imputation(
     Raises ValueError where shapes don't belong together, RuntimeError if ``most`` iterations don't suffice.
     """
     if pixels.ndim != 4 or known.shape != (pixels.shape[0], *pixels.shape[2:]) or known.dtype != torch.bool:
-        raise ValueError(f"pixels {tuple(pixels.shape)} need a bool mask of (B,H,W), got {known.dtype} {tuple(known.shape)}")
+        raise ValueError(
+            f"pixels {tuple(pixels.shape)} need a bool mask of (B,H,W), got {known.dtype} {tuple(known.shape)}"
+        )
     # On the CPU some images at a time: enough for long rows, few enough for the memory.
     part = len(pixels) if pixels.is_cuda else max(1, 16 * 224 * 224 // (pixels.shape[2] * pixels.shape[3]))
     with torch.no_grad():
-        filled = [_solve(p.float(), k, tolerance, most) for p, k in zip(pixels.split(part), known.split(part), strict=True)]
+        filled = [
+            _solve(p.float(), k, tolerance, most) for p, k in zip(pixels.split(part), known.split(part), strict=True)
+        ]
     result = torch.where(known[:, None], pixels, torch.cat(filled).to(pixels.dtype))
     if noise:
         drawn = torch.randn(pixels.shape, generator=generator, dtype=pixels.dtype).to(pixels.device)
@@ -60,7 +70,9 @@ def _solve(pixels: Tensor, known: Tensor, tolerance: float, most: int) -> Tensor
         z = _cycle(grids, 0, r)
         rz, before = (r * z).sum((2, 3), keepdim=True), rz
         p = torch.addcmul(z, rz / before.clamp_min(1e-30), p)
-    raise RuntimeError(f"the imputation did not reach tolerance {tolerance} in {most} iterations: check the pixels for NaN, or raise most")
+    raise RuntimeError(
+        f"the imputation did not reach tolerance {tolerance} in {most} iterations: check the pixels for NaN, or raise most"
+    )
 
 
 def _neighbours(x: Tensor) -> Tensor:
@@ -71,7 +83,9 @@ def _neighbours(x: Tensor) -> Tensor:
 @lru_cache
 def _kernel(device: torch.device, dtype: torch.dtype) -> Tensor:
     """The neighbours' weights (3,3), sent to a device once: every iteration needs them."""
-    return torch.tensor([[DIAGONAL, DIRECT, DIAGONAL], [DIRECT, 0, DIRECT], [DIAGONAL, DIRECT, DIAGONAL]], device=device, dtype=dtype)
+    return torch.tensor(
+        [[DIAGONAL, DIRECT, DIAGONAL], [DIRECT, 0, DIRECT], [DIAGONAL, DIRECT, DIAGONAL]], device=device, dtype=dtype
+    )
 
 
 class _Finest:
@@ -127,12 +141,16 @@ class _Coarsest:
         system = _Coarse(to_known, edges)
         columns = torch.eye(count).to(to_known).view(count, 1, height, width)
         matrix = system.apply(columns.expand(-1, images, -1, -1)).permute(1, 0, 2, 3).reshape(-1, count, count)
-        empty = torch.where(system.total > 0, 1e-6 * system.total, 1).reshape(-1, count)  # cells where nothing is missing, images where all is
+        empty = torch.where(system.total > 0, 1e-6 * system.total, 1).reshape(
+            -1, count
+        )  # cells where nothing is missing, images where all is
         self.inverse = torch.linalg.inv(matrix + torch.diag_embed(empty))
 
     def solve(self, r: Tensor) -> Tensor:
         images, count = self.inverse.shape[:2]
-        return (r.reshape(images, -1, count) @ self.inverse).reshape(r.shape).contiguous(memory_format=torch.channels_last)
+        return (
+            (r.reshape(images, -1, count) @ self.inverse).reshape(r.shape).contiguous(memory_format=torch.channels_last)
+        )
 
 
 def _grids(unknown: Tensor, alike: int) -> list:
@@ -150,9 +168,13 @@ def _grids(unknown: Tensor, alike: int) -> list:
     while True:
         pad = [0, to_known.shape[3] % 2, 0, to_known.shape[2] % 2]
         to_known, (e, s, se, sw) = F.pad(to_known, pad), [F.pad(edge, pad) for edge in edges]
-        ee, eo, oe, oo = ((..., slice(y, None, 2), slice(x, None, 2)) for y in (0, 1) for x in (0, 1))  # (row, column) even or odd
+        ee, eo, oe, oo = (
+            (..., slice(y, None, 2), slice(x, None, 2)) for y in (0, 1) for x in (0, 1)
+        )  # (row, column) even or odd
         east = e[eo] + e[oo] + se[eo]
-        east[..., :-1] += sw[ee][..., 1:]  # from a cell's upper left pixel to the lower right one of its western neighbour
+        east[..., :-1] += sw[ee][
+            ..., 1:
+        ]  # from a cell's upper left pixel to the lower right one of its western neighbour
         edges = [0.5 * east, 0.5 * (s[oe] + s[oo] + se[oe] + sw[oo]), 0.5 * se[oo], 0.5 * sw[oe]]
         to_known = to_known[ee] + to_known[eo] + to_known[oe] + to_known[oo]
         if max(to_known.shape[2:]) <= _Coarsest.CELLS:

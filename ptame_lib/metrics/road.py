@@ -23,7 +23,9 @@ SHARES = (0.1, 0.3, 0.5, 0.7)
 Impute = Callable[[Tensor, Tensor], Tensor]  # pixels (B,C,H,W), known (B,H,W) bool -> pixels
 
 
-def known_pixels(maps: Tensor, share: float, order: str, *, seed: int = 0, official: bool = False, ranking: Tensor | None = None) -> Tensor:
+def known_pixels(
+    maps: Tensor, share: float, order: str, *, seed: int = 0, official: bool = False, ranking: Tensor | None = None
+) -> Tensor:
     """Which pixels stay, (B,H,W) bool, when ``share`` of each map's (B,H,W) pixels is removed: the highest (``MoRF``) or lowest (``LeRF``).
 
     Exactly round(N share) pixels go; ties are broken by a random order, drawn for each map from ``seed`` alone. ``official=True`` is
@@ -78,7 +80,9 @@ def road(
     masks = resize(maps.float(), pixels.shape[-2:])
     ranking = ranked(masks, seed=seed) if ranking is None and not official else ranking
     known = [known_pixels(masks, share, order, seed=seed, official=official, ranking=ranking) for share in shares]
-    filled = impute(pixels.repeat(len(shares), 1, 1, 1), torch.cat(known))  # in one go: small images are solved faster side by side
+    filled = impute(
+        pixels.repeat(len(shares), 1, 1, 1), torch.cat(known)
+    )  # in one go: small images are solved faster side by side
     logits = torch.cat([classifier(images) for images in filled.split(len(pixels))])  # (S B,K)
     decided, asked = check_answers(logits), targets.repeat(len(shares))
     check_targets(asked, *logits.shape)
@@ -90,6 +94,11 @@ def road(
 def summary(values: Tensor, shares: Sequence[float] = SHARES) -> Tensor:
     """The area (B,) under a `road` curve (B,S), by trapezoids, with 1 where nothing and 0 where everything is removed."""
     if values.ndim != 2 or values.shape[1] != len(shares):
-        raise ValueError(f"a curve (B,{len(shares)}) belongs to {len(shares)} shares, got {tuple(values.shape)}: pass the shares of the curve")
+        raise ValueError(
+            f"a curve (B,{len(shares)}) belongs to {len(shares)} shares, got {tuple(values.shape)}: pass the shares of the curve"
+        )
     ends = values.new_ones(len(values), 1), values.new_zeros(len(values), 1)
-    return torch.trapezoid(torch.cat([ends[0], values, ends[1]], 1), torch.tensor([0.0, *shares, 1.0], dtype=values.dtype, device=values.device))
+    return torch.trapezoid(
+        torch.cat([ends[0], values, ends[1]], 1),
+        torch.tensor([0.0, *shares, 1.0], dtype=values.dtype, device=values.device),
+    )

@@ -25,7 +25,9 @@ def randomise(classifier: Classifier, upto: str, seed: int = 0) -> Classifier:
     """
     names = dict(classifier.model.named_modules())
     if upto not in names or not upto:
-        raise ValueError(f"no module {upto!r} in {type(classifier.model).__name__}: it has {', '.join(n for n in names if n and '.' not in n)}")
+        raise ValueError(
+            f"no module {upto!r} in {type(classifier.model).__name__}: it has {', '.join(n for n in names if n and '.' not in n)}"
+        )
     spoiled = copy.deepcopy(classifier)
     order = [n for n, _ in spoiled.model.named_modules() if n]
     last = max(i for i, n in enumerate(order) if n == upto or n.startswith(f"{upto}."))
@@ -89,7 +91,9 @@ class PatchFinder(nn.Module):
     def __init__(self, side: int = 8, strength: float = 8.0):
         super().__init__()
         colours = torch.tensor(self.COLOURS, dtype=torch.float32)
-        self.likeness = nn.Conv2d(3, 6, 1)  # 1 at the colour itself, at most 0 at the other five and at grey of any brightness
+        self.likeness = nn.Conv2d(
+            3, 6, 1
+        )  # 1 at the colour itself, at most 0 at the other five and at grey of any brightness
         on, off = colours.sum(1), 3 - colours.sum(1)
         weight = torch.where(colours > 0, 1 / on[:, None], -1 / off[:, None])
         self.likeness.weight.data = weight[..., None, None]
@@ -114,6 +118,11 @@ def plant_patches(pixels: Tensor, side: int = 8, seed: int = 0) -> tuple[Tensor,
     top = torch.randint(0, (height - side) // step + 1, (count,), generator=generator) * step
     left = torch.randint(0, (width - side) // step + 1, (count,), generator=generator) * step
     y, x = torch.arange(height)[None, :, None], torch.arange(width)[None, None, :]
-    truth = (y >= top[:, None, None]) & (y < (top + side)[:, None, None]) & (x >= left[:, None, None]) & (x < (left + side)[:, None, None])
+    truth = (
+        (y >= top[:, None, None])
+        & (y < (top + side)[:, None, None])
+        & (x >= left[:, None, None])
+        & (x < (left + side)[:, None, None])
+    )
     paint = torch.tensor(PatchFinder.COLOURS, dtype=pixels.dtype)[colours][:, :, None, None]
     return torch.where(truth[:, None], paint, grey), colours, truth

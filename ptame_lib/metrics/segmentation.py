@@ -75,7 +75,9 @@ def roc_auc(masks: Tensor, truth: Tensor) -> Tensor:
     """
     soft, inside = _flat(masks, truth)
     ordered = soft.sort(1).values
-    rank = (torch.searchsorted(ordered, soft) + torch.searchsorted(ordered, soft, right=True) + 1) / 2.0  # 1..N, ties share the mean
+    rank = (
+        torch.searchsorted(ordered, soft) + torch.searchsorted(ordered, soft, right=True) + 1
+    ) / 2.0  # 1..N, ties share the mean
     objects = (inside > 0.5).double()
     n, rest = objects.sum(1), (1 - objects).sum(1)
     return (((rank * objects).sum(1) - n * (n + 1) / 2) / (n * rest)).float()

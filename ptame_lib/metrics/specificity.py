@@ -45,16 +45,24 @@ def class_confusion(
     if colour is None:
         raise ValueError(f"{type(classifier).__name__} has no mean colour: pass colour=<tensor (1,3,1,1)>")
     wanted = torch.as_tensor(classes)
-    total, count = torch.zeros(len(wanted), len(wanted) + 1, dtype=torch.double), torch.zeros(len(wanted), 1, dtype=torch.double)
+    total, count = (
+        torch.zeros(len(wanted), len(wanted) + 1, dtype=torch.double),
+        torch.zeros(len(wanted), 1, dtype=torch.double),
+    )
     for pixels, labels in batches:
         here = wanted.to(pixels.device)
         maps = maps_of(pixels, here)
         if maps.shape[:2] != (len(pixels), len(wanted)):
-            raise ValueError(f"maps_of gave {tuple(maps.shape)} for {len(pixels)} images and {len(wanted)} classes: it must be (B,n,h,w)")
+            raise ValueError(
+                f"maps_of gave {tuple(maps.shape)} for {len(pixels)} images and {len(wanted)} classes: it must be (B,n,h,w)"
+            )
         said = [_probability(classifier, pixels, here)]  # of each class (B,n): on the whole image, then by mask
         for j in range(len(wanted)):
             mask = resize(maps[:, j].float(), pixels.shape[-2:])
-            said.append(sum(_probability(classifier, blend(pixels, (mask >= t).float(), colour), here) for t in thresholds) / len(thresholds))
+            said.append(
+                sum(_probability(classifier, blend(pixels, (mask >= t).float(), colour), here) for t in thresholds)
+                / len(thresholds)
+            )
         present = (labels[:, here.to(labels.device)] > 0.5).double().cpu()  # (B,n)
         total += torch.einsum("bi,bij->ij", present, torch.stack(said, 2).cpu())
         count += present.sum(0)[:, None]
@@ -88,7 +96,9 @@ def one_by_one(explain: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor,
 
 
 @torch.no_grad()
-def label_confidence(classifier: nn.Module, pixels: Tensor, labels: Tensor, masks: Tensor | None = None, colour: Tensor | None = None) -> Tensor:
+def label_confidence(
+    classifier: nn.Module, pixels: Tensor, labels: Tensor, masks: Tensor | None = None, colour: Tensor | None = None
+) -> Tensor:
     """Sum (B,) of the softmax probabilities of an image's labels (B,K), each counted once, where the masks (B,h,w) keep it and
     ``colour`` (by default the classifier's mean) replaces the rest: what `saliency_metric` takes for several labels.
 
@@ -98,7 +108,9 @@ def label_confidence(classifier: nn.Module, pixels: Tensor, labels: Tensor, mask
     logits = classifier(pixels)
     check_answers(logits)
     if labels.shape != logits.shape:
-        raise ValueError(f"labels must be (B,K), one for each of the classifier's classes {tuple(logits.shape)}, got {tuple(labels.shape)}")
+        raise ValueError(
+            f"labels must be (B,K), one for each of the classifier's classes {tuple(logits.shape)}, got {tuple(labels.shape)}"
+        )
     return (logits.double().softmax(1) * (labels > 0.5)).sum(1)
 
 

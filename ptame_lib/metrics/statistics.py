@@ -17,7 +17,9 @@ def bootstrap_interval(values: np.ndarray, *, resamples: int = 10_000, level: fl
     if not len(values):
         raise ValueError("no values to resample: give at least one image")
     if not np.isfinite(values).all():
-        raise ValueError(f"{(~np.isfinite(values)).sum()} of {values.size} values are not finite: drop them first, or check the metric")
+        raise ValueError(
+            f"{(~np.isfinite(values)).sum()} of {values.size} values are not finite: drop them first, or check the metric"
+        )
     tail = (1 - level) / 2
     low, high = np.quantile(_shares(len(values), resamples, seed) @ values, [tail, 1 - tail], axis=0)
     return (low, high) if values.ndim > 1 else (float(low), float(high))
@@ -29,16 +31,22 @@ def _shares(n: int, resamples: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples) / n
 
 
-def paired_permutation_test(a: np.ndarray, b: np.ndarray, *, resamples: int = 10_000, seed: int = 0) -> float | np.ndarray:
+def paired_permutation_test(
+    a: np.ndarray, b: np.ndarray, *, resamples: int = 10_000, seed: int = 0
+) -> float | np.ndarray:
     """Two-sided p-value that paired values a and b (n,) have one mean: random sign flips of the differences. For columns (n,k) a p-value
     (k,) for each, from the same flips. Raises ValueError for no pairs, unpaired values and NaN."""
     if np.shape(a) != np.shape(b):
-        raise ValueError(f"values must be paired, got shapes {np.shape(a)} and {np.shape(b)}: take the images that both have")
+        raise ValueError(
+            f"values must be paired, got shapes {np.shape(a)} and {np.shape(b)}: take the images that both have"
+        )
     difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
     if not len(difference):
         raise ValueError("no pairs to compare: give at least one image")
     if not np.isfinite(difference).all():
-        raise ValueError(f"{(~np.isfinite(difference)).sum()} of {difference.size} differences are not finite: drop those images first")
+        raise ValueError(
+            f"{(~np.isfinite(difference)).sum()} of {difference.size} differences are not finite: drop those images first"
+        )
     rng = np.random.default_rng(seed)
     signs = rng.integers(0, 2, size=(resamples, len(difference)), dtype=np.int8).astype(float) * 2 - 1
     margin = 1e-12 * np.abs(difference).sum(0)  # sums that are equal but for rounding count as equal

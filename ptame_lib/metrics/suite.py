@@ -17,7 +17,16 @@ from .localisation import THRESHOLDS, average_precision, best_iou, energy_pointi
 from .ranking import ranked
 from .road import SHARES as REMOVED
 from .road import road, summary, telea_imputation
-from .segmentation import background_coverage, continuous_iou, mean_f1, mean_iou, object_coverage, roc_auc, soft_accuracy, soft_f1
+from .segmentation import (
+    background_coverage,
+    continuous_iou,
+    mean_f1,
+    mean_iou,
+    object_coverage,
+    roc_auc,
+    soft_accuracy,
+    soft_f1,
+)
 
 DROPS = {"AD": average_drop, "IC": increase_in_confidence, "AG": average_gain}
 
@@ -50,7 +59,10 @@ def _metrics() -> dict[str, Metric]:
     table = {f"{name}{100 * share:.0f}": Metric(name != "AD") for share in KEPT for name in DROPS}
     for imputer in IMPUTERS:
         for order in ("MoRF", "LeRF"):
-            table |= {f"{imputer}{order} {what}": Metric(order == "LeRF", main=not imputer) for what in ("accuracy", "confidence")}
+            table |= {
+                f"{imputer}{order} {what}": Metric(order == "LeRF", main=not imputer)
+                for what in ("accuracy", "confidence")
+            }
     table |= {"insertion": Metric(True), "deletion": Metric(False)}
     table |= {name: Metric(True, needs_truth=True) for name in ("pointing", "energy", "IoU")}
     table |= {"IoU at 0.5": Metric(True, main=False, needs_truth=True), "AP": Metric(True, needs_truth=True)}
@@ -58,7 +70,10 @@ def _metrics() -> dict[str, Metric]:
     for imputer in IMPUTERS:
         for order in ("MoRF", "LeRF"):
             for what in ("accuracy", "confidence"):
-                table |= {f"{imputer}{order} {what} {100 * share:.0f}": Metric(order == "LeRF", main=False) for share in REMOVED}
+                table |= {
+                    f"{imputer}{order} {what} {100 * share:.0f}": Metric(order == "LeRF", main=False)
+                    for share in REMOVED
+                }
     return table
 
 
@@ -71,7 +86,14 @@ ROAD curve with the noisy linear imputation, ``TELEA MoRF accuracy`` with TELEA'
 
 @torch.no_grad()
 def measure(
-    classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, truth: Tensor | None = None, *, curves: bool = True, steps: int = 10
+    classifier: nn.Module,
+    pixels: Tensor,
+    targets: Tensor,
+    maps: Tensor,
+    truth: Tensor | None = None,
+    *,
+    curves: bool = True,
+    steps: int = 10,
 ) -> dict[str, Tensor]:
     """Every metric of `METRICS`, one value (B,) per image, times its scale.
 
@@ -93,15 +115,23 @@ def measure(
         for imputer, impute in IMPUTERS.items():
             for order in ("MoRF", "LeRF"):
                 for what, values in zip(
-                    ("accuracy", "confidence"), road(classifier, pixels, targets, maps, order, impute=impute, ranking=ranking), strict=True
+                    ("accuracy", "confidence"),
+                    road(classifier, pixels, targets, maps, order, impute=impute, ranking=ranking),
+                    strict=True,
                 ):
                     found[f"{imputer}{order} {what}"] = summary(values)
-                    found |= {f"{imputer}{order} {what} {100 * s:.0f}": v for s, v in zip(REMOVED, values.T, strict=True)}
+                    found |= {
+                        f"{imputer}{order} {what} {100 * s:.0f}": v for s, v in zip(REMOVED, values.T, strict=True)
+                    }
         found["insertion"] = insertion(classifier, pixels, targets, maps, steps, ranking=ranking, last=p)
         found["deletion"] = deletion(classifier, pixels, targets, maps, steps, ranking=ranking, first=p)
     found["sparseness"] = sparseness(maps)
     if truth is not None:
-        found |= {"pointing": pointing_game(maps, truth), "energy": energy_pointing_game(maps, truth), "AP": average_precision(maps, truth)}
+        found |= {
+            "pointing": pointing_game(maps, truth),
+            "energy": energy_pointing_game(maps, truth),
+            "AP": average_precision(maps, truth),
+        }
         found |= {"IoU": best_iou(maps, truth), "IoU at 0.5": iou(maps, truth, 0.5)}
     return {name: metric.scale * found[name].double() for name, metric in METRICS.items() if name in found}
 

@@ -34,7 +34,9 @@ class Batches:
 
     def __init__(self, n: int, config: Any, first: int = 0):
         if n < config.batch_size:
-            raise ValueError(f"{n} training images are fewer than one batch of {config.batch_size}: give more images or a smaller batch_size")
+            raise ValueError(
+                f"{n} training images are fewer than one batch of {config.batch_size}: give more images or a smaller batch_size"
+            )
         self.n, self.config, self.first = n, config, first
         self.batch_size, self.drop_last = config.batch_size, True
         self._epoch, self._order = -1, []

@@ -56,7 +56,9 @@ def train_black_box(
     if method == "antithetic":
         asked = Antithetic(box, pairs=pairs, seed=config.seed)
     else:
-        asked = Surrogate(box, explainer.auxiliary, explainer.num_classes, masks_per_image=masks_per_image, seed=config.seed).to(device)
+        asked = Surrogate(
+            box, explainer.auxiliary, explainer.num_classes, masks_per_image=masks_per_image, seed=config.seed
+        ).to(device)
         if not resume:
             with progress(warm_up, "warm up the surrogate") as bar:
                 for pixels in first_batches(data, config, warm_up):

@@ -25,7 +25,15 @@ def owned(file: Path | None) -> Iterator[None]:
 
 
 def write(
-    file: Path, config: Any, explainer: nn.Module, classifier: nn.Module, optimizer, schedule, history: list[dict], made_from: dict | None, **more
+    file: Path,
+    config: Any,
+    explainer: nn.Module,
+    classifier: nn.Module,
+    optimizer,
+    schedule,
+    history: list[dict],
+    made_from: dict | None,
+    **more,
 ) -> None:
     """Everything a resumed run needs, and the history beside it as JSON."""
     state = {
@@ -54,7 +62,9 @@ def check_finite(explainer: nn.Module, optimizer: torch.optim.Optimizer, step: i
     for name, value in (*explainer.trained_state().items(), *_moments(getattr(optimizer, "optimizer", optimizer))):
         if value.is_floating_point() and not value.isfinite().all():
             kept = f"; {files.show(file)} keeps the last good state" if file and file.is_file() else ""
-            raise FloatingPointError(f"{name} is not finite after step {step}, though the loss was: lower lr, or check the images{kept}")
+            raise FloatingPointError(
+                f"{name} is not finite after step {step}, though the loss was: lower lr, or check the images{kept}"
+            )
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
@@ -85,15 +95,21 @@ def read(file: Path, config: Any, made_from: dict | None = None) -> dict:
         state = torch.load(file, map_location="cpu", weights_only=True)
         saved = state["config"]
     except Exception as error:
-        raise ValueError(f"{file} can't be read as a training checkpoint ({type(error).__name__}): delete it and start with resume=False") from error
+        raise ValueError(
+            f"{file} can't be read as a training checkpoint ({type(error).__name__}): delete it and start with resume=False"
+        ) from error
     wanted = comparable(config)
     other = [f"{key}: {saved.get(key)!r}, now {wanted[key]!r}" for key in wanted if saved.get(key) != wanted[key]]
     if other:
-        raise ValueError(f"{file} was made with other settings ({'; '.join(other)}): use those, or start with resume=False")
+        raise ValueError(
+            f"{file} was made with other settings ({'; '.join(other)}): use those, or start with resume=False"
+        )
     origin = state.get("made_from")
     if made_from is not None and origin != made_from:
         changed = [key for key in made_from if (origin or {}).get(key) != made_from[key]]
-        raise ValueError(f"{file} was made from other data, weights or code ({', '.join(changed)}): use those, or start with resume=False")
+        raise ValueError(
+            f"{file} was made from other data, weights or code ({', '.join(changed)}): use those, or start with resume=False"
+        )
     return state
 
 
@@ -106,7 +122,15 @@ def fits(file: Path, config: Any, made_from: dict) -> bool:
     return True
 
 
-def resume(file: Path, config: Any, explainer: nn.Module, classifier: nn.Module, optimizer, schedule, made_from: dict | None = None) -> dict:
+def resume(
+    file: Path,
+    config: Any,
+    explainer: nn.Module,
+    classifier: nn.Module,
+    optimizer,
+    schedule,
+    made_from: dict | None = None,
+) -> dict:
     """Fill everything from a checkpoint and return its content. Raises as `read`, and ValueError for weights that don't fit."""
     state = read(file, config, made_from)
     explainer.fill(state["explainer"], file)
@@ -114,7 +138,9 @@ def resume(file: Path, config: Any, explainer: nn.Module, classifier: nn.Module,
     schedule.load_state_dict(state["schedule"])
     kind = type(classifier).__name__ if hasattr(classifier, "load_learned_state") else None
     if state.get("classifier", {}).get("kind") != kind:
-        raise ValueError(f"{file} was made with another way of asking the classifier: use that one, or start with resume=False")
+        raise ValueError(
+            f"{file} was made with another way of asking the classifier: use that one, or start with resume=False"
+        )
     if "classifier" in state:
         classifier.load_learned_state(state["classifier"])
     return state

@@ -36,7 +36,9 @@ def accelerator(config: Any) -> Accelerator:
     AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
     team = Accelerator(mixed_precision=config.precision, dataloader_config=DataLoaderConfiguration(split_batches=True))
     if config.batch_size % team.num_processes:
-        raise ValueError(f"batch_size={config.batch_size} can't be shared equally by {team.num_processes} processes: choose a multiple of them")
+        raise ValueError(
+            f"batch_size={config.batch_size} can't be shared equally by {team.num_processes} processes: choose a multiple of them"
+        )
     return team
 
 
@@ -58,7 +60,9 @@ def mean_over_processes(values: dict[str, Tensor], team: Accelerator) -> dict[st
 @contextmanager
 def global_statistics(explainer: nn.Module, team: Accelerator) -> Iterator[None]:
     """While the block runs, the batch norms that are trained are `GlobalBatchNorm`s; with one process nothing changes."""
-    trained = [m for m in explainer.modules() if type(m) is nn.BatchNorm2d and any(p.requires_grad for p in m.parameters())]
+    trained = [
+        m for m in explainer.modules() if type(m) is nn.BatchNorm2d and any(p.requires_grad for p in m.parameters())
+    ]
     trained = trained if team.num_processes > 1 else []
     for module in trained:
         module.__class__ = GlobalBatchNorm  # the same parameters and buffers under the same names

@@ -9,7 +9,9 @@ import torch
 from .. import files
 
 
-def stop(loss: float, step: int, lr: float, images: list[str], bad: list[bool] | None = None, checkpoint: Path | None = None) -> None:
+def stop(
+    loss: float, step: int, lr: float, images: list[str], bad: list[bool] | None = None, checkpoint: Path | None = None
+) -> None:
     """FloatingPointError that names the step and its images, and those to which, whole, the classifier's answer is ``bad``."""
     found = [name for name, is_bad in zip(images, bad or [], strict=bool(bad)) if is_bad]
     answers = f" The classifier's answer is not finite for {', '.join(found)}." if found else ""

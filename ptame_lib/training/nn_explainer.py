@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..explainers.nn_explainer import Explainer
-from ..losses.nn_explainer import ExplainerLoss, ExplainerWeights, RTISLoss, RTISWeights, explainer_loss, rtis_loss, target_masks
+from ..losses.nn_explainer import (
+    ExplainerLoss,
+    ExplainerWeights,
+    RTISLoss,
+    RTISWeights,
+    explainer_loss,
+    rtis_loss,
+    target_masks,
+)
 from ..masking import blend
 from ..progress import progress
 from . import checkpoints, distributed
@@ -77,7 +85,9 @@ def train_explainer(
     _check(explainer, classifier, data, val_data, config)
     team = distributed.accelerator(config)
     if team.num_processes > 1:
-        raise ValueError("the Explainer is trained in one process, since its validation is: start it without accelerate launch")
+        raise ValueError(
+            "the Explainer is trained in one process, since its validation is: start it without accelerate launch"
+        )
     optimizer = torch.optim.Adam(explainer.parameters(), lr=config.lr)
     schedule = _schedule(optimizer, config)
     history, best = [], explainer.trained_state()
@@ -85,7 +95,9 @@ def train_explainer(
     every = config.validate_every or len(data) // config.batch_size
     with checkpoints.owned(checkpoint), progress(config.steps, "train Explainer") as bar:
         if resume:
-            state = checkpoints.resume(checkpoints.required(checkpoint), config, explainer, classifier, optimizer, schedule, made_from)
+            state = checkpoints.resume(
+                checkpoints.required(checkpoint), config, explainer, classifier, optimizer, schedule, made_from
+            )
             history, best = state["history"], state["best"]
         plan.first = len(history)
         pinned = team.device.type == "cuda"
@@ -96,7 +108,11 @@ def train_explainer(
         for pixels, labels in batches if not stops(history, config) else ():
             with team.autocast():
                 loss = _loss(model, classifier, pixels, labels, config)
-            row = {"step": len(history), "lr": optimizer.param_groups[0]["lr"], **{k: v.item() for k, v in loss._asdict().items()}}
+            row = {
+                "step": len(history),
+                "lr": optimizer.param_groups[0]["lr"],
+                **{k: v.item() for k, v in loss._asdict().items()},
+            }
             if not math.isfinite(row["total"]):
                 stop(row["total"], row["step"], config.lr, names(data, plan.images(row["step"])), checkpoint=checkpoint)
             optimizer.zero_grad()
@@ -114,7 +130,9 @@ def train_explainer(
                     best = {key: value.detach().cpu().clone() for key, value in explainer.trained_state().items()}
                 if checkpoint:
                     checkpoints.check_finite(explainer, optimizer, row["step"], checkpoint)
-                    checkpoints.write(checkpoint, config, explainer, classifier, optimizer, schedule, history, made_from, best=best)
+                    checkpoints.write(
+                        checkpoint, config, explainer, classifier, optimizer, schedule, history, made_from, best=best
+                    )
             if on_step:
                 on_step(row)
             if stops(history, config):
@@ -130,7 +148,9 @@ def validate(explainer: Explainer, classifier: nn.Module, data: Dataset, config:
     was_training, device = explainer.training, classifier.mean.device
     explainer.eval()
     totals: dict[str, float] = {}
-    for pixels, labels in DataLoader(Draws(data, ITEM), batch_sampler=_in_order(len(data), config.batch_size), num_workers=config.workers):
+    for pixels, labels in DataLoader(
+        Draws(data, ITEM), batch_sampler=_in_order(len(data), config.batch_size), num_workers=config.workers
+    ):
         loss = _loss(explainer, classifier, pixels.to(device), labels.to(device), config)
         for term, value in loss._asdict().items():
             totals[f"val_{term}"] = totals.get(f"val_{term}", 0.0) + value.item() * len(pixels) / len(data)
@@ -138,14 +158,18 @@ def validate(explainer: Explainer, classifier: nn.Module, data: Dataset, config:
     return totals
 
 
-def _loss(explainer: nn.Module, classifier: nn.Module, pixels: Tensor, labels: Tensor, config: ExplainerConfig) -> ExplainerLoss | RTISLoss:
+def _loss(
+    explainer: nn.Module, classifier: nn.Module, pixels: Tensor, labels: Tensor, config: ExplainerConfig
+) -> ExplainerLoss | RTISLoss:
     """One forward pass of the Explainer, one of the classifier over what the target masks keep and what they remove."""
     logits = explainer(pixels).float()
     masks = target_masks(logits, labels)
     halves = blend(torch.cat([pixels, pixels]), torch.cat([masks[0], 1 - masks[0]]), classifier.mean)
     kept, removed = classifier(halves).chunk(2)
     loss = rtis_loss if isinstance(config.loss, RTISWeights) else explainer_loss
-    return loss(logits, labels, kept, removed, masks, config.loss, multi_label=getattr(classifier, "multi_label", False))
+    return loss(
+        logits, labels, kept, removed, masks, config.loss, multi_label=getattr(classifier, "multi_label", False)
+    )
 
 
 def _schedule(optimizer: torch.optim.Optimizer, config: ExplainerConfig) -> torch.optim.lr_scheduler.LRScheduler:
@@ -159,15 +183,21 @@ def _in_order(n: int, size: int) -> list[list[tuple[int, int]]]:
     return [[(i, i) for i in range(start, min(start + size, n))] for start in range(0, n, size)]
 
 
-def _check(explainer: Explainer, classifier: nn.Module, data: Dataset, val_data: Dataset, config: ExplainerConfig) -> None:
+def _check(
+    explainer: Explainer, classifier: nn.Module, data: Dataset, val_data: Dataset, config: ExplainerConfig
+) -> None:
     if config.schedule not in ("constant", "onecycle"):
         raise ValueError(f"unknown schedule {config.schedule!r}: choose constant or onecycle")
     if not getattr(classifier, "differentiable", True) or not hasattr(classifier, "mean"):
-        raise ValueError(f"the Explainer learns through its classifier and paints with its mean colour: {type(classifier).__name__} can't be used")
+        raise ValueError(
+            f"the Explainer learns through its classifier and paints with its mean colour: {type(classifier).__name__} can't be used"
+        )
     for name, part in (("training", data), ("validation", val_data)):
         if not len(part):
             raise ValueError(f"there are no {name} images")
         labels = part[0].get("labels")
         if labels is None or labels.shape != (explainer.num_classes,):
             found = "none" if labels is None else f"shape {tuple(labels.shape)}"
-            raise ValueError(f"the {name} images need labels (K,) of K = {explainer.num_classes} classes, found {found}: use multi-label data")
+            raise ValueError(
+                f"the {name} images need labels (K,) of K = {explainer.num_classes} classes, found {found}: use multi-label data"
+            )

@@ -65,7 +65,9 @@ class TrainingConfig:
         check_at_least(1, batch_size=self.batch_size, checkpoint_every=self.checkpoint_every)
         check_at_least(0, steps=self.steps, workers=self.workers)
         if not 0 <= self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"lr and weight_decay can't be {self.lr} and {self.weight_decay}: give finite numbers that are not negative")
+            raise ValueError(
+                f"lr and weight_decay can't be {self.lr} and {self.weight_decay}: give finite numbers that are not negative"
+            )
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"warmup is a share of the steps, in [0, 1], got {self.warmup}")
         if self.mask not in MASKS:
@@ -108,21 +110,34 @@ def train_ptame(
     """
     team = distributed.accelerator(config)
     if team.num_processes > 1 and hasattr(classifier, "learned_state"):
-        raise ValueError("a classifier that only answers is learned from in one process: start one, without accelerate launch")
+        raise ValueError(
+            "a classifier that only answers is learned from in one process: start one, without accelerate launch"
+        )
     trained = [p for name, p in explainer.named_parameters() if not name.startswith("auxiliary.")]
     optimizer, schedule = _optimizer(trained, config)
     history: list[dict[str, float]] = []
     plan = Batches(len(data), config)
     main = team.is_main_process
-    with checkpoints.owned(checkpoint if main else None), distributed.global_statistics(explainer, team), _tied(explainer, config.tied):
+    with (
+        checkpoints.owned(checkpoint if main else None),
+        distributed.global_statistics(explainer, team),
+        _tied(explainer, config.tied),
+    ):
         if resume:
-            state = checkpoints.resume(checkpoints.required(checkpoint), config, explainer, classifier, optimizer, schedule, made_from)
+            state = checkpoints.resume(
+                checkpoints.required(checkpoint), config, explainer, classifier, optimizer, schedule, made_from
+            )
             history = state["history"]
             if team.scaler is not None and state.get("scaler"):
                 team.scaler.load_state_dict(state["scaler"])
         plan.first = len(history)
         pinned = team.device.type == "cuda"
-        batches = DataLoader(Draws(data, itemgetter("pixels", "image")), batch_sampler=plan, num_workers=config.workers, pin_memory=pinned)
+        batches = DataLoader(
+            Draws(data, itemgetter("pixels", "image")),
+            batch_sampler=plan,
+            num_workers=config.workers,
+            pin_memory=pinned,
+        )
         decisions = _Decisions(classifier, len(data))
         classifier = classifier.to(team.device)
         answer = getattr(classifier, "masked", lambda pixels, masks: classifier(keep(pixels, masks)))
@@ -130,15 +145,23 @@ def train_ptame(
         with progress(config.steps, "train P-TAME", shown=main) as bar:
             bar.update(len(history))
             for pixels, images in batches:
-                if len(history) == plan.first and pixels.isfinite().all():  # else the loss says so, with the image's name
+                if (
+                    len(history) == plan.first and pixels.isfinite().all()
+                ):  # else the loss says so, with the image's name
                     check_images(pixels)
                 targets = decisions(pixels, images)  # (b,): all of the batch, or this process's share of its B images
                 with team.autocast():
                     masks, own, counts = _masks(model, pixels, targets, team, explainer.own_only, config.mask)
                     share = config.shares[len(history) % len(config.shares)]
-                    masked_logits = answer(pixels, own if share == 1 else keep_share(resize(own, pixels.shape[-2:]), share))
+                    masked_logits = answer(
+                        pixels, own if share == 1 else keep_share(resize(own, pixels.shape[-2:]), share)
+                    )
                 loss = ptame_loss(masked_logits, targets, masks, config.loss, counts)
-                row = {"step": len(history), "lr": optimizer.param_groups[0]["lr"], **distributed.mean_over_processes(loss._asdict(), team)}
+                row = {
+                    "step": len(history),
+                    "lr": optimizer.param_groups[0]["lr"],
+                    **distributed.mean_over_processes(loss._asdict(), team),
+                }
                 if not math.isfinite(row["total"]):
                     with torch.no_grad():
                         bad = (~team.gather(classifier(pixels)).isfinite().all(1)).tolist()
@@ -156,14 +179,26 @@ def train_ptame(
                     checkpoints.check_finite(explainer, optimizer, row["step"], checkpoint)
                     if main:
                         scaler = team.scaler and team.scaler.state_dict()
-                        checkpoints.write(checkpoint, config, explainer, classifier, optimizer, schedule, history, made_from, scaler=scaler)
+                        checkpoints.write(
+                            checkpoint,
+                            config,
+                            explainer,
+                            classifier,
+                            optimizer,
+                            schedule,
+                            history,
+                            made_from,
+                            scaler=scaler,
+                        )
                 if on_step and main:
                     on_step(row)
     explainer.eval()
     return history
 
 
-def _masks(model: nn.Module, pixels: Tensor, targets: Tensor, team: Accelerator, own_only: bool, kind: str) -> tuple[Tensor, Tensor, Tensor | None]:
+def _masks(
+    model: nn.Module, pixels: Tensor, targets: Tensor, team: Accelerator, own_only: bool, kind: str
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """What a step's loss is made of: for every image of this process the maps of all targets of the batch (b,n,h,w), each image's own
     one (b,h,w), and how many images of the batch each of the n distinct targets has: their maps are the same, so that each is made once.
     Where the loss sees the images' own maps alone, n is 1, and nothing is counted."""
@@ -191,13 +226,17 @@ def _tied(explainer: PTAME, tied: bool) -> Iterator[None]:
             hook.remove()
 
 
-def _optimizer(trained: list[nn.Parameter], config: TrainingConfig) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
+def _optimizer(
+    trained: list[nn.Parameter], config: TrainingConfig
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
     if config.optimizer not in ("adamw", "sgd"):
         raise ValueError(f"unknown optimizer {config.optimizer!r}: choose adamw or sgd")
     if config.optimizer == "adamw":
         optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay, amsgrad=True)
     else:
-        optimizer = torch.optim.SGD(trained, lr=config.lr, weight_decay=config.weight_decay, momentum=0.9, nesterov=True)
+        optimizer = torch.optim.SGD(
+            trained, lr=config.lr, weight_decay=config.weight_decay, momentum=0.9, nesterov=True
+        )
     # The schedule moves AdamW's momentum as well, torch's default; the published SGD keeps 0.9.
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(
         optimizer, config.lr, config.steps, pct_start=config.warmup, cycle_momentum=config.optimizer == "adamw"

@@ -57,7 +57,9 @@ class Antithetic(Asked):
     def slopes(self, pixels: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Patterns (P,B,h,w) and the logits' slopes along them (P,B,K)."""
         (count, h, w), device = masks.shape, masks.device
-        signs = torch.randint(0, 2, (self.pairs * count, self.cells, self.cells), generator=self.generator).float() * 2 - 1
+        signs = (
+            torch.randint(0, 2, (self.pairs * count, self.cells, self.cells), generator=self.generator).float() * 2 - 1
+        )
         patterns = resize(signs.to(device), (h, w)).view(self.pairs, count, h, w)
         moved = torch.stack([masks + self.step * patterns, masks - self.step * patterns]).clamp_(0, 1)  # (2,P,B,h,w)
         images = keep(pixels.repeat(2 * self.pairs, 1, 1, 1), moved.flatten(0, 2))
@@ -76,7 +78,9 @@ class _Estimated(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
         patterns, slopes = ctx.saved_tensors
         along = (slopes * gradient).sum(2)  # (P,B): of the loss along each pattern
-        area = patterns.shape[2] * patterns.shape[3] / ctx.cells**2  # a pattern moves this many values of the mask together
+        area = (
+            patterns.shape[2] * patterns.shape[3] / ctx.cells**2
+        )  # a pattern moves this many values of the mask together
         return torch.einsum("pb,pbhw->bhw", along, patterns) / (len(patterns) * area), None, None
 
 
@@ -91,14 +95,24 @@ class Surrogate(Asked):
     surrogate's. ``queries`` counts the images asked for.
     """
 
-    def __init__(self, box: nn.Module, auxiliary: FeatureExtractor, num_classes: int, *, masks_per_image: int = 4, lr: float = 1e-3, seed: int = 0):
+    def __init__(
+        self,
+        box: nn.Module,
+        auxiliary: FeatureExtractor,
+        num_classes: int,
+        *,
+        masks_per_image: int = 4,
+        lr: float = 1e-3,
+        seed: int = 0,
+    ):
         super().__init__(box, seed)
         self.features = copy.deepcopy(auxiliary).requires_grad_(True)
         self.head = nn.Linear(auxiliary.channels[-1], num_classes).to(next(self.features.parameters()).device)
         self.masks_per_image = masks_per_image
         # Batch norms keep their statistics: half of what the network sees is masked, and what it imitates is not.
         self.optimizer = torch.optim.AdamW(
-            [{"params": self.features.parameters(), "lr": lr}, {"params": self.head.parameters(), "lr": 10 * lr}], weight_decay=0.0
+            [{"params": self.features.parameters(), "lr": lr}, {"params": self.head.parameters(), "lr": 10 * lr}],
+            weight_decay=0.0,
         )
         self.seen: tuple[Tensor, Tensor] | None = None
 
@@ -140,7 +154,11 @@ class Surrogate(Asked):
         return {"distillation": loss.item(), "agreement": (own.argmax(1) == answers.argmax(1)).float().mean().item()}
 
     def learned_state(self) -> dict:
-        parts = {"features": self.features.state_dict(), "head": self.head.state_dict(), "optimizer": self.optimizer.state_dict()}
+        parts = {
+            "features": self.features.state_dict(),
+            "head": self.head.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
         return super().learned_state() | parts
 
     def load_learned_state(self, state: dict) -> None:

@@ -32,7 +32,12 @@ from .timing import while_training
 
 
 def explain(
-    images: Sequence[Path], explainer: Path, classifier: str | None = None, weights: str | None = None, wanted: str | None = None, out: Path = Path()
+    images: Sequence[Path],
+    explainer: Path,
+    classifier: str | None = None,
+    weights: str | None = None,
+    wanted: str | None = None,
+    out: Path = Path(),
 ) -> Iterator[tuple[Path, Evidence, Path]]:
     """For each image (of the folders among ``images``, too): its file, the evidence of its explanation, the figure's file in ``out``.
 
@@ -46,7 +51,9 @@ def explain(
     trained = load_explainer(explainer, model)
     classes = count_classes(model, torch.zeros(3, *model.input_size))
     if classes != trained.num_classes:
-        raise ValueError(f"{explainer} explains {trained.num_classes} classes, the classifier has {classes}: name the one it was trained for")
+        raise ValueError(
+            f"{explainer} explains {trained.num_classes} classes, the classifier has {classes}: name the one it was trained for"
+        )
     target = None if wanted is None else torch.tensor([class_number(wanted, classes, model.labels)])
     figures.use_style()
     for file, output in zip(found, figure_files(found, out), strict=True):
@@ -87,7 +94,9 @@ def train(
     if out.exists():
         raise ValueError(f"{out} exists: delete it, or choose another file")
     if auxiliary_weights == "none":
-        raise ValueError("random weights of the auxiliary are not stored with the explainer: give 'default' or a local state dict")
+        raise ValueError(
+            "random weights of the auxiliary are not stored with the explainer: give 'default' or a local state dict"
+        )
     files.writable(out)
     names = None if labels is None else read_labels(labels)
     model = load_classifier(classifier, _weights(weights), names)
@@ -106,10 +115,18 @@ def train(
     say(f"Training on {len(data)} images, {config.steps} steps of {config.batch_size}.")
     checkpoint = out.with_suffix(".checkpoint.pt")
     on_step = while_training(config.steps, say)
-    fit_explainer(explainer, model, data, config, queries_per_image, checkpoint=checkpoint, resume=resume, on_step=on_step)
+    fit_explainer(
+        explainer, model, data, config, queries_per_image, checkpoint=checkpoint, resume=resume, on_step=on_step
+    )
     metrics = measure_explainer(explainer, model, test, config.batch_size) if test else None
     trained_on = f"{len(data)} images of the folder {Path(images).resolve().name}"
-    told = {"weights": weights, "auxiliary_weights": auxiliary_weights, "profile": "ptame train", "images": trained_on, "metrics": metrics}
+    told = {
+        "weights": weights,
+        "auxiliary_weights": auxiliary_weights,
+        "profile": "ptame train",
+        "images": trained_on,
+        "metrics": metrics,
+    }
     explainer.save(out, **description(classifier, model, config, **told))
     write_model_card(out)
     checkpoint.unlink(missing_ok=True)
@@ -117,7 +134,12 @@ def train(
 
 
 def export(
-    file: Path, onnx: Path | None = None, torch_export: Path | None = None, size: int | None = None, classifier: str | None = None, weights=None
+    file: Path,
+    onnx: Path | None = None,
+    torch_export: Path | None = None,
+    size: int | None = None,
+    classifier: str | None = None,
+    weights=None,
 ) -> Iterator[Exported]:
     """Write a trained explainer as ``onnx`` and ``torch_export`` files, for images of ``size``: by default that of the training.
 
@@ -134,7 +156,9 @@ def export(
             yield write(trained, target, side, saved_config(file))
 
 
-def explained_classifier(file: Path, known: dict[str, Any], name: str | None, weights: str | None) -> Classifier | BlackBox:
+def explained_classifier(
+    file: Path, known: dict[str, Any], name: str | None, weights: str | None
+) -> Classifier | BlackBox:
     """The classifier ``name`` with ``weights``, by default what the explainer ``file`` was trained for; with the labels stored there
     where it has none."""
     name, weights = name or known.get("classifier"), weights or known.get("weights", "default")
@@ -153,7 +177,9 @@ def read_labels(file: Path) -> list[str]:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is no text in UTF-8 ({error.reason}): save it so, with the name of each class, one a line") from error
+        raise ValueError(
+            f"{file} is no text in UTF-8 ({error.reason}): save it so, with the name of each class, one a line"
+        ) from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -179,7 +205,9 @@ def class_number(wanted: str, classes: int, labels: Sequence[str] | None) -> int
         return labels.index(wanted)
     if wanted.isdecimal() and int(wanted) < classes:
         return int(wanted)
-    raise ValueError(f"the classifier has no class {wanted}: give a number in 0..{classes - 1}{', or one of its names' if labels else ''}")
+    raise ValueError(
+        f"the classifier has no class {wanted}: give a number in 0..{classes - 1}{', or one of its names' if labels else ''}"
+    )
 
 
 def _weights(name: str) -> str | None:

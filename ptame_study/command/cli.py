@@ -56,7 +56,12 @@ app = typer.Typer(
 Name = Annotated[str, typer.Option("--classifier", help=f"What to explain: {CLASSIFIERS}.")]
 
 
-Saved = Annotated[str | None, typer.Option("--classifier", help="The explained classifier.", show_default="the one the explainer was trained for")]
+Saved = Annotated[
+    str | None,
+    typer.Option(
+        "--classifier", help="The explained classifier.", show_default="the one the explainer was trained for"
+    ),
+]
 
 
 WEIGHTS = "The classifier's weights: 'default', 'none' for random ones, or a local state dict (.safetensors, .pth)."
@@ -65,18 +70,29 @@ WEIGHTS = "The classifier's weights: 'default', 'none' for random ones, or a loc
 Weights = Annotated[str, typer.Option("--weights", help=WEIGHTS)]
 
 
-SavedWeights = Annotated[str | None, typer.Option("--weights", help=WEIGHTS, show_default="those the explainer was trained for")]
+SavedWeights = Annotated[
+    str | None, typer.Option("--weights", help=WEIGHTS, show_default="those the explainer was trained for")
+]
 
 
 @app.command()
 def explain(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.", show_default=False)],
-    explainer: Annotated[Path, typer.Option(help="The trained explainer (.safetensors), as `ptame train` writes it.", show_default=False)],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.", show_default=False)
+    ],
+    explainer: Annotated[
+        Path, typer.Option(help="The trained explainer (.safetensors), as `ptame train` writes it.", show_default=False)
+    ],
     classifier: Saved = None,
     weights: SavedWeights = None,
     wanted: Annotated[
         str | None,
-        typer.Option("--class", metavar="N", help="Explain this class (number or name) for every image.", show_default="what the classifier decides"),
+        typer.Option(
+            "--class",
+            metavar="N",
+            help="Explain this class (number or name) for every image.",
+            show_default="what the classifier decides",
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Where to write the figures: IMAGE.explained.png.")] = Path("explanations"),
 ) -> None:
@@ -98,14 +114,24 @@ def explain(
 def train(
     classifier: Name,
     images: Annotated[
-        Path, typer.Option(help="A folder of training images, hundreds at least; no labels are needed, sub-folders are searched.", show_default=False)
+        Path,
+        typer.Option(
+            help="A folder of training images, hundreds at least; no labels are needed, sub-folders are searched.",
+            show_default=False,
+        ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to write the explainer (.safetensors); its model card goes beside it.", show_default="ptame-CLASSIFIER.safetensors"),
+        typer.Option(
+            help="Where to write the explainer (.safetensors); its model card goes beside it.",
+            show_default="ptame-CLASSIFIER.safetensors",
+        ),
     ] = None,
     weights: Weights = "default",
-    labels: Annotated[Path | None, typer.Option(help="A text file with the name of each class, one a line.", show_default="the classifier's")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="A text file with the name of each class, one a line.", show_default="the classifier's"),
+    ] = None,
     auxiliary: Annotated[
         str | None,
         typer.Option(
@@ -113,15 +139,25 @@ def train(
             show_default="resnet18; for embedded/... embedded/auxiliary",
         ),
     ] = None,
-    auxiliary_weights: Annotated[str, typer.Option(help="The auxiliary's weights: 'default', or a local state dict.")] = "default",
-    steps: Annotated[int, typer.Option(min=1, help="Training steps, of one batch each; a few thousand for a good explainer.")] = 2000,
+    auxiliary_weights: Annotated[
+        str, typer.Option(help="The auxiliary's weights: 'default', or a local state dict.")
+    ] = "default",
+    steps: Annotated[
+        int, typer.Option(min=1, help="Training steps, of one batch each; a few thousand for a good explainer.")
+    ] = 2000,
     batch_size: Annotated[int, typer.Option(min=2, help="Images per step.")] = 32,
     lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
-    held_out: Annotated[int, typer.Option(min=0, help="Images kept from training, to measure the explainer on; 0 for none.")] = 32,
+    held_out: Annotated[
+        int, typer.Option(min=0, help="Images kept from training, to measure the explainer on; 0 for none.")
+    ] = 32,
     precision: Annotated[str, typer.Option(help="no, bf16 or fp16 (on a GPU).")] = "no",
-    queries_per_image: Annotated[int, typer.Option(min=1, help="Only for onnx/FILE: how often to ask it at most, per training image.")] = 300,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training with the same options was.")] = False,
+    queries_per_image: Annotated[
+        int, typer.Option(min=1, help="Only for onnx/FILE: how often to ask it at most, per training image.")
+    ] = 300,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted training with the same options was.")
+    ] = False,
 ) -> None:
     """Train an explainer for a classifier, on a folder of images: once for each classifier.
 
@@ -155,12 +191,24 @@ def train(
 
 @app.command()
 def export(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A trained explainer (.safetensors).", show_default=False)],
-    onnx: Annotated[Path | None, typer.Option(help="Write ONNX there (needs: pip install 'ptame-study[export]').", show_default=False)] = None,
-    torch_export: Annotated[Path | None, typer.Option("--torch", help="Write a file of torch.export (.pt2) there.", show_default=False)] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Side of the images it is for.", show_default="what it was trained on")] = None,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A trained explainer (.safetensors).", show_default=False)
+    ],
+    onnx: Annotated[
+        Path | None,
+        typer.Option(help="Write ONNX there (needs: pip install 'ptame-study[export]').", show_default=False),
+    ] = None,
+    torch_export: Annotated[
+        Path | None, typer.Option("--torch", help="Write a file of torch.export (.pt2) there.", show_default=False)
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the images it is for.", show_default="what it was trained on")
+    ] = None,
     classifier: Annotated[
-        str | None, typer.Option(help="Only for T-TAME and L-CAM-Img, which use its features.", show_default="the one it was trained for")
+        str | None,
+        typer.Option(
+            help="Only for T-TAME and L-CAM-Img, which use its features.", show_default="the one it was trained for"
+        ),
     ] = None,
     weights: SavedWeights = None,
 ) -> None:

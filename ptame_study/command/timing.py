@@ -17,7 +17,9 @@ from ptame_lib.training.ptame import TrainingConfig
 from ..explainers import fit_explainer
 
 
-def seconds_to_train(explainer: PTAME, classifier: nn.Module, data: Dataset, config: TrainingConfig, tries: int = 4, **options: Any) -> float:
+def seconds_to_train(
+    explainer: PTAME, classifier: nn.Module, data: Dataset, config: TrainingConfig, tries: int = 4, **options: Any
+) -> float:
     """Seconds that ``recipes.train(explainer, classifier, data, config, **options)`` will take on this machine, about.
 
     A copy of the explainer is trained for 1 + ``tries`` steps, of which the first only warms everything up; the explainer
@@ -25,7 +27,12 @@ def seconds_to_train(explainer: PTAME, classifier: nn.Module, data: Dataset, con
     """
     times: list[float] = []
     fit_explainer(
-        copy.deepcopy(explainer), classifier, data, replace(config, steps=1 + tries), on_step=lambda _: times.append(time.perf_counter()), **options
+        copy.deepcopy(explainer),
+        classifier,
+        data,
+        replace(config, steps=1 + tries),
+        on_step=lambda _: times.append(time.perf_counter()),
+        **options,
     )
     return (times[-1] - times[0]) / tries * config.steps
 

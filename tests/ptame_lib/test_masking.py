@@ -75,7 +75,9 @@ def test_keep_and_remove_complement_each_other():
 def test_keep_passes_gradients_to_the_masks():
     masks = rand(1, 4, 4).requires_grad_()
     keep(torch.ones(1, 3, 8, 8), masks).sum().backward()
-    torch.testing.assert_close(masks.grad, torch.full((1, 4, 4), 12.0))  # 3 channels x 4 pixels each: a bilinear step shares out, it adds nothing
+    torch.testing.assert_close(
+        masks.grad, torch.full((1, 4, 4), 12.0)
+    )  # 3 channels x 4 pixels each: a bilinear step shares out, it adds nothing
 
 
 def test_keep_share_by_hand():
@@ -89,7 +91,9 @@ def test_keep_share_by_hand():
 
 def test_values_tied_with_the_threshold_all_go():
     maps = torch.tensor([[[0.5, 0.5], [0.5, 0.9]]])
-    assert keep_share(maps, 0.75).equal(torch.tensor([[[0.0, 0.0], [0.0, 0.9]]]))  # 3 could stay, the ties take them along
+    assert keep_share(maps, 0.75).equal(
+        torch.tensor([[[0.0, 0.0], [0.0, 0.9]]])
+    )  # 3 could stay, the ties take them along
     assert keep_share(torch.full((1, 4, 4), 0.7), 0.5).eq(0).all()  # a constant map keeps nothing
 
 
@@ -110,7 +114,10 @@ def test_keep_share_refuses_other_shares(share):
 
 
 def test_blending_is_masking_the_normalised_image():
-    pixels, masks = torch.rand(2, 3, 6, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([[[1.0, 0.0]], [[0.5, 0.5]]])
+    pixels, masks = (
+        torch.rand(2, 3, 6, 8, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([[[1.0, 0.0]], [[0.5, 0.5]]]),
+    )
     mean, std = torch.tensor([0.2, 0.4, 0.6]).view(1, 3, 1, 1), torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
     found = blend(pixels, masks, mean)
     torch.testing.assert_close((found - mean) / std, keep((pixels - mean) / std, masks))

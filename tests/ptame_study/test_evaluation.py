@@ -24,7 +24,9 @@ def method(maps, name="by hand"):
 
 LEFT = torch.tensor([[1.0, 1.0, 0.0, 0.0]]).repeat(4, 1)
 WHITE = [{"pixels": torch.ones(3, 4, 4), "truth": LEFT.bool()} for _ in range(5)]
-HALF = math.sqrt(3) / (math.sqrt(3) + 1)  # the answer to an image that is half white; 3/4 to a white, 1/2 to a black one
+HALF = math.sqrt(3) / (
+    math.sqrt(3) + 1
+)  # the answer to an image that is half white; 3/4 to a white, 1/2 to a black one
 
 
 def test_evaluate_by_hand():
@@ -36,7 +38,16 @@ def test_evaluate_by_hand():
     assert cost["ms_per_image"] >= 0
     assert cost["peak_mb"] == 0  # the map is there already
     half, black = 100 * (0.75 - HALF) / 0.75, 100 / 3
-    expected = {"AD100": half, "AD50": half, "AD15": black, "IC100": 0, "IC50": 0, "IC15": 0, "pointing": 100, "IoU": 100}
+    expected = {
+        "AD100": half,
+        "AD50": half,
+        "AD15": black,
+        "IC100": 0,
+        "IC50": 0,
+        "IC15": 0,
+        "pointing": 100,
+        "IoU": 100,
+    }
     for name, value in expected.items():
         assert values[name].tolist() == pytest.approx([value] * 5, abs=1e-4)
 
@@ -89,7 +100,13 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
     """Ten times the images, whose maps alone would take 33 MB more (float32), their pixels 100 MB."""
 
     def peak(n):
-        evaluate(Brightness(), Method("m", lambda pixels, targets: pixels.mean(1), 1, 0, "test"), Shades(n), curves=False, batch_size=50)
+        evaluate(
+            Brightness(),
+            Method("m", lambda pixels, targets: pixels.mean(1), 1, 0, "test"),
+            Shades(n),
+            curves=False,
+            batch_size=50,
+        )
         (tmp_path / str(n)).write_text(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
     for n in (200, 2200):
@@ -99,12 +116,17 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
 
 
 def test_evaluate_all():
-    per_image, cost = evaluate_all("net", Brightness(), [method(LEFT, "a"), method(1 - LEFT, "b")], WHITE, {"b": 2}, curves=False)
+    per_image, cost = evaluate_all(
+        "net", Brightness(), [method(LEFT, "a"), method(1 - LEFT, "b")], WHITE, {"b": 2}, curves=False
+    )
     assert list(per_image)[:4] == ["classifier", "method", "image", "AD100"]
     assert per_image["method"].tolist() == ["a"] * 5 + ["b"] * 2
     assert per_image["image"].tolist() == [0, 1, 2, 3, 4, 0, 1]
     assert per_image.groupby("method")["pointing"].mean().to_dict() == {"a": 100, "b": 0}
-    assert cost[["classifier", "method", "forwards", "images"]].values.tolist() == [["net", "a", 1, 5], ["net", "b", 1, 2]]
+    assert cost[["classifier", "method", "forwards", "images"]].values.tolist() == [
+        ["net", "a", 1, 5],
+        ["net", "b", 1, 2],
+    ]
 
 
 def test_methods_that_are_done_are_not_done_again(tmp_path):
@@ -138,7 +160,10 @@ def per_image():
     n = 12
     base = np.linspace(20, 42, n)
     parts = {"P-TAME": base, "b": base + 10, "c": base}
-    frames = [pd.DataFrame({"classifier": "net", "method": m, "image": range(n), "AD100": v, "IC100": 100 - v}) for m, v in parts.items()]
+    frames = [
+        pd.DataFrame({"classifier": "net", "method": m, "image": range(n), "AD100": v, "IC100": 100 - v})
+        for m, v in parts.items()
+    ]
     return pd.concat(frames, ignore_index=True)
 
 

@@ -14,7 +14,13 @@ from ptame_study.images import held_out_images, train_and_test
 
 
 def settings(**changes):
-    base = {"classifier": "embedded/resnet", "method": "P-TAME", "auxiliary": "embedded/auxiliary", "auxiliary_weights": "default", "layers": []}
+    base = {
+        "classifier": "embedded/resnet",
+        "method": "P-TAME",
+        "auxiliary": "embedded/auxiliary",
+        "auxiliary_weights": "default",
+        "layers": [],
+    }
     return SimpleNamespace(**{**base, "images": "", "test_images": 4, "train_images": 6, "seed": 0, **changes})
 
 
@@ -35,7 +41,9 @@ def test_a_new_explainer_is_of_the_method(classifier):
     last = new_explainer(settings(method="L-CAM-Img"), classifier, 10)
     assert last.auxiliary.layers == ("layer4",)
     assert not last.convs
-    assert new_explainer(settings(method="L-CAM-Img", layers=["layer3"]), classifier, 10).auxiliary.layers == ("layer3",)
+    assert new_explainer(settings(method="L-CAM-Img", layers=["layer3"]), classifier, 10).auxiliary.layers == (
+        "layer3",
+    )
 
 
 def test_explainers_load_by_what_their_file_says(classifier, tmp_path, pixels):
@@ -46,7 +54,9 @@ def test_explainers_load_by_what_their_file_says(classifier, tmp_path, pixels):
         loaded = load_explainer(tmp_path / "x.safetensors", classifier)
         assert type(loaded) is type(explainer)
         torch.testing.assert_close(loaded.explain(pixels, targets), explainer.explain(pixels, targets))
-    with pytest.raises(ValueError, match=r"x\.safetensors uses the features of the classifier it explains .*: pass that classifier"):
+    with pytest.raises(
+        ValueError, match=r"x\.safetensors uses the features of the classifier it explains .*: pass that classifier"
+    ):
         load_explainer(tmp_path / "x.safetensors")
 
 
@@ -91,7 +101,18 @@ def test_ttame_is_public():
 
 
 def test_a_variant_is_trained_and_measured(classifier):
-    cfg = settings(steps=2, batch_size=4, lr=1e-2, weight_decay=0.01, ce=5.0, area=1.0, smooth=0.02, border=0.3, p=2.0, curves=False)
+    cfg = settings(
+        steps=2,
+        batch_size=4,
+        lr=1e-2,
+        weight_decay=0.01,
+        ce=5.0,
+        area=1.0,
+        smooth=0.02,
+        border=0.3,
+        p=2.0,
+        curves=False,
+    )
     cfg.optimizer, cfg.precision, cfg.workers = "adamw", "no", 0
     train, test = train_and_test(cfg, classifier)
     for variant, channels, resolution in (
@@ -100,7 +121,9 @@ def test_a_variant_is_trained_and_measured(classifier):
         (Variant("own", OWN), "48/96/192", "16 x 16"),
     ):
         values, about = try_variant(variant, 3, cfg, classifier, train, test)
-        assert values[["classifier", "method", "seed"]].drop_duplicates().values.tolist() == [["embedded/resnet", variant.name, 3]]
+        assert values[["classifier", "method", "seed"]].drop_duplicates().values.tolist() == [
+            ["embedded/resnet", variant.name, 3]
+        ]
         assert len(values) == 4
         assert {"AD100", "IoU"} <= set(values)
         assert "insertion" not in values
@@ -115,7 +138,9 @@ def test_the_first_items_still_augment(tmp_path):
     part = first(data, 2)
     assert len(part) == 2
     assert part[1]["pixels"].equal(data[1]["pixels"])
-    assert part.draw(1, torch.Generator().manual_seed(0))["pixels"].equal(data.draw(1, torch.Generator().manual_seed(0))["pixels"])
+    assert part.draw(1, torch.Generator().manual_seed(0))["pixels"].equal(
+        data.draw(1, torch.Generator().manual_seed(0))["pixels"]
+    )
     assert not hasattr(first([1, 2, 3], 2), "draw")
     for n in (0, 4):
         with pytest.raises(ValueError, match=f"the first {n} images are asked for, but there are 3"):

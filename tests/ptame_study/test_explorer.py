@@ -46,7 +46,11 @@ def right(pixels, targets):
     return FIRST[None] if targets.item() == 1 else 1 - FIRST[None]
 
 
-METHODS = {"right": right, "wrong": lambda pixels, targets: 1 - FIRST[None], "constant": lambda pixels, targets: torch.ones(1, 2, 2)}
+METHODS = {
+    "right": right,
+    "wrong": lambda pixels, targets: 1 - FIRST[None],
+    "constant": lambda pixels, targets: torch.ones(1, 2, 2),
+}
 
 
 @pytest.fixture
@@ -65,7 +69,9 @@ def test_an_image_is_opened_with_the_classifiers_decision(explorer):
     assert explorer.name(explorer.target) == "bright"
 
 
-@pytest.mark.parametrize(("share", "right_part", "wrong_part"), [(0.1, 0.4, 0), (0.2, 0.8, 0), (0.875, 1, 0.52), (1, 1, 1)])
+@pytest.mark.parametrize(
+    ("share", "right_part", "wrong_part"), [(0.1, 0.4, 0), (0.2, 0.8, 0), (0.875, 1, 0.52), (1, 1, 1)]
+)
 def test_the_share_decides_what_is_kept(explorer, share, right_part, wrong_part):
     """Of 100 pixels, 25 are the quarter: the right map keeps them first, the wrong one last."""
     found = explorer.at(share)
@@ -92,7 +98,9 @@ def test_maps_are_computed_once_and_a_move_asks_one_batch(explorer):
     assert explorer.classifier.asked == [2 * len(METHODS)] * 100
     assert calls == [1]
     explorer.choose(0)
-    assert explorer.at(0.5)["right"].kept == pytest.approx(1 - probability(0) - torch.tensor([0, -5, -1.0]).softmax(0)[2].item(), abs=1e-6)
+    assert explorer.at(0.5)["right"].kept == pytest.approx(
+        1 - probability(0) - torch.tensor([0, -5, -1.0]).softmax(0)[2].item(), abs=1e-6
+    )
     explorer.choose(1)
     explorer.at(0.5)
     assert calls == [1, 0]  # both classes are remembered

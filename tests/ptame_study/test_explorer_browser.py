@@ -30,7 +30,9 @@ DRAWN_AGAIN = (NoSuchElementException, StaleElementReferenceException)
 ROOT = Path(ptame_lib.__file__).parent.parent
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(BROWSER is None or DRIVER is None, reason="needs a Chromium with its chromedriver: apt install chromium-driver")
+pytestmark = pytest.mark.skipif(
+    BROWSER is None or DRIVER is None, reason="needs a Chromium with its chromedriver: apt install chromium-driver"
+)
 
 
 @pytest.fixture
@@ -43,13 +45,29 @@ def lab(study_root):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    folders = {f"JUPYTER_{kind}_DIR": str(study_root / kind.lower()) for kind in ("CONFIG", "RUNTIME")} | {"IPYTHONDIR": str(study_root / "ipython")}
-    environment = {**os.environ, **folders, "PYTHONPATH": str(ROOT), "PTAME_ROOT": str(study_root), "OMP_NUM_THREADS": "1"}
+    folders = {f"JUPYTER_{kind}_DIR": str(study_root / kind.lower()) for kind in ("CONFIG", "RUNTIME")} | {
+        "IPYTHONDIR": str(study_root / "ipython")
+    }
+    environment = {
+        **os.environ,
+        **folders,
+        "PYTHONPATH": str(ROOT),
+        "PTAME_ROOT": str(study_root),
+        "OMP_NUM_THREADS": "1",
+    }
     options = {"ip": "127.0.0.1", "port": port, "port_retries": 0, "root_dir": study_root, "open_browser": False}
-    command = [f"--ServerApp.{name}={value}" for name, value in options.items()] + ["--IdentityProvider.token=", "--allow-root"]
-    command += [f"--LabApp.workspaces_dir={study_root / 'workspaces'}", f"--LabApp.user_settings_dir={study_root / 'settings'}"]
+    command = [f"--ServerApp.{name}={value}" for name, value in options.items()] + [
+        "--IdentityProvider.token=",
+        "--allow-root",
+    ]
+    command += [
+        f"--LabApp.workspaces_dir={study_root / 'workspaces'}",
+        f"--LabApp.user_settings_dir={study_root / 'settings'}",
+    ]
     with (study_root / "server.log").open("w") as log:
-        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *command], env=environment, stdout=log, stderr=log, cwd=study_root)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *command], env=environment, stdout=log, stderr=log, cwd=study_root
+        )
         try:
             wait_for_server(f"http://127.0.0.1:{port}/api", server, study_root / "server.log")
             yield f"http://127.0.0.1:{port}/lab"
@@ -78,7 +96,13 @@ def wait_for_server(address, server, log, seconds=60):
 def browser(tmp_path):
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1400,2600"):
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--disable-gpu",
+        "--window-size=1400,2600",
+    ):
         options.add_argument(argument)
     options.add_argument(f"--user-data-dir={tmp_path / 'browser'}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -93,7 +117,10 @@ def until(browser, what, seconds=60):
 
 def percents(browser, kind):
     """The probabilities shown, one for each method."""
-    return [int(re.search(r"(\d+) %", bar.text).group(1)) for bar in browser.find_elements(By.CSS_SELECTOR, f".ptame-{kind}")]
+    return [
+        int(re.search(r"(\d+) %", bar.text).group(1))
+        for bar in browser.find_elements(By.CSS_SELECTOR, f".ptame-{kind}")
+    ]
 
 
 def pictures(browser):
@@ -114,7 +141,13 @@ def run_all(browser):
 def test_the_slider_moves_and_the_probability_changes(lab, browser):
     browser.get(f"{lab}/tree/09_explorer.ipynb?reset")
     until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-CodeCell"))
-    until(browser, lambda b: "Idle" in b.find_element(By.CSS_SELECTOR, ".jp-Notebook-ExecutionIndicator").get_attribute("data-status").title())
+    until(
+        browser,
+        lambda b: (
+            "Idle"
+            in b.find_element(By.CSS_SELECTOR, ".jp-Notebook-ExecutionIndicator").get_attribute("data-status").title()
+        ),
+    )
     run_all(browser)
     until(browser, lambda b: len(percents(b, "kept")) >= 4, 90)
     handle = until(browser, lambda b: b.find_element(By.CSS_SELECTOR, ".ptame-share .noUi-handle"))
@@ -125,7 +158,9 @@ def test_the_slider_moves_and_the_probability_changes(lab, browser):
     handle.click()
     handle.send_keys(Keys.END)
     until(browser, lambda b: handle.get_attribute("aria-valuenow") == "100.0")
-    whole = until(browser, lambda b: len(set(percents(b, "kept"))) == 1 and percents(b, "kept"))  # all pixels: the whole image, whatever the map
+    whole = until(
+        browser, lambda b: len(set(percents(b, "kept"))) == 1 and percents(b, "kept")
+    )  # all pixels: the whole image, whatever the map
     assert whole != before["kept"]
     assert percents(browser, "rest") != before["rest"]
 

@@ -59,7 +59,10 @@ def test_groups_that_do_not_fit(five, tmp_path):
         file.write_text(text)
         with pytest.raises(ValueError, match=message):
             read_groups(file)
-    with pytest.raises(FileNotFoundError, match=r"no table at .*gone\.csv: check the path, or name the folder with the data by DATA=/path"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"no table at .*gone\.csv: check the path, or name the folder with the data by DATA=/path",
+    ):
         read_groups(tmp_path / "gone.csv")
 
 
@@ -72,13 +75,23 @@ def data(tmp_path, monkeypatch):
         Image.new("RGB", (20, 20), (25 * i, 0, 0)).save(tmp_path / "photos" / f"{i}.png")
         rows.append(f'{i},"digit {i}, also {i}",{i}.png')
     (tmp_path / "labels.csv").write_text("class_id,label,file\n" + "\n".join(rows))
-    (tmp_path / "groups.csv").write_text("class_id,group\n9,odd\n0,even\n" + "\n".join(f"{i},{'odd' if i % 2 else 'even'}" for i in range(1, 8)))
+    (tmp_path / "groups.csv").write_text(
+        "class_id,group\n9,odd\n0,even\n" + "\n".join(f"{i},{'odd' if i % 2 else 'even'}" for i in range(1, 8))
+    )
     monkeypatch.setenv("PTAME_DATA", str(tmp_path))
     return tmp_path
 
 
 def settings(**changes):
-    base = {"classifier": "embedded/resnet", "images": "photos", "size": 16, "test_images": 3, "val_images": 2, "split_seed": 0, "seed": 0}
+    base = {
+        "classifier": "embedded/resnet",
+        "images": "photos",
+        "size": 16,
+        "test_images": 3,
+        "val_images": 2,
+        "split_seed": 0,
+        "seed": 0,
+    }
     return SimpleNamespace(**{**base, "labels": "labels.csv", "groups": "", "test_list": "", "val_list": "", **changes})
 
 
@@ -91,7 +104,9 @@ def test_parts_share_nothing_and_keep_their_labels(data):
     assert all(part.labels == [int(name[0]) for name in part.names] for part in parts.values())
     assert parts["test"][0]["pixels"].shape == (3, 16, 16)
     assert classifier.labels[3] == "digit 3"
-    assert split_images(settings(seed=5), classifier)["test"].names == parts["test"].names  # the seed of a training moves no image
+    assert (
+        split_images(settings(seed=5), classifier)["test"].names == parts["test"].names
+    )  # the seed of a training moves no image
     assert split_images(settings(split_seed=5), classifier)["test"].names != parts["test"].names
     assert held_out_images(settings(part="val"), classifier).names == parts["val"].names
     with pytest.raises(ValueError, match="photos has 10 images, too few for val_images=8"):
@@ -119,7 +134,11 @@ def test_parts_by_lists(data):
     (data / "val.txt").write_text("2.png")
     with pytest.raises(ValueError, match=r"test\.txt and val\.txt share 1 images, such as 2\.png"):
         split_images(settings(test_list="test.txt", val_list="val.txt"), classifier)
-    for text, message in (("11.png", "1 of 1 listed images are not in"), ("1.png\n1.png", r"lists 1\.png twice"), ("\n", "lists no images")):
+    for text, message in (
+        ("11.png", "1 of 1 listed images are not in"),
+        ("1.png\n1.png", r"lists 1\.png twice"),
+        ("\n", "lists no images"),
+    ):
         (data / "test.txt").write_text(text)
         with pytest.raises(ValueError, match=message):
             split_images(cfg, classifier)
@@ -129,9 +148,14 @@ def test_parts_by_lists(data):
 
 def test_a_table_of_other_images_is_refused(data):
     (data / "labels.csv").write_text("class_id,label,file\n3,three,photos/3.png\n")
-    with pytest.raises(ValueError, match=r"labels\.csv names none of the images in .*photos: its column file must hold paths relative"):
+    with pytest.raises(
+        ValueError, match=r"labels\.csv names none of the images in .*photos: its column file must hold paths relative"
+    ):
         labelled_images(settings(), load_classifier("embedded/resnet"))
-    with pytest.raises(FileNotFoundError, match=r"no image folder at .*gone: check the path, or name the folder with the data by DATA=/path"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"no image folder at .*gone: check the path, or name the folder with the data by DATA=/path",
+    ):
         labelled_images(settings(images="gone"), load_classifier("embedded/resnet"))
 
 
@@ -152,7 +176,9 @@ def test_where_files_are_looked_up(tmp_path, monkeypatch):
 
 def test_options(data):
     name = {"classifier": "timm/mobilenetv3_small_050", "weights": "none", "labels": ""}
-    classifier = load_explained(settings(options=["mean=0.5", "std=0.5/0.25/0.5", "num_classes=3", "pad_type=same"], **name))
+    classifier = load_explained(
+        settings(options=["mean=0.5", "std=0.5/0.25/0.5", "num_classes=3", "pad_type=same"], **name)
+    )
     assert classifier.mean.flatten().tolist() == [0.5, 0.5, 0.5]
     assert classifier.std.flatten().tolist() == [0.5, 0.25, 0.5]
     assert classifier(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
@@ -163,8 +189,12 @@ def test_options(data):
 
 
 def test_an_explainer_with_a_local_auxiliary_is_loaded_as_the_parameters_say(data, tmp_path):
-    cfg = settings(auxiliary="embedded/auxiliary", layers=[], auxiliary_weights="aux.safetensors", auxiliary_options=["mean=0.4"])
-    made = {key: value.contiguous() for key, value in load_classifier("embedded/auxiliary", None).model.state_dict().items()}
+    cfg = settings(
+        auxiliary="embedded/auxiliary", layers=[], auxiliary_weights="aux.safetensors", auxiliary_options=["mean=0.4"]
+    )
+    made = {
+        key: value.contiguous() for key, value in load_classifier("embedded/auxiliary", None).model.state_dict().items()
+    }
     save_file(made, data / "aux.safetensors")
     explainer = PTAME(auxiliary_of(cfg), 10).eval()
     explainer.save(tmp_path / "e.safetensors")

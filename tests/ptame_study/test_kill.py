@@ -105,8 +105,13 @@ def test_a_checkpoint_made_from_something_else_is_not_gone_on_from(tmp_path):
     assert not checkpoints.fits(file, CONFIG, ORIGIN | {"library": "2f"})
     assert not checkpoints.fits(tmp_path / "gone", CONFIG, ORIGIN)
     explainer, classifier = nets()
-    with pytest.raises(ValueError, match=r"e\.ckpt was made from other data, weights or code \(library\): use those, or start with resume=False"):
-        train_ptame(explainer, classifier, Images(), CONFIG, checkpoint=file, resume=True, made_from=ORIGIN | {"library": "2f"})
+    with pytest.raises(
+        ValueError,
+        match=r"e\.ckpt was made from other data, weights or code \(library\): use those, or start with resume=False",
+    ):
+        train_ptame(
+            explainer, classifier, Images(), CONFIG, checkpoint=file, resume=True, made_from=ORIGIN | {"library": "2f"}
+        )
     file.write_bytes(file.read_bytes()[:1000])
     assert not checkpoints.fits(file, CONFIG, ORIGIN)
 
@@ -159,7 +164,14 @@ def test_a_killed_evaluation(where, tmp_path):
         process = start(evaluation_stuck, folder, where)
         rows = folder / "first.partial.jsonl"
         moment = "[[1.0, 2" if where == "line" else ""
-        kill_when(process, lambda: (folder / "first.csv").is_file() if where == "note" else rows.is_file() and rows.read_text().endswith(moment))
+        kill_when(
+            process,
+            lambda: (
+                (folder / "first.csv").is_file()
+                if where == "note"
+                else rows.is_file() and rows.read_text().endswith(moment)
+            ),
+        )
 
     def counting(pixels, targets):
         asked.append(len(pixels))
@@ -170,7 +182,9 @@ def test_a_killed_evaluation(where, tmp_path):
         assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert found.equals(expected)
     assert {p.suffix for p in folder.iterdir()} == {".csv", ".json"}
-    done = {"between batches": 50 + 20, "line": 20, "note": 50}[where]  # images that need not be explained again, at least
+    done = {"between batches": 50 + 20, "line": 20, "note": 50}[
+        where
+    ]  # images that need not be explained again, at least
     assert sum(n for n in asked if n > 1) <= 100 - done
 
 
@@ -197,7 +211,9 @@ def study(study_root):
     for part in ("data/embedded", "ptame_lib"):
         (study_root / part).symlink_to(CHECKOUT / part)
     settings = "02_train_ptame: {train_images: 30, steps: 210, batch_size: 2, lr: 5.0e-3}"
-    (study_root / "workflow" / "profiles" / "tiny.yaml").write_text(f"classifiers: [embedded/vgg]\nnotebooks:\n  {settings}\n")
+    (study_root / "workflow" / "profiles" / "tiny.yaml").write_text(
+        f"classifiers: [embedded/vgg]\nnotebooks:\n  {settings}\n"
+    )
     return study_root
 
 
@@ -205,9 +221,13 @@ def make_reproduce(root):
     """What `make reproduce PROFILE=tiny` runs, started."""
     plan = ["make", "-n", "reproduce", "PROFILE=tiny", "CORES=1", f"PYTHON={sys.executable}", "READY="]
     lines = subprocess.run(plan, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.splitlines()
-    line = next(line for line in lines if "-m snakemake" in line).replace("workflow/Snakefile", f"{CHECKOUT}/workflow/Snakefile")
+    line = next(line for line in lines if "-m snakemake" in line).replace(
+        "workflow/Snakefile", f"{CHECKOUT}/workflow/Snakefile"
+    )
     environment = {**os.environ, "PTAME_ROOT": str(root), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
-    return subprocess.Popen(line.strip(), shell=True, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        line.strip(), shell=True, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def until(condition, process):
@@ -245,6 +265,9 @@ def test_a_killed_graph(study):
     assert again.returncode == 0, said
     assert not checkpoint.exists()
     found, table = weights(PTAME.load(explainer)), history.read_bytes()
-    assert train.app(["--profile", "tiny", "--classifier", "embedded/vgg"], standalone_mode=False) in (0, None)  # in one go, here
+    assert train.app(["--profile", "tiny", "--classifier", "embedded/vgg"], standalone_mode=False) in (
+        0,
+        None,
+    )  # in one go, here
     assert same(weights(PTAME.load(explainer)), found)
     assert history.read_bytes() == table

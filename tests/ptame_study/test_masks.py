@@ -45,7 +45,9 @@ def test_what_is_hidden_takes_the_colour_and_its_label_with_it(digits):
     pixels, labels, truth = digits.images.float() / 255, digits.labels, digits.truth
     colour = torch.tensor([0.1, 0.5, 0.9]).view(1, 3, 1, 1)
     shown, left = hide(pixels, labels, truth, colour, torch.Generator().manual_seed(0))
-    mask = ((shown - colour) / (pixels - colour)).nan_to_num(nan=1.0).median(1).values  # of the three colours; exact where they differ
+    mask = (
+        ((shown - colour) / (pixels - colour)).nan_to_num(nan=1.0).median(1).values
+    )  # of the three colours; exact where they differ
     visible = (truth * mask[:, None]).sum((2, 3)) / truth.sum((2, 3)).clamp_min(1)
     assert (left[~labels] == 0).all()
     assert (left[labels & (visible > 0.65)] == 1).all()
@@ -78,7 +80,9 @@ def test_torchvisions_with_another_head(name, tmp_path):
     again = load_multilabel(name, 20, tmp_path / "tuned.safetensors")
     pixels = torch.rand(1, 3, 64, 64)
     assert again(pixels).equal(classifier(pixels))
-    with pytest.raises(ValueError, match=r"tuned\.safetensors does not fit ResNet: fc\.\w+ has shape \(20,.*\), expected \(7,.*\)"):
+    with pytest.raises(
+        ValueError, match=r"tuned\.safetensors does not fit ResNet: fc\.\w+ has shape \(20,.*\), expected \(7,.*\)"
+    ):
         load_multilabel(name, 7, tmp_path / "tuned.safetensors")
 
 

@@ -40,11 +40,18 @@ def test_every_row_is_here():
 @pytest.mark.parametrize("profile", ROWS)
 def test_a_published_configuration_trains(profile):
     (classifier_name,) = profiles.load_profile(profile)["classifiers"]
-    defaults = {name: ast.literal_eval(p["default"]) for name, p in papermill.inspect_notebook(str(paths.notebook("02_train_ptame"))).items()}
+    defaults = {
+        name: ast.literal_eval(p["default"])
+        for name, p in papermill.inspect_notebook(str(paths.notebook("02_train_ptame"))).items()
+    }
     cfg = SimpleNamespace(**defaults | profiles.parameters_for(profile, "02_train_ptame", classifier_name))
     *published, channels = ROWS[profile]
     assert [cfg.lr, cfg.weight_decay, cfg.ce, cfg.area, cfg.smooth, cfg.border, cfg.p] == published
-    assert (cfg.batch_size, cfg.precision, cfg.optimizer) == (32, "bf16", "sgd" if profile.endswith("ttame") else "adamw")
+    assert (cfg.batch_size, cfg.precision, cfg.optimizer) == (
+        32,
+        "bf16",
+        "sgd" if profile.endswith("ttame") else "adamw",
+    )
     assert cfg.steps == (8 if profile.endswith("ttame") else 1) * (1281167 // 32)
 
     classifier = load_classifier(classifier_name, None)  # random weights; the published ones are not at hand in a test
@@ -59,6 +66,8 @@ def test_a_published_configuration_trains(profile):
     moved = [key for key, value in explainer.trained_state().items() if not value.equal(before[key])]
     assert {key.split(".")[0] for key in moved} == {"convs", "bns", "fuser"}
     maps = explainer.explain(Noise()[0]["pixels"][None], torch.tensor([7]))
-    size = {512: 56, 2048: 28}.get(channels[-1], 7)  # of the first level: ResNet-18's layer1, ResNet-50's layer2, the small ones' last stage
+    size = {512: 56, 2048: 28}.get(
+        channels[-1], 7
+    )  # of the first level: ResNet-18's layer1, ResNet-50's layer2, the small ones' last stage
     assert maps.shape == (1, size, size)
     assert (maps.min(), maps.max()) == (0, 1)

@@ -34,15 +34,25 @@ def test_the_main_figure_and_every_file_the_readme_links_to_is_there():
 
 def by_hand():
     """Two images, one classifier: P-TAME loses 10 and 20, RISE 20 and 40 points, the truth nothing; IoU is 40 and 60 of P-TAME's."""
-    values = {"P-TAME": ([10, 20], [40, 60]), "RISE": ([20, 40], [10, 20]), "random": ([80, 90], [5, 5]), "ground truth": ([0, 0], [100, 100])}
-    frames = [pd.DataFrame({"classifier": "net", "method": m, "image": [0, 1], "AD100": ad, "IoU": iou}) for m, (ad, iou) in values.items()]
+    values = {
+        "P-TAME": ([10, 20], [40, 60]),
+        "RISE": ([20, 40], [10, 20]),
+        "random": ([80, 90], [5, 5]),
+        "ground truth": ([0, 0], [100, 100]),
+    }
+    frames = [
+        pd.DataFrame({"classifier": "net", "method": m, "image": [0, 1], "AD100": ad, "IoU": iou})
+        for m, (ad, iou) in values.items()
+    ]
     return pd.concat(frames, ignore_index=True)
 
 
 @pytest.fixture
 def tables():
     images = by_hand()
-    cost = pd.DataFrame({"classifier": "net", "method": images.method.unique(), "forwards": [1, 500, 0, 0], "backwards": 0})
+    cost = pd.DataFrame(
+        {"classifier": "net", "method": images.method.unique(), "forwards": [1, 500, 0, 0], "backwards": 0}
+    )
     return images, tidy(images), leaders(images), cost.assign(ms_per_image=[0.4, 376.88, 0.004, 0.0])
 
 
@@ -70,7 +80,10 @@ def test_a_method_of_one_classifier_has_a_sentence_and_no_row(tables, monkeypatc
     images, _, _, cost = tables
     monkeypatch.setattr(readme, "COLUMNS", ["AD100", "IoU"])
     other = images.assign(classifier="other")
-    more = pd.concat([images, other, other[other.method == "RISE"].assign(method="Explainer", AD100=1.0, IoU=99.0)], ignore_index=True)
+    more = pd.concat(
+        [images, other, other[other.method == "RISE"].assign(method="Explainer", AD100=1.0, IoU=99.0)],
+        ignore_index=True,
+    )
     cost = pd.concat([cost, cost[cost.method == "P-TAME"].assign(method="Explainer", classifier="other")])
     compare, marks = tidy(more), leaders(more)
     made = readme.comparison_section(compare, marks, cost)
@@ -87,7 +100,9 @@ def test_the_place_and_the_pairs_by_hand(tables):
     assert readme.place(compare, marks, cost).strip() == "By mean rank over all metrics, P-TAME has place 1 of 3."
     swapped = images.assign(method=images.method.map({"P-TAME": "RISE", "RISE": "P-TAME"}).fillna(images.method))
     second = readme.place(tidy(swapped), leaders(swapped), cost)
-    assert second.strip() == "By mean rank over all metrics, P-TAME has place 2 of 3, behind RISE (500 passes per image)."
+    assert (
+        second.strip() == "By mean rank over all metrics, P-TAME has place 2 of 3, behind RISE (500 passes per image)."
+    )
     paired = wins(images).assign(p=[0.01 if m == "AD100" else 0.2 for m in wins(images).metric])
     assert readme.pairs(paired).strip().splitlines()[2:] == ["| RISE | 2 (1) | 0 (0) | 2 (1) | 0 (0) |"]
     paired["gain"] = -paired["gain"]
@@ -97,7 +112,10 @@ def test_the_place_and_the_pairs_by_hand(tables):
 def test_fill():
     text = "a <!-- x -->old\n1<!-- end of x --> b <!-- y --><!-- end of y --> <!-- x -->2<!-- end of x -->"
     filled = readme.fill(text, {"x": r"\1 new", "y": "\n| t |\n"})
-    assert filled == "a <!-- x -->\\1 new<!-- end of x --> b <!-- y -->\n| t |\n<!-- end of y --> <!-- x -->\\1 new<!-- end of x -->"
+    assert (
+        filled
+        == "a <!-- x -->\\1 new<!-- end of x --> b <!-- y -->\n| t |\n<!-- end of y --> <!-- x -->\\1 new<!-- end of x -->"
+    )
     assert readme.fill(filled, {"x": r"\1 new", "y": "\n| t |\n"}) == filled
     with pytest.raises(ValueError, match=r"README.md has no place for 'z': write <!-- z -->"):
         readme.fill(text, {"z": "3"})
@@ -110,7 +128,10 @@ def test_the_command_takes_a_finished_profile(study_root, capsys):
         (study_root / "results" / "reference" / file.name).write_bytes(file.read_bytes())
     (study_root / "README.md").write_text((ROOT / "README.md").read_text())
     assert main(["readme", "--profile", "embedded"]) == 1
-    assert "profile embedded has no tables in results/embedded: run `make reproduce PROFILE=embedded` first" in capsys.readouterr().err
+    assert (
+        "profile embedded has no tables in results/embedded: run `make reproduce PROFILE=embedded` first"
+        in capsys.readouterr().err
+    )
 
     cost = pd.read_csv(FOLDER / "cost.csv")
     cost.loc[cost.method == "P-TAME", "ms_per_image"] = 12345.6

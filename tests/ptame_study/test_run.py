@@ -27,7 +27,11 @@ VALUES = {"profile": "small", "steps": 5, "lr": 1e-2, "names": ["a"], "fast": Fa
 
 
 def configured(injected="", checks=None, **changed):
-    return configure(["%matplotlib inline", CELL, *([f"# Parameters\n{injected}"] if injected else [])], VALUES | changed, **(checks or {}))
+    return configure(
+        ["%matplotlib inline", CELL, *([f"# Parameters\n{injected}"] if injected else [])],
+        VALUES | changed,
+        **(checks or {}),
+    )
 
 
 def test_configure():
@@ -58,7 +62,9 @@ def test_wrong_types_are_refused(changed, message):
 
 def test_unknown_parameters_are_refused():
     assert configured('steps = 7\nprofile = "x"', steps=7, profile="x").steps == 7
-    with pytest.raises(ValueError, match="unknown parameter 'stepz': this notebook has profile, steps, lr, names, fast"):
+    with pytest.raises(
+        ValueError, match="unknown parameter 'stepz': this notebook has profile, steps, lr, names, fast"
+    ):
         configured("stepz = 7")
 
 
@@ -92,7 +98,11 @@ def test_profiles(study_root):
         profiles.load_profile("z")
     assert profiles.parameters_for("x", "tiny") == {"profile": "x", "steps": 3}
     assert profiles.parameters_for("x", "empty") == {"profile": "x"}
-    assert profiles.parameters_for("x", "tiny", "embedded/vgg") == {"profile": "x", "steps": 3, "classifier": "embedded/vgg"}
+    assert profiles.parameters_for("x", "tiny", "embedded/vgg") == {
+        "profile": "x",
+        "steps": 3,
+        "classifier": "embedded/vgg",
+    }
     assert profiles.parameters_for("x", "tiny", "embedded/vit")["steps"] == 9
     with pytest.raises(ValueError, match="unknown classifier 'vgg' in profile x: it has embedded/vgg, embedded/vit"):
         profiles.parameters_for("x", "tiny", "vgg")
@@ -101,7 +111,12 @@ def test_profiles(study_root):
 def test_a_profile_that_extends_another(study_root):
     make_profile(study_root, tiny={"steps": 3, "lr": 0.1}, other={"n": 1})
     per_classifier = {"embedded/vit": {"other": {"n": 2}}}
-    changes = {"extends": "x", "classifiers": ["embedded/vit"], "notebooks": {"tiny": {"lr": 0.2}}, "per_classifier": per_classifier}
+    changes = {
+        "extends": "x",
+        "classifiers": ["embedded/vit"],
+        "notebooks": {"tiny": {"lr": 0.2}},
+        "per_classifier": per_classifier,
+    }
     (study_root / "workflow" / "profiles" / "y.yaml").write_text(yaml.safe_dump(changes))
     assert profiles.load_profile("y") == {
         "classifiers": ["embedded/vit"],
@@ -124,7 +139,9 @@ def test_a_profile_says_who_gets_an_explainer_too(study_root):
     file.write_text(content + "explainer_too: [embedded/vit]\n")
     assert profiles.parameters_for("x", "03_compare")["explainer_too"] == ["embedded/vit"]
     assert profiles.parameters_for("x", "03_compare", "embedded/vit")["explainer_too"] == ["embedded/vit"]
-    assert profiles.parameters_for("x", "03_compare", "embedded/vit", 1)["explainer_too"] == []  # it is trained with one seed
+    assert (
+        profiles.parameters_for("x", "03_compare", "embedded/vit", 1)["explainer_too"] == []
+    )  # it is trained with one seed
     assert "explainer_too" not in profiles.parameters_for("x", "03_compare", "embedded/vgg")
     assert "explainer_too" not in profiles.parameters_for("x", "02_train_ptame", "embedded/vit")
     file.with_name("y.yaml").write_text("extends: x\nclassifiers: [embedded/vgg]\n")
@@ -143,8 +160,12 @@ def test_a_profile_says_who_gets_an_explainer_too(study_root):
 
 
 def test_a_profile_of_several_seeds_and_classifiers(study_root):
-    make_profile(study_root, **{"03_compare": {"classifiers": ["embedded/vgg", "embedded/vit"]}, "02_train_ptame": {"steps": 3}})
-    (study_root / "workflow" / "profiles" / "y.yaml").write_text("extends: x\nclassifiers: [embedded/vit]\ndata: there\n")
+    make_profile(
+        study_root, **{"03_compare": {"classifiers": ["embedded/vgg", "embedded/vit"]}, "02_train_ptame": {"steps": 3}}
+    )
+    (study_root / "workflow" / "profiles" / "y.yaml").write_text(
+        "extends: x\nclassifiers: [embedded/vit]\ndata: there\n"
+    )
     assert profiles.parameters_for("y", "03_compare")["classifiers"] == ["embedded/vit"]
     assert profiles.ancestry("y") == ["y", "x"]
     assert profiles.parameters_for("x", "02_train_ptame", "embedded/vgg", 4) == {
@@ -186,7 +207,9 @@ def test_the_table_of_several_seeds(study_root):
     for seed, values in ((0, (1, 3)), (2, (4, 6))):
         rows = "".join(f"a,P-TAME,{i},{v}\na,random,{i},50\n" for i, v in enumerate(values))
         records.write_whole(paths.per_image("x", "a", seed), "classifier,method,image,AD100\n" + rows)
-    assert tables.write_seeds("x").read_text().splitlines()[1:] == ["a,P-TAME,AD100,3.5000,2.1213,2"]  # of the seeds' means 2 and 5
+    assert tables.write_seeds("x").read_text().splitlines()[1:] == [
+        "a,P-TAME,AD100,3.5000,2.1213,2"
+    ]  # of the seeds' means 2 and 5
 
 
 @pytest.mark.parametrize("content", ["", "- a", "classifiers: [a]", "notebooks: {}", "classifiers: [a]\nnotebooks: 3"])
@@ -197,10 +220,15 @@ def test_a_profile_that_is_none(study_root, content):
         profiles.load_profile("bad")
 
 
-@pytest.mark.parametrize("file", sorted((CHECKOUT / "workflow" / "profiles").glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", sorted((CHECKOUT / "workflow" / "profiles").glob("*.yaml")), ids=lambda file: file.stem
+)
 def test_shipped_profiles_set_only_what_their_notebooks_have(file):
     content = profiles.load_profile(file.stem)
-    settings = [*content["notebooks"].items(), *(item for per in content.get("per_classifier", {}).values() for item in per.items())]
+    settings = [
+        *content["notebooks"].items(),
+        *(item for per in content.get("per_classifier", {}).values() for item in per.items()),
+    ]
     assert settings
     for notebook, parameters in settings:
         known = papermill.inspect_notebook(str(CHECKOUT / "notebooks" / f"{notebook}.ipynb"))
@@ -269,7 +297,10 @@ def test_running_a_notebook(study_root):
     make_profile(study_root, tiny={"steps": 3}, other={"stepz": 3})
     make_notebook(study_root, "tiny", "print('steps', steps)", "1 / (steps - 3)")
     make_notebook(study_root, "other", "pass")
-    with pytest.raises(RuntimeError, match=r"notebooks/tiny\.ipynb failed in cell 3 .*ZeroDivisionError.*\n.*runs/x/tiny\.failed\.ipynb"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"notebooks/tiny\.ipynb failed in cell 3 .*ZeroDivisionError.*\n.*runs/x/tiny\.failed\.ipynb",
+    ):
         run.run_notebook("tiny", "x")
     folder = study_root / "runs" / "x"
     assert [p.name for p in folder.iterdir()] == ["tiny.failed.ipynb"]
@@ -337,4 +368,7 @@ def test_parameters_are_found_without_a_history_of_cells():
 
 def test_the_notebooks_own_defaults_need_no_profile_file():
     """So that 03, opened first on a clean clone, can have 02 train the explainer it needs."""
-    assert profiles.parameters_for("small", "02_train_ptame", "embedded/vit") == {"profile": "small", "classifier": "embedded/vit"}
+    assert profiles.parameters_for("small", "02_train_ptame", "embedded/vit") == {
+        "profile": "small",
+        "classifier": "embedded/vit",
+    }

@@ -17,7 +17,10 @@ def by_hand():
     n = 12
     base = np.linspace(20, 42, n)
     parts = {"P-TAME": base, "b": base + 10, "c": base}
-    frames = [pd.DataFrame({"classifier": "net", "method": m, "image": range(n), "AD100": v, "IC100": 100 - v}) for m, v in parts.items()]
+    frames = [
+        pd.DataFrame({"classifier": "net", "method": m, "image": range(n), "AD100": v, "IC100": 100 - v})
+        for m, v in parts.items()
+    ]
     return pd.concat(frames, ignore_index=True)
 
 
@@ -50,7 +53,9 @@ def test_wins_by_hand(per_image):
     for metric in ("AD100", "IC100"):  # lower is better, higher is better: the gain says who is better
         assert found.loc[(metric, "b"), "gain"] == pytest.approx(10)
         assert found.loc[(metric, "c"), "gain"] == 0
-        assert found.loc[(metric, "b"), "p"] == pytest.approx(2 * 2 / 2**12, abs=0.002)  # two sign patterns, Holm over two tests
+        assert found.loc[(metric, "b"), "p"] == pytest.approx(
+            2 * 2 / 2**12, abs=0.002
+        )  # two sign patterns, Holm over two tests
         assert found.loc[(metric, "c"), "p"] == 1
     other = wins(per_image, reference="b").set_index(["metric", "method"])
     assert other.loc[("AD100", "P-TAME"), "gain"] == pytest.approx(-10)
@@ -67,7 +72,12 @@ def test_leaders_by_hand(per_image):
     found = leaders(per_image).set_index(["metric", "method"])
     for metric in ("AD100", "IC100"):
         assert found.loc[(metric, "P-TAME"), ["gap", "p", "best", "tied"]].tolist() == [0, 1, True, False]
-        assert found.loc[(metric, "c"), ["gap", "p", "best", "tied"]].tolist() == [0, 1, False, True]  # the same values: not worse
+        assert found.loc[(metric, "c"), ["gap", "p", "best", "tied"]].tolist() == [
+            0,
+            1,
+            False,
+            True,
+        ]  # the same values: not worse
         assert found.loc[(metric, "b"), "gap"] == pytest.approx(10)
         assert found.loc[(metric, "b"), "p"] == pytest.approx(2 * 2 / 2**12, abs=0.002)
         assert not found.loc[(metric, "b"), "tied"]
@@ -127,7 +137,9 @@ def test_a_method_of_one_classifier_is_in_no_mean_over_all(per_image):
 
 def test_ties_are_underlined(per_image):
     html = styled(tidy(per_image), leaders(per_image)).to_html()
-    rules = {part.split("{")[1].strip(): part.split("{")[0] for part in html.split("<style")[1].split("}") if "{" in part}
+    rules = {
+        part.split("{")[1].strip(): part.split("{")[0] for part in html.split("<style")[1].split("}") if "{" in part
+    }
     assert "row0_col0" in rules["font-weight: bold;"]
     assert "row2_col0" in rules["text-decoration: underline;"]
     assert not any("row1" in rule for rule in rules.values())

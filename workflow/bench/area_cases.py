@@ -13,7 +13,9 @@ from ptame_lib.losses.nn_explainer import class_area_term
 def case(images: int, classes: int, most: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Smooth logits at 224x224, and one to ``most`` labels per image."""
     generator = torch.Generator().manual_seed(0)
-    logits = resize(4 * torch.randn(images * classes, 28, 28, generator=generator), (224, 224)).unflatten(0, (images, classes))
+    logits = resize(4 * torch.randn(images * classes, 28, 28, generator=generator), (224, 224)).unflatten(
+        0, (images, classes)
+    )
     rank = torch.rand(images, classes, generator=generator).argsort(1)
     return logits.to(device()), (rank < torch.randint(1, most + 1, (images, 1), generator=generator)).to(device())
 

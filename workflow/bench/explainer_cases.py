@@ -12,7 +12,9 @@ from torch import nn
 from ptame_lib import PTAME, PTAMEWeights, decide, keep, load_auxiliary, load_classifier, ptame_loss
 from ptame_lib.losses.ptame import area_term, smoothness_term
 
-VGG = PTAMEWeights(ce=0.07278, area=0.977712, smooth=0.0001, border=0.3, p=0.3)  # the one published setting with every term
+VGG = PTAMEWeights(
+    ce=0.07278, area=0.977712, smooth=0.0001, border=0.3, p=0.3
+)  # the one published setting with every term
 
 
 def explainer() -> PTAME:
@@ -28,7 +30,9 @@ def explainer() -> PTAME:
 
 def images(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return torch.rand(count, 3, 224, 224, generator=generator).to(device()), torch.randint(0, 1000, (count,), generator=generator).to(device())
+    return torch.rand(count, 3, 224, 224, generator=generator).to(device()), torch.randint(
+        0, 1000, (count,), generator=generator
+    ).to(device())
 
 
 @torch.no_grad()
@@ -71,7 +75,9 @@ def whole_step(classifier_name: str, batch: int) -> dict[str, Callable]:
     """A whole training step, optimiser included, beside the two passes through the classifier that no explainer could do without."""
     made, (pixels, _) = explainer().train(), images(batch)
     classifier = load_classifier(classifier_name, None).to(device())
-    optimizer = torch.optim.AdamW([p for n, p in made.named_parameters() if not n.startswith("auxiliary.")], lr=1e-6, amsgrad=True)
+    optimizer = torch.optim.AdamW(
+        [p for n, p in made.named_parameters() if not n.startswith("auxiliary.")], lr=1e-6, amsgrad=True
+    )
     free = torch.rand(batch, 56, 56, device=device(), requires_grad=True)
 
     def masked_pass():
@@ -109,17 +115,49 @@ def check() -> list[str]:
 def rows() -> list[dict]:
     times = interleaved(explaining())
     found = [
-        row("explain one class, ResNet-18 at 224, batch 8: ours / auxiliary's features alone, ms", times["ours"], times["features"]),
-        row("explain one class, ResNet-18 at 224, batch 8: straightforward / features alone, ms", times["straightforward"], times["features"]),
+        row(
+            "explain one class, ResNet-18 at 224, batch 8: ours / auxiliary's features alone, ms",
+            times["ours"],
+            times["features"],
+        ),
+        row(
+            "explain one class, ResNet-18 at 224, batch 8: straightforward / features alone, ms",
+            times["straightforward"],
+            times["features"],
+        ),
     ]
     times = interleaved(training())
     found += [
-        row("explainer's share of a training step, batch 32: ours / features alone, ms", times["ours"], times["features"]),
-        row("explainer's share of a training step, batch 32: straightforward / features alone, ms", times["straightforward"], times["features"]),
+        row(
+            "explainer's share of a training step, batch 32: ours / features alone, ms",
+            times["ours"],
+            times["features"],
+        ),
+        row(
+            "explainer's share of a training step, batch 32: straightforward / features alone, ms",
+            times["straightforward"],
+            times["features"],
+        ),
     ]
-    for case, text in {"explaining": "explain, batch 8", "training": "explainer's share of a training step, batch 32"}.items():
-        found.append(row(f"{text}: peak memory, ours / straightforward, MB", peak(f"{case}.ours"), peak(f"{case}.straightforward"), scale=1))
+    for case, text in {
+        "explaining": "explain, batch 8",
+        "training": "explainer's share of a training step, batch 32",
+    }.items():
+        found.append(
+            row(
+                f"{text}: peak memory, ours / straightforward, MB",
+                peak(f"{case}.ours"),
+                peak(f"{case}.straightforward"),
+                scale=1,
+            )
+        )
     for name, batch in {"resnet50": 16, "vgg16": 8, "vit_b_16": 8}.items():
         times = interleaved(whole_step(name, batch), rounds=7)
-        found.append(row(f"whole training step, {name}, batch {batch}: ours / the classifier's passes alone, ms", times["ours"], times["classifier"]))
+        found.append(
+            row(
+                f"whole training step, {name}, batch {batch}: ours / the classifier's passes alone, ms",
+                times["ours"],
+                times["classifier"],
+            )
+        )
     return found

@@ -52,13 +52,18 @@ def row(name: str, value: list[float], reference: list[float], scale: float = 10
     """Medians in milliseconds (``scale``), and the median, smallest and largest ratio over the rounds."""
     ratios = [a / b for a, b in zip(value, reference, strict=True)]
     medians = scale * statistics.median(value), scale * statistics.median(reference)
-    return dict(zip(COLUMNS, [name, *medians, statistics.median(ratios), min(ratios), max(ratios), device_name()], strict=True))
+    return dict(
+        zip(COLUMNS, [name, *medians, statistics.median(ratios), min(ratios), max(ratios), device_name()], strict=True)
+    )
 
 
 def peak(case: str, repeats: int = 3) -> list[float]:
     """Megabytes that ``python workflow/bench --peak CASE`` needed beyond what lay in memory before the work, in each of several processes."""
     command = [sys.executable, str(Path(__file__).parent), "--peak", case]
-    return [float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]) for _ in range(repeats)]
+    return [
+        float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+        for _ in range(repeats)
+    ]
 
 
 def megabytes_of(work: Callable[[], object]) -> float:

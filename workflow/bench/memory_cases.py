@@ -40,4 +40,11 @@ PEAKS = {"evaluating": evaluating}
 
 def rows() -> list[dict]:
     """Megabytes at 5000 images, beside those at 500."""
-    return [row(f"peak memory of an evaluation, {MANY} images beside {FEW} (MB)", peak(f"evaluating.{MANY}"), peak(f"evaluating.{FEW}"), 1.0)]
+    return [
+        row(
+            f"peak memory of an evaluation, {MANY} images beside {FEW} (MB)",
+            peak(f"evaluating.{MANY}"),
+            peak(f"evaluating.{FEW}"),
+            1.0,
+        )
+    ]

@@ -48,7 +48,9 @@ def methods(name: str) -> tuple[dict[str, Callable], dict[str, Callable]]:
     }
     dear = {
         f"RISE, {RISE_MASKS} masks (measured on {MEASURED_MASKS})": lambda: part(pixels, targets),
-        "integrated gradients, 50 steps": lambda: gradients.attribute(pixels, target=targets, n_steps=50, internal_batch_size=10),
+        "integrated gradients, 50 steps": lambda: gradients.attribute(
+            pixels, target=targets, n_steps=50, internal_batch_size=10
+        ),
         "Score-CAM": cam(ScoreCAM),
         "Ablation-CAM": cam(AblationCAM),
     }
@@ -61,16 +63,35 @@ def rows() -> list[dict]:
         cheap, dear = methods(name)
         times = interleaved(cheap)
         forward = times.pop("one classifier forward")
-        found += [row(f"one explanation, {name}: {method} / one classifier forward, ms", t, forward) for method, t in times.items()]
+        found += [
+            row(f"one explanation, {name}: {method} / one classifier forward, ms", t, forward)
+            for method, t in times.items()
+        ]
         ptame = statistics.median(times["P-TAME"])
         taken = {}
         for method, work in dear.items():
             taken[method] = seconds(work) * (RISE_MASKS / MEASURED_MASKS if method.startswith("RISE") else 1)
-            found.append(row(f"one explanation, {name}: {method} / one classifier forward, ms, once", [taken[method]], [statistics.median(forward)]))
+            found.append(
+                row(
+                    f"one explanation, {name}: {method} / one classifier forward, ms, once",
+                    [taken[method]],
+                    [statistics.median(forward)],
+                )
+            )
         step = statistics.median(interleaved(whole_step(name, 8), rounds=3)["ours"]) / 8
         for method in ("RISE", "Score-CAM"):
             theirs = next(t for m, t in taken.items() if m.startswith(method))
             images_needed = EPOCH * step / (theirs - ptame)
-            text = f"break-even, {name}: training on {EPOCH} images, in explanations by {method}: images / training images"
-            found.append(dict(zip(COLUMNS, [text, images_needed, EPOCH, images_needed / EPOCH, None, None, device_name()], strict=True)))
+            text = (
+                f"break-even, {name}: training on {EPOCH} images, in explanations by {method}: images / training images"
+            )
+            found.append(
+                dict(
+                    zip(
+                        COLUMNS,
+                        [text, images_needed, EPOCH, images_needed / EPOCH, None, None, device_name()],
+                        strict=True,
+                    )
+                )
+            )
     return found

@@ -38,7 +38,9 @@ def normalised(pixels, mean=MEAN, std=STD):
 
 
 @pytest.mark.parametrize(
-    "give", [lambda y: y, lambda y: y.detach().numpy(), lambda y: y.detach().double().numpy()], ids=["tensor", "numpy", "double"]
+    "give",
+    [lambda y: y, lambda y: y.detach().numpy(), lambda y: y.detach().double().numpy()],
+    ids=["tensor", "numpy", "double"],
 )
 def test_a_callable_gives_its_own_logits_detached(net, pixels, give):
     box = BlackBox(lambda x: give(net(x)), 64, labels="abcdefg")
@@ -88,7 +90,10 @@ def test_going_backward_is_an_error_and_not_zero(box, pixels):
     assert BlackBox.differentiable is False
     asked = pixels.clone().requires_grad_()
     answer = box(asked)
-    with pytest.raises(RuntimeError, match="a black box has no gradient: explain it with a method that only asks for answers, such as RISE"):
+    with pytest.raises(
+        RuntimeError,
+        match="a black box has no gradient: explain it with a method that only asks for answers, such as RISE",
+    ):
         answer.sum().backward()
     assert not box(asked.detach()).requires_grad
     with torch.no_grad():
@@ -134,7 +139,15 @@ def export(net, tmp_path):
         file = tmp_path / "net.onnx"
         example = torch.rand(shape or (batch or 2, 3, *size))
         dynamic = {} if batch else {0: torch.export.Dim("batch")}
-        torch.onnx.export((model or net).eval(), (example,), str(file), dynamic_shapes=(dynamic,), dynamo=True, verbose=False, external_data=False)
+        torch.onnx.export(
+            (model or net).eval(),
+            (example,),
+            str(file),
+            dynamic_shapes=(dynamic,),
+            dynamo=True,
+            verbose=False,
+            external_data=False,
+        )
         onnx.checker.check_model(str(file))
         return file
 
@@ -181,7 +194,9 @@ def test_onnx_open_size_wants_one(net, export, pixels, tmp_path):
     for axis, name in ((2, "height"), (3, "width")):
         model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
     onnx.save(model, str(tmp_path / "open.onnx"))
-    with pytest.raises(ValueError, match=r"open\.onnx leaves the size of its images open \(height x width\): pass input_size"):
+    with pytest.raises(
+        ValueError, match=r"open\.onnx leaves the size of its images open \(height x width\): pass input_size"
+    ):
         load_onnx(tmp_path / "open.onnx")
     assert load_onnx(tmp_path / "open.onnx", input_size=64)(pixels).shape == (4, 7)
 
@@ -193,7 +208,9 @@ def test_onnx_files_that_do_not_fit(export, tmp_path):
     (tmp_path / "bad.onnx").write_bytes(b"no network")
     with pytest.raises(ValueError, match=r"bad\.onnx can't be read as an ONNX network"):
         load_onnx(tmp_path / "bad.onnx")
-    with pytest.raises(ValueError, match=r"takes .*float.* \[.*, 5\]: expected one input of floating point, shape \(B,3,H,W\)"):
+    with pytest.raises(
+        ValueError, match=r"takes .*float.* \[.*, 5\]: expected one input of floating point, shape \(B,3,H,W\)"
+    ):
         load_onnx(export(model=nn.Linear(5, 2), shape=(2, 5)))
     with pytest.raises(ValueError, match=r"holds its weights: weights=None can't replace them"):
         load_classifier("onnx/x.onnx", weights=None)
@@ -211,16 +228,30 @@ def folder(tmp_path):
         torch.manual_seed(4)
         labels = {"id2label": {0: "ant", 1: "bee", 2: "cow"}, "label2id": {"ant": 0, "bee": 1, "cow": 2}}
         if kind == "vit":
-            sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 32, "patch_size": 8}
+            sizes = {
+                "hidden_size": 16,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "intermediate_size": 32,
+                "image_size": 32,
+                "patch_size": 8,
+            }
             config = transformers.ViTConfig(**sizes, **labels)
         else:
-            config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", **labels)
+            config = transformers.ResNetConfig(
+                embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", **labels
+            )
         net = transformers.AutoModelForImageClassification.from_config(config).eval()
         with torch.no_grad():
             net.classifier.weight.normal_() if kind == "vit" else net.classifier[1].weight.normal_()
         net.save_pretrained(tmp_path / kind)
         if processor is not False:
-            values = {"image_processor_type": "ViTImageProcessor", "image_mean": MEAN, "image_std": STD, "size": {"height": 32, "width": 32}}
+            values = {
+                "image_processor_type": "ViTImageProcessor",
+                "image_mean": MEAN,
+                "image_std": STD,
+                "size": {"height": 32, "width": 32},
+            }
             (tmp_path / kind / "preprocessor_config.json").write_text(json.dumps(values | (processor or {})))
         return tmp_path / kind, net
 
@@ -244,7 +275,11 @@ def test_hugging_face_answers_like_the_model_on_its_own_processors_pixels(folder
 
     place, net = folder(kind, PROCESSORS[processor])
     classifier = load_classifier(f"hf/{place}")
-    assert (classifier.input_size, classifier.labels, classifier.differentiable) == ((32, 32), ("ant", "bee", "cow"), True)
+    assert (classifier.input_size, classifier.labels, classifier.differentiable) == (
+        (32, 32),
+        ("ant", "bee", "cow"),
+        True,
+    )
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     own = AutoImageProcessor.from_pretrained(place)
     resizing = {"do_resize": False, "do_center_crop": False} if processor != "vit" else {}
@@ -269,20 +304,28 @@ def test_hugging_face_is_differentiable_and_frozen(folder):
 def test_hugging_face_weights(folder, tmp_path):
     place, net = folder()
     pixels = torch.rand(2, 3, 32, 32)
-    assert not load_classifier(f"hf/{place}", weights=None)(pixels).equal(load_classifier(f"hf/{place}", weights=None)(pixels))
+    assert not load_classifier(f"hf/{place}", weights=None)(pixels).equal(
+        load_classifier(f"hf/{place}", weights=None)(pixels)
+    )
     for value in net.state_dict().values():
         value.mul_(2)
     save_file(net.state_dict(), tmp_path / "other.safetensors")
-    torch.testing.assert_close(load_classifier(f"hf/{place}", tmp_path / "other.safetensors")(pixels), net(normalised(pixels)).logits)
+    torch.testing.assert_close(
+        load_classifier(f"hf/{place}", tmp_path / "other.safetensors")(pixels), net(normalised(pixels)).logits
+    )
 
 
 def test_hugging_face_without_a_processor_wants_the_normalisation(folder, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     place, net = folder(processor=False)
-    with pytest.raises(ValueError, match=r"has no image processor that says how to normalise pixels .*: pass mean and std"):
+    with pytest.raises(
+        ValueError, match=r"has no image processor that says how to normalise pixels .*: pass mean and std"
+    ):
         load_classifier(f"hf/{place}")
     pixels = torch.rand(2, 3, 32, 32)
-    torch.testing.assert_close(load_classifier(f"hf/{place}", mean=MEAN, std=STD)(pixels), net(normalised(pixels)).logits)
+    torch.testing.assert_close(
+        load_classifier(f"hf/{place}", mean=MEAN, std=STD)(pixels), net(normalised(pixels)).logits
+    )
 
 
 def test_hugging_face_folders_that_do_not_fit(tmp_path):
@@ -301,15 +344,21 @@ def test_hugging_face_folders_that_do_not_fit(tmp_path):
 @pytest.mark.parametrize(("name", "package"), [("onnx/x.onnx", "onnxruntime"), ("hf/x", "transformers")])
 def test_a_missing_package_is_named_with_the_remedy(monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf"need.* {package}, which is not installed: pip install 'ptame-study\[classifiers\]'"):
+    with pytest.raises(
+        ImportError, match=rf"need.* {package}, which is not installed: pip install 'ptame-study\[classifiers\]'"
+    ):
         load_classifier(name)
 
 
 def test_importing_the_library_imports_none_of_them():
     code = "import sys, ptame_lib; print([name for name in ('onnx', 'onnxruntime', 'transformers') if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 def test_options_are_for_those_that_take_them():
-    with pytest.raises(ValueError, match=r"'resnet50' takes no options pad_type: only 'timm/<model>' and 'onnx/<file>' take any"):
+    with pytest.raises(
+        ValueError, match=r"'resnet50' takes no options pad_type: only 'timm/<model>' and 'onnx/<file>' take any"
+    ):
         load_classifier("resnet50", weights=None, pad_type="same")

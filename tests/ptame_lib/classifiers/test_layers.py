@@ -18,7 +18,11 @@ from ptame_lib.datasets.imagenet import load_imagenet, load_imagenette
 from ptame_lib.datasets.images import read_image
 from ptame_lib.datasets.shards import Shards
 
-SYNSETS = {"n01440764": ("tench", "Tinca tinca"), "n02102040": ("English springer",), "n03000684": ("chain saw", "chainsaw")}
+SYNSETS = {
+    "n01440764": ("tench", "Tinca tinca"),
+    "n02102040": ("English springer",),
+    "n03000684": ("chain saw", "chainsaw"),
+}
 COUNTS = (2, 1, 3)  # images per synset
 
 
@@ -74,10 +78,15 @@ def test_missing_imagenet(imagenet, tmp_path):
     with pytest.raises(ValueError, match="unknown split 'test': there are train, val"):
         load_imagenet(imagenet, "test")
     (imagenet / "val").rename(imagenet / "elsewhere")
-    with pytest.raises(FileNotFoundError, match=r"val is missing\): download ILSVRC2012_img_val\.tar from https://image-net.* python -c .*'val'\)\""):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"val is missing\): download ILSVRC2012_img_val\.tar from https://image-net.* python -c .*'val'\)\"",
+    ):
         load_imagenet(imagenet, "val")
     (imagenet / "meta.bin").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no ImageNet at .*meta\.bin is missing\): download ILSVRC2012_devkit_t12\.tar\.gz"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no ImageNet at .*meta\.bin is missing\): download ILSVRC2012_devkit_t12\.tar\.gz"
+    ):
         load_imagenet(imagenet, "train")
 
 
@@ -86,7 +95,10 @@ def test_imagenette(imagenette):
     same(ours, theirs)
     assert ours.classes == ["tench", "English springer", "chain saw"]
     (imagenette / "imagenette2-160" / "val").rename(imagenette / "elsewhere")
-    with pytest.raises(FileNotFoundError, match=r"imagenette2-160/val is missing\): python -c .*Imagenette\(.*download=True\)\" downloads it"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"imagenette2-160/val is missing\): python -c .*Imagenette\(.*download=True\)\" downloads it",
+    ):
         load_imagenette(imagenette, "val")
     with pytest.raises(FileNotFoundError, match=r"no Imagenette at .*nowhere \(.*imagenette2/val is missing\)"):
         load_imagenette(imagenette / "nowhere", "val")
@@ -111,7 +123,11 @@ def shards(tmp_path, monkeypatch):
     """Three shards of three, three and one image; the label of image i is 10 + i, its brightness 30 i."""
     monkeypatch.setenv("PTAME_ROOT", str(tmp_path / "root"))
     for number, images in enumerate(((0, 1, 2), (3, 4, 5), (6,))):
-        files = [(f"{i:05}.{end}", content) for i in images for end, content in (("cls", str(10 + i).encode()), ("jpg", jpeg(30 * i)))]
+        files = [
+            (f"{i:05}.{end}", content)
+            for i in images
+            for end, content in (("cls", str(10 + i).encode()), ("jpg", jpeg(30 * i)))
+        ]
         write_shard(tmp_path / f"train-{number:04}.tar", files)
     return str(tmp_path / "train-{0000..0002}.tar")
 
@@ -152,7 +168,11 @@ def test_training_on_shards_is_training_on_their_images(tmp_path, monkeypatch):
     for number, keys in enumerate((list(images)[:5], list(images)[5:])):
         write_shard(tmp_path / f"{number}.tar", [(f"{key}.jpg", images[key]) for key in keys])
     found = []
-    for data, workers in ((ImageFolder(tmp_path, 64, 73), 0), (Shards(tmp_path / "*.tar", 64, 73), 0), (Shards(tmp_path / "*.tar", 64, 73), 1)):
+    for data, workers in (
+        (ImageFolder(tmp_path, 64, 73), 0),
+        (Shards(tmp_path / "*.tar", 64, 73), 0),
+        (Shards(tmp_path / "*.tar", 64, 73), 1),
+    ):
         torch.manual_seed(0)
         explainer = PTAME(auxiliary, 10)
         history = train_ptame(explainer, classifier, data, TrainingConfig(steps=3, batch_size=4, workers=workers))
@@ -184,7 +204,9 @@ def test_broken_shards(shards, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             Shards(tmp_path / name)
-    with pytest.raises(FileNotFoundError, match=r"1 of 4 shards are missing, such as .*train-0003\.tar: check the pattern"):
+    with pytest.raises(
+        FileNotFoundError, match=r"1 of 4 shards are missing, such as .*train-0003\.tar: check the pattern"
+    ):
         Shards(shards.replace("0002}", "0003}"))
     with pytest.raises(FileNotFoundError, match="no shard fits: check the pattern"):
         Shards(tmp_path / "gone-*.tar")
@@ -200,7 +222,9 @@ def test_a_folders_labels_follow_its_parts(imagenet):
     part = data.part([5, 2])
     assert (part.labels, [file.name for file in part.files]) == ([2, 1], ["n03000684_2.JPEG", "n02102040_0.JPEG"])
     assert data.find(["n03000684_2.JPEG", "n01440764/n01440764_0.JPEG"]) == [5, 0]
-    with pytest.raises(ValueError, match=r"1 of 2 listed images are not in .*val, or in several of its folders, such as gone\.JPEG"):
+    with pytest.raises(
+        ValueError, match=r"1 of 2 listed images are not in .*val, or in several of its folders, such as gone\.JPEG"
+    ):
         data.find(["n03000684_2.JPEG", "gone.JPEG"])
     with pytest.raises(ValueError, match="there are 2 images and 1 labels"):
         ImageFolder(imagenet / "val", files=data.names[:2], labels=[3])

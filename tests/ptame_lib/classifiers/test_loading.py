@@ -77,13 +77,20 @@ def test_timm_mean_std_and_size():
 
 
 def test_unknown_names_are_refused_with_a_remedy():
-    with pytest.raises(ValueError, match=r"unknown classifier 'resnet500': choose one of embedded/vgg.*vit_b_16, or 'timm/<model>'"):
+    with pytest.raises(
+        ValueError, match=r"unknown classifier 'resnet500': choose one of embedded/vgg.*vit_b_16, or 'timm/<model>'"
+    ):
         load_classifier("resnet500")
-    with pytest.raises(ValueError, match=r"unknown timm model 'resnet_5000' in 'timm/resnet_5000'; similar names: .*resnet"):
+    with pytest.raises(
+        ValueError, match=r"unknown timm model 'resnet_5000' in 'timm/resnet_5000'; similar names: .*resnet"
+    ):
         load_classifier("timm/resnet_5000", weights=None)
     with pytest.raises(ValueError, match=r"unknown timm model 'qqq'.*see timm\.list_models\(\)"):
         load_classifier("timm/qqq", weights=None)
-    with pytest.raises(ValueError, match=r"unknown weights 'IMAGENET1K_V9' for resnet50: choose IMAGENET1K_V1, .*the path of a local file"):
+    with pytest.raises(
+        ValueError,
+        match=r"unknown weights 'IMAGENET1K_V9' for resnet50: choose IMAGENET1K_V1, .*the path of a local file",
+    ):
         load_classifier("resnet50", weights="IMAGENET1K_V9")
 
 
@@ -94,26 +101,38 @@ def test_weights_from_a_local_file(tmp_path, suffix, pixels):
     file = tmp_path / f"own{suffix}"
     (save_file if suffix == ".safetensors" else torch.save)(net.state_dict(), file)
     for given in (file, str(file)):
-        torch.testing.assert_close(load_classifier("embedded/vgg", weights=given)(pixels), load_classifier("embedded/vgg", weights=file)(pixels))
+        torch.testing.assert_close(
+            load_classifier("embedded/vgg", weights=given)(pixels),
+            load_classifier("embedded/vgg", weights=file)(pixels),
+        )
     loaded = load_classifier("embedded/vgg", weights=file).model.state_dict()
     assert all(value.equal(loaded[key]) for key, value in net.state_dict().items())
 
 
 def test_weights_from_a_local_file_for_torchvision_and_timm(tmp_path):
-    for load, name in ((lambda n, w: load_torchvision(n, w, "DEFAULT"), "mobilenet_v3_small"), (lambda n, w: load_timm(n, w)[0], "timm/test_resnet")):
+    for load, name in (
+        (lambda n, w: load_torchvision(n, w, "DEFAULT"), "mobilenet_v3_small"),
+        (lambda n, w: load_timm(n, w)[0], "timm/test_resnet"),
+    ):
         net = load(name, None)
-        state = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}  # a missing counter is no error
+        state = {
+            k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")
+        }  # a missing counter is no error
         save_file(state, tmp_path / "own.safetensors")
         loaded = load(name, tmp_path / "own.safetensors").state_dict()
         assert all(value.equal(loaded[key]) for key, value in state.items())
 
 
 def test_without_weights_two_loads_differ(pixels):
-    assert not load_classifier("embedded/vgg", weights=None)(pixels).equal(load_classifier("embedded/vgg", weights=None)(pixels))
+    assert not load_classifier("embedded/vgg", weights=None)(pixels).equal(
+        load_classifier("embedded/vgg", weights=None)(pixels)
+    )
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no weights file at .*gone\.pth: check the path, or pass weights=None"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no weights file at .*gone\.pth: check the path, or pass weights=None"
+    ):
         load_classifier("embedded/vgg", weights=tmp_path / "gone.pth")
     with pytest.raises(FileNotFoundError, match=r"gone\.safetensors"):
         load_classifier("resnet50", weights="gone.safetensors")
@@ -145,7 +164,9 @@ def test_code_in_a_pickle_is_not_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [torch.zeros(3), [torch.zeros(3)], {"state_dict": {"fc.weight": torch.zeros(3)}}], ids=["tensor", "list", "nested"]
+    "content",
+    [torch.zeros(3), [torch.zeros(3)], {"state_dict": {"fc.weight": torch.zeros(3)}}],
+    ids=["tensor", "list", "nested"],
 )
 def test_something_else_than_a_state_dict(tmp_path, content):
     torch.save(content, tmp_path / "else.pth")
@@ -156,7 +177,9 @@ def test_something_else_than_a_state_dict(tmp_path, content):
 def test_weights_that_do_not_fit(tmp_path):
     state = embedded.VGGLike(7).state_dict()
     save_file(state, tmp_path / "seven.safetensors")
-    with pytest.raises(ValueError, match=r"seven\.safetensors does not fit VGGLike: fc\.\w+ has shape \(7,.*\), expected \(10,.*\)"):
+    with pytest.raises(
+        ValueError, match=r"seven\.safetensors does not fit VGGLike: fc\.\w+ has shape \(7,.*\), expected \(10,.*\)"
+    ):
         load_classifier("embedded/vgg", weights=tmp_path / "seven.safetensors")
     state.pop("fc.weight")
     save_file({**state, "extra": torch.zeros(1)}, tmp_path / "keys.safetensors")
@@ -167,6 +190,13 @@ def test_weights_that_do_not_fit(tmp_path):
 def test_local_timm_weights_may_bring_their_own_normalisation_and_options(tmp_path):
     net = timm.create_model("mobilenetv2_050", pretrained=False, pad_type="same", num_classes=3)
     save_file(net.state_dict(), tmp_path / "own.safetensors")
-    own = load_classifier("timm/mobilenetv2_050", tmp_path / "own.safetensors", mean=(0.5,) * 3, std=(0.5,) * 3, pad_type="same", num_classes=3)
+    own = load_classifier(
+        "timm/mobilenetv2_050",
+        tmp_path / "own.safetensors",
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        pad_type="same",
+        num_classes=3,
+    )
     pixels = torch.rand(2, 3, 64, 64)
     torch.testing.assert_close(own(pixels), net.eval()((pixels - 0.5) / 0.5), atol=1e-5, rtol=1e-4)

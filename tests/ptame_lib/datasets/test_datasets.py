@@ -12,7 +12,9 @@ from ptame_lib.datasets.embedded import _background, _digits, _paste
 
 def test_the_same_seed_gives_the_same_images_and_more_only_add():
     for multi in (False, True):
-        few, many, other = (load_embedded("val", n, multi_label=multi, seed=s, cached=False) for n, s in ((4, 3), (7, 3), (4, 4)))
+        few, many, other = (
+            load_embedded("val", n, multi_label=multi, seed=s, cached=False) for n, s in ((4, 3), (7, 3), (4, 4))
+        )
         for a, b in zip((few.images, few.labels, few.truth), (many.images, many.labels, many.truth), strict=True):
             assert a.equal(b[:4])
         assert not few.images.equal(other.images)
@@ -63,7 +65,9 @@ def test_the_truth_shows_the_labels_digit():
     ranks = []
     for truth, label in zip(data.truth.numpy(), data.labels.tolist(), strict=True):
         (top, bottom), (left, right) = ((np.flatnonzero(truth.any(a))[[0, -1]]) for a in (1, 0))
-        small = Image.fromarray(truth[top : bottom + 1, left : right + 1]).convert("L").resize((8, 8), Image.Resampling.BOX)
+        small = (
+            Image.fromarray(truth[top : bottom + 1, left : right + 1]).convert("L").resize((8, 8), Image.Resampling.BOX)
+        )
         alike = [np.corrcoef(np.asarray(small).ravel(), mean)[0, 1] for mean in means]
         ranks.append(sum(a > alike[label] for a in alike))
     assert np.mean(ranks) < 2  # of 0..9; chance is 4.5

@@ -32,7 +32,9 @@ def picture(file):
 def annotation(file, *objects):
     file.parent.mkdir(parents=True, exist_ok=True)
     parts = "<part><name>head</name></part>"
-    text = "".join(f"<object><name>{name}</name><difficult>{k % 2}</difficult>{parts}</object>" for k, name in enumerate(objects))
+    text = "".join(
+        f"<object><name>{name}</name><difficult>{k % 2}</difficult>{parts}</object>" for k, name in enumerate(objects)
+    )
     file.write_text(f"<annotation><filename>{file.stem}.jpg</filename>{text}</annotation>")
 
 
@@ -43,7 +45,10 @@ def voc(tmp_path):
     for name, objects in {"000001": ["car"], "000002": ["dog", "person", "person"], "000003": ["train"]}.items():
         picture(root / "JPEGImages" / f"{name}.jpg")
         annotation(root / "Annotations" / f"{name}.xml", *objects)
-    for part, lists in {"Main": {"train": "000001\n000002\n", "val": "000003\n"}, "Segmentation": {"train": "000001\n"}}.items():
+    for part, lists in {
+        "Main": {"train": "000001\n000002\n", "val": "000003\n"},
+        "Segmentation": {"train": "000001\n"},
+    }.items():
         (root / "ImageSets" / part).mkdir(parents=True)
         for split, content in lists.items():
             (root / "ImageSets" / part / f"{split}.txt").write_text(content)
@@ -123,9 +128,14 @@ def test_a_single_label_classifier_has_images_with_one_hot_labels():
     assert data[0]["labels"].shape == (10,)
     several = multilabel_images("embedded", "val", 6, classifier="embedded/multi-vgg")
     assert not several.images.equal(data.images)
-    flags = {name: classifier_for(SimpleNamespace(classifier=name), data).multi_label for name in (*EMBEDDED, *EMBEDDED_MULTI)}
+    flags = {
+        name: classifier_for(SimpleNamespace(classifier=name), data).multi_label
+        for name in (*EMBEDDED, *EMBEDDED_MULTI)
+    }
     assert flags == dict.fromkeys(EMBEDDED, False) | dict.fromkeys(EMBEDDED_MULTI, True)
-    with pytest.raises(ValueError, match="embedded/vit knows the embedded images alone: set dataset to embedded, not voc2007"):
+    with pytest.raises(
+        ValueError, match="embedded/vit knows the embedded images alone: set dataset to embedded, not voc2007"
+    ):
         multilabel_images("voc2007", "val", 6, classifier="embedded/vit")
 
 
@@ -139,43 +149,72 @@ def test_a_classifier_is_fine_tuned_for_a_profile_and_found_again(voc, monkeypat
     (tmp_path / "root" / "workflow" / "profiles" / "x.yaml").write_text(profile)
     cfg, data = SimpleNamespace(profile="x", classifier="resnet50", weights="default"), VOC(voc, "train", 32)
     with pytest.raises(
-        FileNotFoundError, match=r"no multi-label weights at results/x/multilabel-resnet50\.safetensors: make them by python -m ptame"
+        FileNotFoundError,
+        match=r"no multi-label weights at results/x/multilabel-resnet50\.safetensors: make them by python -m ptame",
     ):
         classifier_for(cfg, data)
     assert main(["finetune", "--profile", "x", "--classifier", "resnet50", "--data", str(voc)]) == 0
-    assert (tmp_path / "root" / "results" / "x" / "finetune-resnet50.csv").read_text().startswith("epoch,total,val_total\n0,")
+    assert (
+        (tmp_path / "root" / "results" / "x" / "finetune-resnet50.csv")
+        .read_text()
+        .startswith("epoch,total,val_total\n0,")
+    )
     found = classifier_for(cfg, data)
     assert found.labels == VOC.names
     assert found(data[0]["pixels"][None]).shape == (1, 20)
     assert main(["finetune", "--profile", "x", "--classifier", "vgg16"]) == 1
-    assert "profile x has no 'finetune' for 'vgg16': its multi_label classifiers are ['resnet50']" in capsys.readouterr().err
+    assert (
+        "profile x has no 'finetune' for 'vgg16': its multi_label classifiers are ['resnet50']"
+        in capsys.readouterr().err
+    )
 
 
 def test_missing_voc(voc, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no VOC-2007 at .*nowhere \(.*Main/val\.txt is missing\): download http.*VOCtrainval_06"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"no VOC-2007 at .*nowhere \(.*Main/val\.txt is missing\): download http.*VOCtrainval_06",
+    ):
         VOC(tmp_path / "nowhere", "val")
-    with pytest.raises(FileNotFoundError, match=r"Segmentation/test\.txt is missing\): download .*VOCtest_06-Nov-2007\.tar and unpack it there"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"Segmentation/test\.txt is missing\): download .*VOCtest_06-Nov-2007\.tar and unpack it there",
+    ):
         VOC(voc, "test", truth=True)
     with pytest.raises(ValueError, match="unknown split 'trainval': VOC-2007 has train, val, test"):
         VOC(voc, "trainval")
     (voc / "VOCdevkit" / "VOC2007" / "Annotations" / "000003.xml").unlink()
-    with pytest.raises(FileNotFoundError, match=r"Annotations/000003\.xml of VOC-2007 is missing: unpack the archive again"):
+    with pytest.raises(
+        FileNotFoundError, match=r"Annotations/000003\.xml of VOC-2007 is missing: unpack the archive again"
+    ):
         VOC(voc, "val")[0]
 
 
 def box(category, left, right):
     """A rectangle over the image's whole height as a polygon."""
-    return {"category_id": category, "iscrowd": 0, "segmentation": [[left, 0, right, 0, right, HEIGHT, left, HEIGHT]], "area": 1}
+    return {
+        "category_id": category,
+        "iscrowd": 0,
+        "segmentation": [[left, 0, right, 0, right, HEIGHT, left, HEIGHT]],
+        "area": 1,
+    }
 
 
-CROWD = {"category_id": 90, "iscrowd": 1, "segmentation": {"size": [HEIGHT, WIDTH], "counts": [0, 10 * HEIGHT, 30 * HEIGHT]}, "area": 1}
+CROWD = {
+    "category_id": 90,
+    "iscrowd": 1,
+    "segmentation": {"size": [HEIGHT, WIDTH], "counts": [0, 10 * HEIGHT, 30 * HEIGHT]},
+    "area": 1,
+}
 
 
 @pytest.fixture
 def coco(tmp_path):
     """20 images to train, each with a person on the left quarter and every third with a crowd there too; 6 to test; one without objects."""
     categories = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}, {"id": 90, "name": "toothbrush"}]
-    for part, count, objects in (("train2014", 20, [box(1, 0, 10)]), ("val2014", 6, [box(18, 10, 20), box(18, 30, 40)])):
+    for part, count, objects in (
+        ("train2014", 20, [box(1, 0, 10)]),
+        ("val2014", 6, [box(18, 10, 20), box(18, 30, 40)]),
+    ):
         images, annotations = [], []
         for i in range(1, count + 2):
             name = f"COCO_{part}_{i:012d}.jpg"
@@ -201,10 +240,16 @@ def test_coco(coco, capsys):
     halves(item["pixels"])
     assert item["labels"].shape == (91,)
     assert item["labels"].nonzero().flatten().tolist() == [18]  # two dogs are one label
-    assert item["truth"].nonzero()[:, 1].unique().tolist() == [*range(8, 16), *range(24, 32)]  # columns 10..19 and 30..39 of 40
+    assert item["truth"].nonzero()[:, 1].unique().tolist() == [
+        *range(8, 16),
+        *range(24, 32),
+    ]  # columns 10..19 and 30..39 of 40
     crowded = data[2]
     assert crowded["labels"].nonzero().flatten().tolist() == [18, 90]
-    assert crowded["truth"].any(0).nonzero().flatten().tolist() == [*range(16), *range(24, 32)]  # the crowd covers columns 0..9
+    assert crowded["truth"].any(0).nonzero().flatten().tolist() == [
+        *range(16),
+        *range(24, 32),
+    ]  # the crowd covers columns 0..9
     assert next(iter(DataLoader(data, 2)))["truth"].shape == (2, 32, 32)
 
 
@@ -222,13 +267,20 @@ def test_cocos_parts_share_no_image(coco):
 
 
 def test_missing_coco(coco, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no COCO-2014 at .*nowhere \(.*val2014 is missing\): download http.*/zips/val2014\.zip and unzip"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"no COCO-2014 at .*nowhere \(.*val2014 is missing\): download http.*/zips/val2014\.zip and unzip",
+    ):
         COCO(tmp_path / "nowhere", "test")
     with pytest.raises(ValueError, match="unknown split 'trainval': COCO-2014 has train, val, test"):
         COCO(coco, "trainval")
     (coco / "val2014" / "COCO_val2014_000000000001.jpg").unlink()
-    with pytest.raises(FileNotFoundError, match=r"COCO_val2014_000000000001\.jpg of COCO-2014 is missing: unzip the archive again"):
+    with pytest.raises(
+        FileNotFoundError, match=r"COCO_val2014_000000000001\.jpg of COCO-2014 is missing: unzip the archive again"
+    ):
         COCO(coco, "test")[0]
     (coco / "annotations" / "instances_train2014.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"instances_train2014\.json is missing\): download .*annotations_trainval2014\.zip"):
+    with pytest.raises(
+        FileNotFoundError, match=r"instances_train2014\.json is missing\): download .*annotations_trainval2014\.zip"
+    ):
         COCO(coco, "val")

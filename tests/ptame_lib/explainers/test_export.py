@@ -39,7 +39,9 @@ def onnx_maps(file, pixels, targets):
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     assert [(i.name, i.shape[0]) for i in session.get_inputs()] == [("pixels", "batch"), ("targets", "batch")]
-    return torch.from_numpy(session.run(["maps"], {"pixels": pixels.numpy(), "targets": targets.numpy()})[0]), session.get_modelmeta()
+    return torch.from_numpy(
+        session.run(["maps"], {"pixels": pixels.numpy(), "targets": targets.numpy()})[0]
+    ), session.get_modelmeta()
 
 
 def test_onnx_of_resnet18_gives_the_explainers_maps_for_any_batch(tmp_path):
@@ -77,7 +79,9 @@ def test_a_file_with_other_maps_is_not_kept(off, kept, explainer, tmp_path, monk
     if kept:
         assert to_torch_export(explainer, tmp_path / "e.pt2").difference == pytest.approx(off, rel=0.01)
     else:
-        with pytest.raises(RuntimeError, match=r"e\.pt2 differ from the explainer's by .*, more than 1e-04: it is not kept"):
+        with pytest.raises(
+            RuntimeError, match=r"e\.pt2 differ from the explainer's by .*, more than 1e-04: it is not kept"
+        ):
             to_torch_export(explainer, tmp_path / "e.pt2")
     assert [file.name for file in tmp_path.iterdir()] == ["e.pt2"] * kept
 
@@ -113,10 +117,19 @@ METRICS = {"images": 50, "faithful": 92.0, "AD100": 3.25}
 
 def test_a_saved_explainer_tells_what_it_is(explainer, tmp_path):
     file = tmp_path / "e.safetensors"
-    about = {"classifier": "embedded/vgg", "labels": list("abcdefghij"), "training": TrainingConfig(steps=7), "seed": 3, "metrics": METRICS}
+    about = {
+        "classifier": "embedded/vgg",
+        "labels": list("abcdefghij"),
+        "training": TrainingConfig(steps=7),
+        "seed": 3,
+        "metrics": METRICS,
+    }
     explainer.save(file, **about, profile="mine", images=None)
     stored = saved_config(file)
-    assert (stored["auxiliary"], json.loads(stored["layers"])) == ("embedded/auxiliary", ["layer1", "layer2", "layer3", "layer4"])
+    assert (stored["auxiliary"], json.loads(stored["layers"])) == (
+        "embedded/auxiliary",
+        ["layer1", "layer2", "layer3", "layer4"],
+    )
     assert (stored["classifier"], stored["seed"], stored["profile"]) == ("embedded/vgg", "3", "mine")
     assert json.loads(stored["labels"]) == list("abcdefghij")
     assert json.loads(stored["training"])["steps"] == 7
@@ -159,6 +172,8 @@ def test_a_card_says_what_was_not_stored(tmp_path):
 
 def test_an_explainer_on_random_features_is_not_loaded_on_others(explainer, tmp_path):
     explainer.save(tmp_path / "e.safetensors", auxiliary_weights="none")
-    with pytest.raises(ValueError, match=r"random features of embedded/auxiliary, which are not stored: pass that very auxiliary"):
+    with pytest.raises(
+        ValueError, match=r"random features of embedded/auxiliary, which are not stored: pass that very auxiliary"
+    ):
         PTAME.load(tmp_path / "e.safetensors")
     assert PTAME.load(tmp_path / "e.safetensors", explainer.auxiliary).num_classes == 10

@@ -8,7 +8,18 @@ import torch
 from helpers import TinyBackbone, small_cnn
 from torch import nn
 
-from ptame_lib import PTAME, Classifier, FeatureExtractor, PTAMEWeights, TrainingConfig, decide, load_auxiliary, load_classifier, resize, train_ptame
+from ptame_lib import (
+    PTAME,
+    Classifier,
+    FeatureExtractor,
+    PTAMEWeights,
+    TrainingConfig,
+    decide,
+    load_auxiliary,
+    load_classifier,
+    resize,
+    train_ptame,
+)
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
 
 # The smallest member of each family, and where even that is large, fewer of its blocks. Random weights: nothing is downloaded.
@@ -40,8 +51,18 @@ FAMILIES = {
 }  # fmt: skip
 
 # What stands in timm and can't be or isn't run here.
-ENCODERS = ["sam2_hiera_tiny", "mobilenetv5_300m", "deepseek_vit_412m", "gemma4_vit_167m", "qwen3_vit_88m"]  # no classes
-TOO_LARGE = {"nasnetalarge": "89 M parameters, 24 GMAC", "pnasnet5large": "86 M, 25 GMAC", "inception_resnet_v2": "56 M, 13 GMAC"}
+ENCODERS = [
+    "sam2_hiera_tiny",
+    "mobilenetv5_300m",
+    "deepseek_vit_412m",
+    "gemma4_vit_167m",
+    "qwen3_vit_88m",
+]  # no classes
+TOO_LARGE = {
+    "nasnetalarge": "89 M parameters, 24 GMAC",
+    "pnasnet5large": "86 M, 25 GMAC",
+    "inception_resnet_v2": "56 M, 13 GMAC",
+}
 
 
 def images(size, n=2):
@@ -71,7 +92,9 @@ def explain_and_train(auxiliary, classifier, classes, pixels):
     explainer = PTAME(auxiliary, classes)
     before = {key: value.clone() for key, value in explainer.trained_state().items()}
     # a schedule of a single step has only its last rate, 250,000 times smaller than lr
-    config = TrainingConfig(steps=1, lr=1e3, batch_size=len(pixels), weight_decay=0.0, loss=PTAMEWeights(ce=1, area=0, smooth=0))
+    config = TrainingConfig(
+        steps=1, lr=1e3, batch_size=len(pixels), weight_decay=0.0, loss=PTAMEWeights(ce=1, area=0, smooth=0)
+    )
     (row,) = train_ptame(explainer, classifier, [{"pixels": image} for image in pixels], config)
     assert 0 < row["total"] < float("inf")
     after = explainer.trained_state()
@@ -88,7 +111,10 @@ def explain_and_train(auxiliary, classifier, classes, pixels):
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_an_encoder_is_refused(name):
-    with torch.device("meta"), pytest.raises(ValueError, match=f"'timm/{name}' is an encoder without classes: choose a model with a head"):
+    with (
+        torch.device("meta"),
+        pytest.raises(ValueError, match=f"'timm/{name}' is an encoder without classes: choose a model with a head"),
+    ):
         load_classifier(f"timm/{name}", weights=None)
 
 
@@ -125,8 +151,16 @@ TORCHVISION_AUXILIARIES = {  # name: (layers, size, (channels, height, width) of
     "resnet18": (["layer2", "layer4"], (101, 77), [(128, 13, 10), (512, 4, 3)]),
     "vgg16": (["features.16", "features.23", "features.30"], (96, 64), [(256, 12, 8), (512, 6, 4), (512, 3, 2)]),
     "vit_b_16": ([f"encoder.layers.encoder_layer_{i}.ln" for i in (9, 10, 11)], (224, 224), [(768, 14, 14)] * 3),
-    "swin_t": (["features.1", "features.3", "features.5", "features.7"], (224, 160), [(96, 56, 40), (192, 28, 20), (384, 14, 10), (768, 7, 5)]),
-    "efficientnet_b0": (["features.3", "features.5", "features.8"], (75, 75), [(40, 10, 10), (112, 5, 5), (1280, 3, 3)]),
+    "swin_t": (
+        ["features.1", "features.3", "features.5", "features.7"],
+        (224, 160),
+        [(96, 56, 40), (192, 28, 20), (384, 14, 10), (768, 7, 5)],
+    ),
+    "efficientnet_b0": (
+        ["features.3", "features.5", "features.8"],
+        (75, 75),
+        [(40, 10, 10), (112, 5, 5), (1280, 3, 3)],
+    ),
     "maxvit_t": (["blocks.0", "blocks.1", "blocks.3"], (224, 224), [(64, 56, 56), (128, 28, 28), (512, 7, 7)]),
 }
 

@@ -71,7 +71,9 @@ def test_a_wrong_layer_name_names_those_there_are():
 
 def test_a_layer_that_gives_no_feature_map_is_named():
     for named in (["l1", "head"], ["head", "l1"]):
-        with pytest.raises(ValueError, match=r"layer 'head' of Sequential gives shape \(1, 5\): a feature map is \(B,C,H,W\)"):
+        with pytest.raises(
+            ValueError, match=r"layer 'head' of Sequential gives shape \(1, 5\): a feature map is \(B,C,H,W\)"
+        ):
             extractor(named)
 
 
@@ -92,7 +94,12 @@ def test_torchvision_with_weights_of_a_local_file(tmp_path, pixels):
 
 
 def test_resnet18_has_the_papers_levels():
-    assert shapes(load_auxiliary("resnet18", weights=None), 224, 224) == [(64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7)]
+    assert shapes(load_auxiliary("resnet18", weights=None), 224, 224) == [
+        (64, 56, 56),
+        (128, 28, 28),
+        (256, 14, 14),
+        (512, 7, 7),
+    ]
 
 
 def test_timm_features_only():
@@ -131,14 +138,23 @@ def test_unknown_names_are_refused_with_a_remedy():
 def test_a_timm_auxiliary_takes_a_whole_classifiers_file_and_its_own_normalisation(tmp_path):
     whole = timm.create_model("mobilenetv3_small_050", pretrained=False, num_classes=7)
     save_file(whole.state_dict(), tmp_path / "whole.safetensors")
-    auxiliary = load_auxiliary("timm/mobilenetv3_small_050", weights=tmp_path / "whole.safetensors", mean=(0.5,) * 3, std=(0.5,) * 3)
+    auxiliary = load_auxiliary(
+        "timm/mobilenetv3_small_050", weights=tmp_path / "whole.safetensors", mean=(0.5,) * 3, std=(0.5,) * 3
+    )
     assert auxiliary.mean.flatten().tolist() == [0.5] * 3
     assert torch.equal(auxiliary.model.state_dict()["conv_stem.weight"], whole.conv_stem.weight)
     assert len(auxiliary.layers) == len(auxiliary.channels) == 4  # a saved explainer tells which levels it used
 
 
 def test_timms_channels_last_maps_are_turned(pixels):
-    net = timm.create_model("swin_tiny_patch4_window7_224", features_only=True, pretrained=False, depths=(1, 1, 1, 1), img_size=64, window_size=2)
+    net = timm.create_model(
+        "swin_tiny_patch4_window7_224",
+        features_only=True,
+        pretrained=False,
+        depths=(1, 1, 1, 1),
+        img_size=64,
+        window_size=2,
+    )
     auxiliary = FeatureExtractor(net, None, (0.5,) * 3, (0.5,) * 3, 64)
     assert auxiliary.channels == (96, 192, 384, 768)
     for ours, theirs in zip(auxiliary(pixels), net((pixels - 0.5) / 0.5), strict=True):
@@ -251,5 +267,7 @@ def test_a_layer_that_gives_no_tensor_is_named():
 
 
 def test_a_token_layer_that_is_no_grid_is_named():
-    with pytest.raises(ValueError, match=r"layer 'block' of Tokens gives shape \(1, 51, 6\): .*tokens \(B,P\+N,C\) of a grid"):
+    with pytest.raises(
+        ValueError, match=r"layer 'block' of Tokens gives shape \(1, 51, 6\): .*tokens \(B,P\+N,C\) of a grid"
+    ):
         extractor(["block"], Tokens(50), (8, 8))

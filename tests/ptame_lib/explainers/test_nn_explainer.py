@@ -74,7 +74,9 @@ def test_the_small_networks_logits_are_those_of_two_levels(explainer):
     torch.nn.init.zeros_(net.head.bias)
     with torch.no_grad():
         normalised = (pixels - explainer.mean) / explainer.std
-        features = net.encoder.layer4(net.encoder.layer3(net.encoder.layer2(net.encoder.layer1(net.encoder.stem(normalised)))))
+        features = net.encoder.layer4(
+            net.encoder.layer3(net.encoder.layer2(net.encoder.layer1(net.encoder.stem(normalised))))
+        )
         expected = torch.nn.functional.interpolate(net.coarse(features), (64, 64), mode="bilinear")
         assert features.shape[-2:] == (4, 4)
         torch.testing.assert_close(explainer(pixels), expected)
@@ -108,7 +110,10 @@ def test_explaining_is_in_eval_mode_without_a_gradient(explainer):
     torch.testing.assert_close(shown[:1], explainer.explain(pixels[:1], targets[:1]))
 
 
-@pytest.mark.parametrize(("targets", "message"), [([0], "one target per image: got"), ([0, 1, 4], r"in 0\.\.3, got 0\.\.4"), ([-1, 0, 0], "got -1")])
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [([0], "one target per image: got"), ([0, 1, 4], r"in 0\.\.3, got 0\.\.4"), ([-1, 0, 0], "got -1")],
+)
 def test_targets_that_do_not_fit(explainer, targets, message):
     with pytest.raises(ValueError, match=message):
         explainer.explain(images(), torch.tensor(targets))
@@ -121,19 +126,32 @@ def test_saving_and_loading(explainer, tmp_path):
     loaded = Explainer.load(tmp_path / "new" / "e.safetensors")
     assert not loaded.training
     assert loaded.masks(images()).equal(explainer.masks(images()))
-    assert saved_config(tmp_path / "new" / "e.safetensors") == {"format": "explainer-1", "architecture": "small", "num_classes": "4", "seed": "3"}
+    assert saved_config(tmp_path / "new" / "e.safetensors") == {
+        "format": "explainer-1",
+        "architecture": "small",
+        "num_classes": "4",
+        "seed": "3",
+    }
 
 
 def test_what_cannot_be_loaded(explainer, auxiliary, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no trained explainer at .*gone\.safetensors: train one with notebooks/07_explainer_train"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"no trained explainer at .*gone\.safetensors: train one with notebooks/07_explainer_train",
+    ):
         Explainer.load(tmp_path / "gone.safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"garbage" * 9)
     with pytest.raises(ValueError, match=r"bad\.safetensors can't be read as safetensors"):
         Explainer.load(tmp_path / "bad.safetensors")
     PTAME(auxiliary, 4).save(tmp_path / "ptame.safetensors")
-    with pytest.raises(ValueError, match=r"ptame\.safetensors is not an Explainer saved by Explainer\.save \(format 'ptame-1'"):
+    with pytest.raises(
+        ValueError, match=r"ptame\.safetensors is not an Explainer saved by Explainer\.save \(format 'ptame-1'"
+    ):
         Explainer.load(tmp_path / "ptame.safetensors")
-    with pytest.raises(ValueError, match=r"net\.head\.weight has shape \(4, 24, 1, 1\), expected \(5, 24, 1, 1\)\. Load it with the architecture"):
+    with pytest.raises(
+        ValueError,
+        match=r"net\.head\.weight has shape \(4, 24, 1, 1\), expected \(5, 24, 1, 1\)\. Load it with the architecture",
+    ):
         Explainer(5, "small").fill(explainer.trained_state(), "file")
     with pytest.raises(ValueError, match=r"unexpected \['net\.more'\]"):
         explainer.fill({**explainer.trained_state(), "net.more": torch.zeros(1)}, "file")

@@ -110,7 +110,9 @@ def test_explain_is_the_min_max_of_each_images_own_map(auxiliary, pixels):
     with torch.no_grad():
         raw = explainer.eval().maps(pixels)[torch.arange(4), targets]
     torch.testing.assert_close(shown, normalise(raw), atol=1e-5, rtol=0)
-    torch.testing.assert_close(explainer.explain(pixels[2:3], targets[2:3]), shown[2:3], atol=1e-5, rtol=0)  # whatever the batch
+    torch.testing.assert_close(
+        explainer.explain(pixels[2:3], targets[2:3]), shown[2:3], atol=1e-5, rtol=0
+    )  # whatever the batch
 
 
 @pytest.mark.parametrize("wrong", [-1, 5])
@@ -132,7 +134,9 @@ def test_a_parent_in_train_mode_moves_neither_classifier_nor_auxiliary(auxiliary
     assert not any(m.training for frozen in (auxiliary, classifier) for m in frozen.modules())
     before = {key: value.clone() for key, value in (*auxiliary.state_dict().items(), *classifier.state_dict().items())}
     classifier(pixels * explainer.maps(pixels, torch.tensor([0])).mean()).sum().backward()
-    assert all(p.grad is None and not p.requires_grad for frozen in (auxiliary, classifier) for p in frozen.parameters())
+    assert all(
+        p.grad is None and not p.requires_grad for frozen in (auxiliary, classifier) for p in frozen.parameters()
+    )
     assert explainer.fuser.weight.grad.abs().sum() > 0
     for key, value in (*auxiliary.state_dict().items(), *classifier.state_dict().items()):
         assert value.equal(before[key])
@@ -154,7 +158,12 @@ def test_save_and_load(tmp_path, auxiliary, pixels):
     parts += [f"bns.{i}.{w}" for i in range(4) for w in ("running_mean", "running_var", "num_batches_tracked")]
     assert keys == {*parts, "fuser.weight", "fuser.bias"}
     config = saved_config(tmp_path / "new" / "e.safetensors")
-    assert (config["num_classes"], config["fuser_bias"], config["seed"], config["channels"]) == ("5", "True", "7", "[4, 8, 16, 32]")
+    assert (config["num_classes"], config["fuser_bias"], config["seed"], config["channels"]) == (
+        "5",
+        "True",
+        "7",
+        "[4, 8, 16, 32]",
+    )
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["e.safetensors"]  # no temporary file stays
     again = PTAME.load(tmp_path / "new" / "e.safetensors", auxiliary)
     assert not again.training
@@ -167,18 +176,27 @@ def test_load_refuses_what_does_not_fit(tmp_path, auxiliary):
         PTAME.load(file, auxiliary)
     explainer = explainer_on(auxiliary)
     explainer.save(file)
-    with pytest.raises(ValueError, match=r"fuser\.weight has shape \(5, 60, 1, 1\), expected \(6, 60, 1, 1\)\. Load it with .*number of classes"):
+    with pytest.raises(
+        ValueError,
+        match=r"fuser\.weight has shape \(5, 60, 1, 1\), expected \(6, 60, 1, 1\)\. Load it with .*number of classes",
+    ):
         PTAME(auxiliary, 6).fill(explainer.trained_state(), file)
     with pytest.raises(ValueError, match=r"missing \['fuser\.bias'\].*Load it with"):
         PTAME(auxiliary, 5, fuser_bias=True).fill(explainer.trained_state(), file)
     wider = FeatureExtractor(small_cnn((6, 8, 16, 32)), LEVELS, IMAGENET_MEAN, IMAGENET_STD, 64)
-    with pytest.raises(ValueError, match=r"shape \(4,\), expected \(6,\)\. Load it with the auxiliary|shape .*4, 1, 1\), expected .*6, 1, 1\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"shape \(4,\), expected \(6,\)\. Load it with the auxiliary|shape .*4, 1, 1\), expected .*6, 1, 1\)",
+    ):
         PTAME.load(file, wider)
 
 
 def test_load_refuses_another_auxiliary_of_the_same_widths(tmp_path):
     """ResNet-18 and ResNet-34 have equal widths: shapes alone would let a wrong one pass."""
-    one, other = (FeatureExtractor(small_cnn(), LEVELS, IMAGENET_MEAN, IMAGENET_STD, 64, name) for name in ("resnet18", "resnet34"))
+    one, other = (
+        FeatureExtractor(small_cnn(), LEVELS, IMAGENET_MEAN, IMAGENET_STD, 64, name)
+        for name in ("resnet18", "resnet34")
+    )
     explainer_on(one).save(tmp_path / "e.safetensors")
     with pytest.raises(ValueError, match=r"trained on resnet18.*not on resnet34"):
         PTAME.load(tmp_path / "e.safetensors", other)
@@ -218,10 +236,19 @@ def test_official_checkpoint_of_any_class_count(bias, tmp_path, auxiliary, pixel
 
 OFFICIAL_FAULTS = {
     "missing": (lambda s: s.pop("net.attention.convs.1.bias"), r"missing \['convs.1.bias'\]"),
-    "unexpected": (lambda s: s.update({"net.backbone.fc.weight": torch.zeros(2)}), r"unexpected \['net.backbone.fc.weight'\]"),
-    "misshapen": (lambda s: s.update({"net.attention.bns.0.weight": torch.zeros(9)}), r"bns.0.weight has shape \(9,\), expected \(4,\)"),
+    "unexpected": (
+        lambda s: s.update({"net.backbone.fc.weight": torch.zeros(2)}),
+        r"unexpected \['net.backbone.fc.weight'\]",
+    ),
+    "misshapen": (
+        lambda s: s.update({"net.attention.bns.0.weight": torch.zeros(9)}),
+        r"bns.0.weight has shape \(9,\), expected \(4,\)",
+    ),
     "no fuser": (lambda s: s.pop("net.attention.fuser.weight"), "no net.attention.fuser.weight"),
-    "flat fuser": (lambda s: s.update({"net.attention.fuser.weight": torch.zeros(5, 60)}), "no net.attention.fuser.weight"),
+    "flat fuser": (
+        lambda s: s.update({"net.attention.fuser.weight": torch.zeros(5, 60)}),
+        "no net.attention.fuser.weight",
+    ),
 }
 
 
@@ -239,9 +266,15 @@ class Surprise:
 def test_official_checkpoint_refuses_other_files(tmp_path, auxiliary):
     with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*absent\.ckpt"):
         PTAME.load_official_checkpoint(tmp_path / "absent.ckpt", auxiliary)
-    for content, message in {"text": "can't be read", "list": "holds no state_dict", "code": "without running code"}.items():
+    for content, message in {
+        "text": "can't be read",
+        "list": "holds no state_dict",
+        "code": "without running code",
+    }.items():
         file = tmp_path / f"{message}.ckpt"
-        file.write_text("text") if content == "text" else torch.save([1] if content == "list" else {"state_dict": Surprise()}, file)
+        file.write_text("text") if content == "text" else torch.save(
+            [1] if content == "list" else {"state_dict": Surprise()}, file
+        )
         with pytest.raises(ValueError, match=message):
             PTAME.load_official_checkpoint(file, auxiliary)
 
@@ -254,16 +287,22 @@ def test_fixed_batch_norm_folds_into_one_convolution(auxiliary, pixels):
     found = explainer.attention(pixels)
     for e, f in zip(expected, found, strict=True):
         torch.testing.assert_close(f, e, atol=1e-5, rtol=0)
-    names, parameters = zip(*((n, p) for n, p in explainer.named_parameters() if n.startswith(("convs", "bns"))), strict=True)
+    names, parameters = zip(
+        *((n, p) for n, p in explainer.named_parameters() if n.startswith(("convs", "bns"))), strict=True
+    )
     wanted = torch.autograd.grad(sum(e.square().mean() for e in expected), parameters)
-    for name, gradient, other in zip(names, torch.autograd.grad(sum(f.square().mean() for f in found), parameters), wanted, strict=True):
+    for name, gradient, other in zip(
+        names, torch.autograd.grad(sum(f.square().mean() for f in found), parameters), wanted, strict=True
+    ):
         torch.testing.assert_close(gradient, other, atol=1e-5, rtol=1e-4, msg=name)
 
 
 def test_started_from_the_auxiliarys_head_the_maps_are_its_class_activation_maps():
     auxiliary = Pyramid([(8, 8), (4, 4)], [3, 6])
     head = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
-    explainer = explainer_on(auxiliary, bias=True).start_from_head(head, scale=0.5).train()  # also with a batch's statistics
+    explainer = (
+        explainer_on(auxiliary, bias=True).start_from_head(head, scale=0.5).train()
+    )  # also with a batch's statistics
     pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     last = auxiliary(pixels)[-1].relu()
     cams = torch.einsum("bchw,kc->bkhw", last, 0.5 * (head - head.mean(0)))
@@ -271,5 +310,7 @@ def test_started_from_the_auxiliarys_head_the_maps_are_its_class_activation_maps
     assert torch.allclose(explainer.maps(pixels), expected, atol=1e-5)
     explainer.maps(pixels).square().sum().backward()
     assert explainer.bns[-1].weight.grad.abs().amax() > 0  # the attention can still be learnt
-    with pytest.raises(ValueError, match=r"the head must be \(5, 6\), .* got \(5, 4\): pass the weight of the linear layer"):
+    with pytest.raises(
+        ValueError, match=r"the head must be \(5, 6\), .* got \(5, 4\): pass the weight of the linear layer"
+    ):
         explainer.start_from_head(head[:, :4])

@@ -63,7 +63,9 @@ def test_the_originals_terms(case):
     torch.testing.assert_close(class_area_term(logits, labels, 0, 1), arrays["class_mask_area_loss_min0_max1"], **CLOSE)
     torch.testing.assert_close(class_area_term(logits, labels, 0), arrays["class_mask_area_loss_min0"], **CLOSE)
     torch.testing.assert_close(class_area_term(logits, labels, largest=1), arrays["class_mask_area_loss_max1"], **CLOSE)
-    torch.testing.assert_close(outside_band(target, 0.05, 0.5).mean(), arrays["mask_area_loss_on_target_mask(min=.05,max=.5)"], **CLOSE)
+    torch.testing.assert_close(
+        outside_band(target, 0.05, 0.5).mean(), arrays["mask_area_loss_on_target_mask(min=.05,max=.5)"], **CLOSE
+    )
     torch.testing.assert_close(negative_entropy(arrays["entropy_extreme_logits"]), arrays["entropy_extreme"], **CLOSE)
 
 
@@ -72,7 +74,9 @@ def test_the_originals_terms(case):
 def test_the_originals_total_and_its_gradient(case, key):
     name = "_".join(key)
     arrays, seen = parts(case)
-    torch.testing.assert_close(explainer_loss(*seen, PUBLISHED[key]).total, arrays[f"total_loss/{name}"], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        explainer_loss(*seen, PUBLISHED[key]).total, arrays[f"total_loss/{name}"], atol=1e-6, rtol=1e-5
+    )
     if f"grad_segmentations/{name}" in arrays.values:
         explainer_loss(*seen, PUBLISHED[key]).total.backward()
         torch.testing.assert_close(seen[0].grad[:1], arrays[f"grad_segmentations/{name}"], atol=1e-8, rtol=1e-4)
@@ -117,7 +121,9 @@ def test_the_band_by_hand():
     """Ten pixels, 20 % should be 1 and from 50 % on 0: with three ones nothing is lost, with none two are, with eight three are."""
     masks = torch.zeros(4, 1, 10)
     masks[0, :, :3], masks[2, :, 2:], masks[3] = 1, 1, 0.4
-    torch.testing.assert_close(outside_band(masks, 0.2, 0.5), torch.tensor([0.0, 2 / 10, 3 / 10, (2 * 0.6 + 5 * 0.4) / 10]))
+    torch.testing.assert_close(
+        outside_band(masks, 0.2, 0.5), torch.tensor([0.0, 2 / 10, 3 / 10, (2 * 0.6 + 5 * 0.4) / 10])
+    )
 
 
 def test_the_class_area_is_that_of_sorting_each_mask():
@@ -193,7 +199,10 @@ def test_a_single_labels_first_term_is_the_softmaxs_cross_entropy():
 def test_a_single_label_is_exactly_one(loss, labels):
     labels = torch.tensor([[0.0, 1.0], labels])
     logits = rand(2, 2, 4, 4)
-    with pytest.raises(ValueError, match=r"image 1 of the batch has [02] labels, but the classifier gives one class .* or make .* multi_label=True"):
+    with pytest.raises(
+        ValueError,
+        match=r"image 1 of the batch has [02] labels, but the classifier gives one class .* or make .* multi_label=True",
+    ):
         loss(logits, labels, rand(2, 2), rand(2, 2), target_masks(logits, labels), multi_label=False)
 
 
@@ -207,5 +216,7 @@ def test_rtis_leaves_other_classes_masks_free():
 @pytest.mark.parametrize("loss", [explainer_loss, rtis_loss])
 def test_what_does_not_belong_together_is_refused(loss):
     logits, labels = rand(2, 3, 4, 4), torch.ones(2, 3)
-    with pytest.raises(ValueError, match=r"differ: logits \(2, 3, 4, 4\), labels \(2, 3\), kept \(2, 3\), removed \(2, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"differ: logits \(2, 3, 4, 4\), labels \(2, 3\), kept \(2, 3\), removed \(2, 4\)"
+    ):
         loss(logits, labels, rand(2, 3), rand(2, 4), target_masks(logits, labels))

@@ -104,9 +104,14 @@ def test_the_maps_of_other_images_targets_are_pressed_down_too():
 def test_distinct_classes_with_their_counts_are_the_maps_of_all_targets():
     targets, weights = torch.tensor([2, 0, 2, 2]), PTAMEWeights(p=0.5, smooth=0.3)
     distinct, which, counts = targets.unique(return_inverse=True, return_counts=True)
-    once = torch.rand(4, len(distinct), 5, 6, dtype=torch.float32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    once = torch.rand(
+        4, len(distinct), 5, 6, dtype=torch.float32, generator=torch.Generator().manual_seed(0)
+    ).requires_grad_()
     for w in (weights, PTAMEWeights(p=1, q=1.5, smooth=0.3)):
-        short, whole = ptame_loss(rand(4, 3), targets, once, w, counts), ptame_loss(rand(4, 3), targets, once[:, which], w)
+        short, whole = (
+            ptame_loss(rand(4, 3), targets, once, w, counts),
+            ptame_loss(rand(4, 3), targets, once[:, which], w),
+        )
         torch.testing.assert_close(tuple(short), tuple(whole))
         gradients = [torch.autograd.grad(loss.total, once)[0] for loss in (short, whole)]
         torch.testing.assert_close(*gradients)

@@ -5,7 +5,19 @@ import torch
 from helpers import SIDE, Arrays, Quadrants, TokenNet, plain, quadrant_shares
 from torch import nn
 
-from ptame_lib import PTAME, Budget, Classifier, Explainer, build_methods, decide, keep, load_auxiliary, load_classifier, normalise, validation
+from ptame_lib import (
+    PTAME,
+    Budget,
+    Classifier,
+    Explainer,
+    build_methods,
+    decide,
+    keep,
+    load_auxiliary,
+    load_classifier,
+    normalise,
+    validation,
+)
 from ptame_lib.classifiers.layers import target_layer
 from ptame_lib.methods import (
     CAMS,
@@ -28,7 +40,9 @@ from ptame_lib.methods.rise import rise_masks
 from ptame_lib.methods.superpixels import superpixels
 from ptame_lib.metrics import one_by_one
 
-SMALL = Budget(masks=12, path_steps=4, samples=60, segments=12, opti_steps=3, perturbation_steps=2, igos_steps=1, igos_path=2)
+SMALL = Budget(
+    masks=12, path_steps=4, samples=60, segments=12, opti_steps=3, perturbation_steps=2, igos_steps=1, igos_path=2
+)
 
 
 @pytest.fixture
@@ -44,7 +58,11 @@ def test_every_method_gives_maps_between_0_and_1(name, pixels):
     assert [m.name for m in methods] == ["P-TAME", *CATALOGUE]
     before = pixels.clone()
     for method in methods:
-        asked = torch.zeros(2, 64, 64, dtype=torch.bool).index_fill(2, torch.arange(9), True) if method.sees_truth else targets
+        asked = (
+            torch.zeros(2, 64, 64, dtype=torch.bool).index_fill(2, torch.arange(9), True)
+            if method.sees_truth
+            else targets
+        )
         maps = method(pixels, asked)
         assert maps.ndim == 3
         assert len(maps) == 2
@@ -53,7 +71,9 @@ def test_every_method_gives_maps_between_0_and_1(name, pixels):
         assert maps.min() >= 0
         highest = maps.amax((1, 2))
         assert highest.max() <= 1 + 1e-6
-        assert (highest > 0.5).any() or method.name in CAMS  # whose maps are empty where the layer only speaks against the class
+        assert (
+            highest > 0.5
+        ).any() or method.name in CAMS  # whose maps are empty where the layer only speaks against the class
         assert not maps.requires_grad
         assert method(pixels[:1], asked[:1]).shape[0] == 1
     assert pixels.equal(before)
@@ -67,7 +87,12 @@ def test_methods_by_name(classifier, auxiliary):
         build_methods(classifier, names=["GradCAM"])
     with pytest.raises(ValueError, match="unknown trained method 'RISE': choose from P-TAME, T-TAME"):
         build_methods(classifier, {"RISE": None})
-    assert [m.name for m in build_methods(classifier, {"P-TAME": PTAME(auxiliary, 7), "Explainer": Explainer(7, "small")}, ["random"])] == [
+    assert [
+        m.name
+        for m in build_methods(
+            classifier, {"P-TAME": PTAME(auxiliary, 7), "Explainer": Explainer(7, "small")}, ["random"]
+        )
+    ] == [
         "P-TAME",
         "Explainer",
         "random",
@@ -86,7 +111,8 @@ def test_what_a_method_costs(network, name, pixels):
 
 
 @pytest.mark.parametrize(
-    ("name", "layer", "prefix"), [("embedded/vgg", "features.10", None), ("embedded/resnet", "layer4", None), ("embedded/vit", "blocks.2.norm1", 0)]
+    ("name", "layer", "prefix"),
+    [("embedded/vgg", "features.10", None), ("embedded/resnet", "layer4", None), ("embedded/vit", "blocks.2.norm1", 0)],
 )
 def test_gradcams_layer_is_found(name, layer, prefix, pixels):
     classifier = load_classifier(name)
@@ -146,7 +172,9 @@ def test_rise_by_hand(noise):
     expected = (expected - expected.min()) / (expected.max() - expected.min())
     found = rise(OnePixel(), masks=60, batch_size=7, seed=4)(noise[:1], torch.tensor([0]))[0]
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
-    torch.testing.assert_close(rise(OnePixel(), masks=60, batch_size=50, seed=4)(noise, torch.zeros(3).long())[0], expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        rise(OnePixel(), masks=60, batch_size=50, seed=4)(noise, torch.zeros(3).long())[0], expected, atol=1e-4, rtol=0
+    )
 
 
 def test_rise_gives_many_classes_at_the_cost_of_one(noise):
@@ -239,7 +267,9 @@ def test_every_cam_works_on_tokens(method, noise):
 
 
 def test_an_unknown_cam_is_named(classifier):
-    with pytest.raises(ValueError, match=r"unknown CAM method 'GradCAM': choose one of Grad-CAM, Grad-CAM\+\+, Score-CAM"):
+    with pytest.raises(
+        ValueError, match=r"unknown CAM method 'GradCAM': choose one of Grad-CAM, Grad-CAM\+\+, Score-CAM"
+    ):
         cam("GradCAM", classifier)
 
 
@@ -247,7 +277,9 @@ def test_integrated_gradients_of_a_linear_classifier_are_weight_times_pixel(nois
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 4, bias=False))
     targets = torch.tensor([0, 1, 3])
     expected = (net[1].weight[targets].view(3, 3, SIDE, SIDE) * noise).sum(1).abs().detach()
-    torch.testing.assert_close(integrated_gradients(plain(net), steps=5)(noise, targets), normalise(expected), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        integrated_gradients(plain(net), steps=5)(noise, targets), normalise(expected), atol=1e-5, rtol=0
+    )
 
 
 def test_guided_backprop_stops_negative_gradients(noise):
@@ -334,10 +366,23 @@ def test_opti_cam_raises_the_logit_and_works_on_tokens(noise):
     assert opti_cam(plain(net), steps=3)(noise, torch.tensor([0, 1, 2])).shape == (3, 4, 4)
     torch.manual_seed(0)
     classifier, targets = plain(SmallConv()), torch.tensor([0, 1, 1])
-    logit = [classifier(keep(noise, opti_cam(classifier, steps=steps)(noise, targets))).gather(1, targets[:, None]).sum().item() for steps in (0, 40)]
+    logit = [
+        classifier(keep(noise, opti_cam(classifier, steps=steps)(noise, targets)))
+        .gather(1, targets[:, None])
+        .sum()
+        .item()
+        for steps in (0, 40)
+    ]
     assert logit[1] > logit[0]
 
 
 class SmallConv(nn.Sequential):
     def __init__(self):
-        super().__init__(nn.Conv2d(3, 12, 3, 2, 1), nn.ReLU(), nn.Conv2d(12, 12, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(12 * 64, 2))
+        super().__init__(
+            nn.Conv2d(3, 12, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(12, 12, 3, 2, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(12 * 64, 2),
+        )

@@ -42,7 +42,9 @@ def quick(name, classifier, **options):
     """An optimising method with few steps, against black."""
     if name == "igos":
         return igos(classifier, **({"steps": 6, "path": 3, "fill": "black"} | options))
-    return extremal_perturbations(classifier, **({"areas": (0.1, 0.2), "steps": 30, "cell": 1 / 8, "fill": "black"} | options))
+    return extremal_perturbations(
+        classifier, **({"areas": (0.1, 0.2), "steps": 30, "cell": 1 / 8, "fill": "black"} | options)
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- controls
@@ -74,7 +76,9 @@ def test_the_truth_as_a_map():
     assert maps.dtype == torch.float32
     assert pointing_game(maps, truth).eq(1).all()
     assert best_iou(maps, truth).eq(1).all()
-    with pytest.raises(ValueError, match=r"one truth mask per image and of its size: got \(2, 8, 8\) for images \(2, 3, 16, 16\)"):
+    with pytest.raises(
+        ValueError, match=r"one truth mask per image and of its size: got \(2, 8, 8\) for images \(2, 3, 16, 16\)"
+    ):
         truth_map(torch.rand(2, 3, 16, 16), truth)
 
 
@@ -126,8 +130,12 @@ def test_perturbed_images_go_from_the_image_to_the_base(noise):
     ones = torch.ones(3, SIDE, SIDE)
     torch.testing.assert_close(perturb(pyramid, ones), noise)
     torch.testing.assert_close(perturb(pyramid, 0 * ones), pyramid[-1])
-    torch.testing.assert_close(perturb(pyramid, ones * (1 - 2.25 / 7)), 0.75 * pyramid[2] + 0.25 * pyramid[3], atol=1e-5, rtol=0)
-    torch.testing.assert_close(perturb(torch.stack([noise, 0 * noise]), 0.3 * ones), 0.3 * noise)  # black: plain masking
+    torch.testing.assert_close(
+        perturb(pyramid, ones * (1 - 2.25 / 7)), 0.75 * pyramid[2] + 0.25 * pyramid[3], atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(
+        perturb(torch.stack([noise, 0 * noise]), 0.3 * ones), 0.3 * noise
+    )  # black: plain masking
     roughness = pyramid.diff(dim=-1).abs().mean((1, 2, 3, 4))
     assert (roughness.diff() < 0).all()
 
@@ -184,7 +192,11 @@ def test_the_planted_patch_is_found(name, fill, noise):
     pixels[:, :, *PATCH] += 0.7
     truth = torch.zeros(3, SIDE, SIDE, dtype=torch.bool)
     truth[:, *PATCH] = True
-    fine = {"areas": (0.05, 0.1), "steps": 60, "cell": 1 / 16} if name == "extremal" else {"resolution": 1 / 4, "path": 5, "sparse": 3.0}
+    fine = (
+        {"areas": (0.05, 0.1), "steps": 60, "cell": 1 / 16}
+        if name == "extremal"
+        else {"resolution": 1 / 4, "path": 5, "sparse": 3.0}
+    )
     maps = quick(name, plain(Planted()), fill=fill, **fine)(pixels, torch.zeros(3, dtype=torch.long))
     large = F.interpolate(maps[:, None], (SIDE, SIDE), mode="bilinear")[:, 0]
     assert pointing_game(large, truth).eq(1).all()
@@ -200,7 +212,8 @@ def test_they_point_into_the_right_quadrant(name, k, noise):
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("extremal", {}), ("extremal", {"fill": "blur"}), ("igos", {"fill": "blur"}), ("igos", {"noise": 0.1})]
+    ("name", "options"),
+    [("extremal", {}), ("extremal", {"fill": "blur"}), ("igos", {"fill": "blur"}), ("igos", {"noise": 0.1})],
 )
 def test_images_do_not_touch_each_other(name, options, noise):
     explain, targets = quick(name, plain(Quadrants()), **options), torch.tensor([1, 3, 0])
@@ -275,7 +288,10 @@ def test_lcam_by_hand(classifier, pixels):
     explainer = lcam(classifier, 7, "features.3")
     targets = torch.tensor([3, 0, 3, 6])
     features = classifier.model.features[:4]((pixels - classifier.mean) / classifier.std)
-    maps = (torch.einsum("bchw,bc->bhw", features, explainer.fuser.weight[targets, :, 0, 0]) + explainer.fuser.bias[targets][:, None, None]).detach()
+    maps = (
+        torch.einsum("bchw,bc->bhw", features, explainer.fuser.weight[targets, :, 0, 0])
+        + explainer.fuser.bias[targets][:, None, None]
+    ).detach()
     torch.testing.assert_close(explainer.explain(pixels, targets), normalise(maps.sigmoid()), atol=1e-5, rtol=0)
     trained = explainer(pixels, targets)
     assert trained.shape == (4, 1, 16, 16)

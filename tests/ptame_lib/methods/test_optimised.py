@@ -47,7 +47,10 @@ def test_the_labels_masks_are_put_together_by_their_maximum():
 def test_evaluate_by_hand():
     values, milliseconds = evaluate_masks(CLASSIFIER, BY_CLASS, [item(0), item(0, 1), item(1)], batch_size=2)
     assert values["image"].tolist() == [0, 1, 2]
-    assert (values[["mean F1", "soft F1", "soft accuracy", "mean IoU", "continuous IoU", "object coverage", "F1 at 0.1"]] == 100).all(None)
+    assert (
+        values[["mean F1", "soft F1", "soft accuracy", "mean IoU", "continuous IoU", "object coverage", "F1 at 0.1"]]
+        == 100
+    ).all(None)
     assert values["background coverage"].tolist() == [0, 0, 0]
     assert values["ROC AUC"].isna().tolist() == [False, True, False]  # undefined where the truth is the whole image
     assert set(values) - {"image"} == set(MASK_METRICS)
@@ -69,14 +72,18 @@ def test_the_truth_may_be_of_all_objects_together():
     apart = [item(0), item(0, 1)]
     together = [one | {"truth": one["truth"].any(0)} for one in apart]
     for method in (BY_CLASS, baselines()[-1]):
-        pd.testing.assert_frame_equal(evaluate_masks(CLASSIFIER, method, together)[0], evaluate_masks(CLASSIFIER, method, apart)[0])
+        pd.testing.assert_frame_equal(
+            evaluate_masks(CLASSIFIER, method, together)[0], evaluate_masks(CLASSIFIER, method, apart)[0]
+        )
 
 
 def test_what_is_better_is_known_for_every_metric():
     good = evaluate_masks(CLASSIFIER, BY_CLASS, [item(0)])[0].iloc[0]
-    bad = evaluate_masks(CLASSIFIER, MaskMethod("other half", lambda pixels, targets: 0.9 * (~LEFT).float().expand(len(pixels), -1, -1)), [item(0)])[
-        0
-    ].iloc[0]
+    bad = evaluate_masks(
+        CLASSIFIER,
+        MaskMethod("other half", lambda pixels, targets: 0.9 * (~LEFT).float().expand(len(pixels), -1, -1)),
+        [item(0)],
+    )[0].iloc[0]
     for name, metric in MASK_METRICS.items():
         assert pd.notna(good[name])
         assert (good[name] > bad[name]) == metric.higher_is_better, name

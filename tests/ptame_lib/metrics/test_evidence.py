@@ -62,7 +62,9 @@ def test_a_map_that_misses_the_evidence_is_warned_about():
     assert found.faithful.tolist() == [False]
     assert found.rest_too.tolist() == [True]
     assert found.share.tolist() == [0.9]  # 75 pixels elsewhere, then 15 of the quarter
-    assert found.warning() == "Do not rely on this map: on what it keeps, the classifier decides for dark, not for bright."
+    assert (
+        found.warning() == "Do not rely on this map: on what it keeps, the classifier decides for dark, not for bright."
+    )
 
 
 def test_a_constant_map_keeps_nothing_and_orders_nothing():
@@ -84,7 +86,10 @@ def test_the_smallest_share_is_found_where_answers_are_not_monotone():
     values = torch.linspace(0, 1, 100).view(1, 10, 10)
     found = evidence(Narrow(), WHITE, BRIGHT, values)
     assert found.share.tolist() == [0.05]
-    assert found.warning() == "Do not rely on this map: on what it keeps, the classifier decides for class 0, not for class 1."
+    assert (
+        found.warning()
+        == "Do not rely on this map: on what it keeps, the classifier decides for class 0, not for class 1."
+    )
     assert evidence(Narrow(), WHITE, BRIGHT, values, shares=(0.2, 0.5)).share.isnan().all()
 
 
@@ -122,7 +127,9 @@ def test_a_batch_is_its_images_one_by_one(classifier, pixels):
     targets = torch.tensor([0, 3, 3, 6])
     whole = evidence(classifier, pixels, targets, maps)
     torch.testing.assert_close(whole.whole, confidence(classifier, pixels, targets))
-    torch.testing.assert_close(whole.kept, masked_confidence(classifier, pixels, targets, maps))  # what AD at 100 % is made of
+    torch.testing.assert_close(
+        whole.kept, masked_confidence(classifier, pixels, targets, maps)
+    )  # what AD at 100 % is made of
     for i, one in enumerate(whole):
         alone = evidence(classifier, pixels[i : i + 1], targets[i : i + 1], maps[i : i + 1])
         assert (one.text(), one.warning()) == (alone.text(), alone.warning()) == (whole.text(i), whole.warning(i))
@@ -134,7 +141,13 @@ def test_a_batch_is_its_images_one_by_one(classifier, pixels):
 
 def test_the_number_of_questions_is_as_promised():
     net = Planted()
-    evidence(net, WHITE.expand(3, -1, -1, -1), torch.ones(3, dtype=torch.int64), ramp().expand(3, -1, -1), shares=(0.1, 0.15, 0.2, 0.5))
+    evidence(
+        net,
+        WHITE.expand(3, -1, -1, -1),
+        torch.ones(3, dtype=torch.int64),
+        ramp().expand(3, -1, -1),
+        shares=(0.1, 0.15, 0.2, 0.5),
+    )
     assert net.asked == 3 * 3 + 3 * 2 + 1  # 0.1 fails, 0.15 is enough
     net.asked = 0
     evidence(net, WHITE, BRIGHT, torch.ones(1, 10, 10), shares=(0.1, 0.5))
@@ -187,8 +200,14 @@ def test_a_label_of_a_multi_label_classifier_is_judged_by_its_own_sigmoid():
     half[0, :, :5], half[1, :, 5:] = 1, 1
     found = evidence(Two(), WHITE.expand(2, -1, -1, -1), both, half)
     for name, logits in {"whole": (8.0, 6.0), "kept": (8.0, 6.0), "rest": (-2.0, -4.0)}.items():
-        torch.testing.assert_close(getattr(found, name), torch.tensor(logits, dtype=torch.float64).sigmoid(), atol=1e-6, rtol=0)
-    assert (found.decided.tolist(), found.faithful.tolist(), found.rest_too.tolist()) == ([True] * 2, [True] * 2, [False] * 2)
+        torch.testing.assert_close(
+            getattr(found, name), torch.tensor(logits, dtype=torch.float64).sigmoid(), atol=1e-6, rtol=0
+        )
+    assert (found.decided.tolist(), found.faithful.tolist(), found.rest_too.tolist()) == (
+        [True] * 2,
+        [True] * 2,
+        [False] * 2,
+    )
     assert [found.doubt(0), found.doubt(1)] == ["", ""]
     single = Two()
     single.multi_label = False
@@ -206,7 +225,9 @@ def test_a_label_that_is_found_only_by_its_mask_is_not_the_decision():
         """``left`` is there where nothing is right of it."""
 
         def forward(self, pixels):
-            return torch.stack([pixels[..., :5].mean((1, 2, 3)) - pixels[..., 5:].mean((1, 2, 3)) - 0.5, -torch.ones(len(pixels))], 1)
+            return torch.stack(
+                [pixels[..., :5].mean((1, 2, 3)) - pixels[..., 5:].mean((1, 2, 3)) - 0.5, -torch.ones(len(pixels))], 1
+            )
 
     half = torch.zeros(1, 10, 10)
     half[..., :5] = 1
@@ -221,7 +242,9 @@ def test_the_figure_shows_the_four_images_the_numbers_and_the_warning():
     figure = figures.explanation(WHITE[0], ramp(False)[0], bad[0])
     assert [axis.get_title() for axis in figure.axes] == ["bright: 99%", "map", "kept: 1%", "rest: 99%"]
     shown = [axis.images[-1].get_array() for axis in figure.axes]
-    torch.testing.assert_close(torch.as_tensor(shown[2]), ramp(False)[0][..., None].expand(-1, -1, 3).clamp(0, 1), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        torch.as_tensor(shown[2]), ramp(False)[0][..., None].expand(-1, -1, 3).clamp(0, 1), atol=1e-6, rtol=0
+    )
     torch.testing.assert_close(torch.as_tensor(shown[2] + shown[3]), torch.ones(10, 10, 3), atol=1e-6, rtol=0)
     words = " ".join(" ".join(text.get_text() for text in figure.texts).split())
     assert bad.text() in words

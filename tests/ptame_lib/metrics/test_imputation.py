@@ -34,7 +34,11 @@ def test_one_missing_pixel_by_hand():
 def test_a_direct_solution(size, share, smooth):
     generator = torch.Generator().manual_seed(3)
     image = resize(torch.rand(3, 9, 9, generator=generator), size)[None]
-    rank = resize(torch.rand(1, 7, 7, generator=generator), size) + 1e-6 * torch.rand(size, generator=generator) if smooth else torch.rand(1, *size)
+    rank = (
+        resize(torch.rand(1, 7, 7, generator=generator), size) + 1e-6 * torch.rand(size, generator=generator)
+        if smooth
+        else torch.rand(1, *size)
+    )
     known = rank.flatten().argsort().argsort().view(1, *size) >= int(share * size[0] * size[1])
     direct = NoisyLinearImputer(noise=0)(image[0], known[0].float()) if min(size) > 1 else _dense(image[0], known[0])
     assert (linear_imputation(image, known, noise=0)[0] - direct).abs().max() < 1e-3
@@ -64,7 +68,9 @@ def _dense(image, known):
 
 def test_the_dense_system_is_the_packages():
     image, known = torch.rand(3, 8, 6), torch.rand(8, 6) > 0.6
-    torch.testing.assert_close(_dense(image, known), NoisyLinearImputer(noise=0)(image, known.float()), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        _dense(image, known), NoisyLinearImputer(noise=0)(image, known.float()), atol=1e-5, rtol=0
+    )
 
 
 def test_a_batch_is_its_images_and_stays_within_the_known_values():
@@ -72,7 +78,9 @@ def test_a_batch_is_its_images_and_stays_within_the_known_values():
     images, known = torch.rand(7, 3, 64, 48, generator=generator), torch.rand(7, 64, 48, generator=generator) > 0.7
     filled = linear_imputation(images, known, noise=0)
     for i in range(7):
-        torch.testing.assert_close(filled[i], linear_imputation(images[i : i + 1], known[i : i + 1], noise=0)[0], atol=1e-3, rtol=0)
+        torch.testing.assert_close(
+            filled[i], linear_imputation(images[i : i + 1], known[i : i + 1], noise=0)[0], atol=1e-3, rtol=0
+        )
     assert filled.min() >= images.amin() - 1e-3
     assert filled.max() <= images.amax() + 1e-3
     plane = torch.full((1, 2, 20, 20), 0.3)
@@ -98,7 +106,9 @@ def test_everything_known_and_nothing_known():
 
 def test_bad_input_is_named():
     images = torch.rand(2, 3, 16, 16)
-    with pytest.raises(ValueError, match=r"pixels \(2, 3, 16, 16\) need a bool mask of \(B,H,W\), got torch.float32 \(2, 16, 16\)"):
+    with pytest.raises(
+        ValueError, match=r"pixels \(2, 3, 16, 16\) need a bool mask of \(B,H,W\), got torch.float32 \(2, 16, 16\)"
+    ):
         linear_imputation(images, torch.ones(2, 16, 16))
     with pytest.raises(ValueError, match=r"got torch.bool \(2, 16, 15\)"):
         linear_imputation(images, torch.ones(2, 16, 15, dtype=torch.bool))

@@ -52,17 +52,23 @@ def test_drop_and_gain_properties():
 
 def test_confidence_by_hand():
     pixels = torch.stack([torch.ones(3, 4, 4), torch.zeros(3, 4, 4)])
-    torch.testing.assert_close(confidence(Brightness(), pixels, torch.tensor([0, 1])), torch.tensor([0.75, 0.5]).double())
+    torch.testing.assert_close(
+        confidence(Brightness(), pixels, torch.tensor([0, 1])), torch.tensor([0.75, 0.5]).double()
+    )
 
 
 def test_masked_confidence_by_hand():
     white, target = torch.ones(1, 3, 4, 4), torch.tensor([0])
     constant, half = torch.full((1, 4, 4), 9.0), torch.tensor([5.0, 5.0, 1.0, 1.0]).expand(1, 4, 4)
     root = math.sqrt(3)
-    assert masked_confidence(Brightness(), white, target, constant).item() == pytest.approx(0.5)  # min-max makes it 0: all goes
+    assert masked_confidence(Brightness(), white, target, constant).item() == pytest.approx(
+        0.5
+    )  # min-max makes it 0: all goes
     for share in (1.0, 0.5):
         assert masked_confidence(Brightness(), white, target, half, share).item() == pytest.approx(root / (root + 1))
-    assert masked_confidence(Brightness(), white, target, half, 0.15).item() == pytest.approx(0.5)  # the ties go with the threshold
+    assert masked_confidence(Brightness(), white, target, half, 0.15).item() == pytest.approx(
+        0.5
+    )  # the ties go with the threshold
 
 
 def test_masked_confidence_resizes_after_normalising():
@@ -134,7 +140,9 @@ def test_the_truth_itself_is_the_best_map():
 def test_energy_by_hand():
     truth = torch.tensor([[[True, False], [False, True]]]).expand(3, 2, 2)
     maps = torch.tensor([[[2.0, 1.0], [1.0, 5.0]], [[0.0, 3.0], [1.0, 0.0]], [[4.0, 4.0], [4.0, 4.0]]])
-    assert energy_pointing_game(maps, truth).tolist() == pytest.approx([1.0, 0.0, 0.5])  # normalised: 1 0 / 0 4; ...; nothing
+    assert energy_pointing_game(maps, truth).tolist() == pytest.approx(
+        [1.0, 0.0, 0.5]
+    )  # normalised: 1 0 / 0 4; ...; nothing
 
 
 def test_average_precision_is_scikit_learns():
@@ -144,7 +152,9 @@ def test_average_precision_is_scikit_learns():
     truth = torch.rand(6, 9, 7, generator=generator) > 0.7
     maps = torch.rand(6, 9, 7, generator=generator)
     maps[3:] = (maps[3:] * 4).round()  # many ties
-    expected = [average_precision_score(t.flatten().numpy(), m.flatten().numpy()) for t, m in zip(truth, maps, strict=True)]
+    expected = [
+        average_precision_score(t.flatten().numpy(), m.flatten().numpy()) for t, m in zip(truth, maps, strict=True)
+    ]
     assert average_precision(maps, truth).tolist() == pytest.approx(expected, abs=1e-6)
     assert average_precision(maps[:1], torch.zeros(1, 9, 7, dtype=torch.bool)).isnan().all()
     assert average_precision(truth.float(), truth).tolist() == pytest.approx([1.0] * 6)
@@ -160,9 +170,13 @@ def test_insertion_and_deletion_by_hand():
     targets = torch.tensor([0, 0])
     p = lambda b: 1 / (1 + 3**-b)  # noqa: E731
     curve = transition(Brightness(), pixels, emptied(pixels), targets, maps, 2)
-    assert curve[0].tolist() == pytest.approx([p(0.5), p(0.25), p(0.5)])  # the white half became grey, then the black one
+    assert curve[0].tolist() == pytest.approx(
+        [p(0.5), p(0.25), p(0.5)]
+    )  # the white half became grey, then the black one
     assert curve[1].tolist() == pytest.approx([p(0.5), p(0.75), p(0.5)])
-    assert deletion(Brightness(), pixels, targets, maps, 2).tolist() == pytest.approx([(p(0.5) + p(b)) / 2 for b in (0.25, 0.75)])
+    assert deletion(Brightness(), pixels, targets, maps, 2).tolist() == pytest.approx(
+        [(p(0.5) + p(b)) / 2 for b in (0.25, 0.75)]
+    )
     pixels, maps = (resize(x.flatten(0, -3), (32, 32)).view(*x.shape[:-2], 32, 32) for x in (pixels, maps))
     up = insertion(Brightness(), pixels, targets, maps, 8)
     assert up[0] > up[1]  # the blurred edge becomes white first
@@ -176,7 +190,9 @@ def test_curves_do_not_depend_on_the_batch_even_with_ties():
     pixels = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     targets, maps = torch.zeros(3, dtype=torch.long), torch.zeros(3, 4, 4)
     whole = deletion(Brightness(), pixels, targets, maps, 4)
-    torch.testing.assert_close(whole, torch.cat([deletion(Brightness(), pixels[i : i + 1], targets[:1], maps[:1], 4) for i in range(3)]))
+    torch.testing.assert_close(
+        whole, torch.cat([deletion(Brightness(), pixels[i : i + 1], targets[:1], maps[:1], 4) for i in range(3)])
+    )
 
 
 def test_saliency_metric_by_hand():

@@ -41,7 +41,9 @@ def test_the_originals_arrays(file, order, imputation):
         for share in SHARES:
             known = known_pixels(resize(normalise(maps), tuple(size)), share, order, official=True)
             assert known.flatten(1).sum(1).equal(arrays[f"keep_count/{order}/{batch}_{share}"])
-        accuracy, confidence = road(classifier, pixels, arrays[f"targets_{batch}"], maps, order, impute=IMPUTE[imputation], official=True)
+        accuracy, confidence = road(
+            classifier, pixels, arrays[f"targets_{batch}"], maps, order, impute=IMPUTE[imputation], official=True
+        )
         accuracies.append(accuracy.mean(0))
         confidences.append(confidence.mean(0))
     for key, batches in ((order, accuracies), (f"{order}(conf)", confidences)):
@@ -59,7 +61,9 @@ def test_telea_is_the_originals(case):
     assert (ours - arrays[f"{case}/ptame_telea"]).abs().max() <= 1 / 255 + 1e-6
 
 
-@pytest.mark.parametrize(("case", "share"), [(case, share) for case in range(3) for share in (0.1, 0.15, 0.3, 0.5, 0.7, 0.85, 0.9)])
+@pytest.mark.parametrize(
+    ("case", "share"), [(case, share) for case in range(3) for share in (0.1, 0.15, 0.3, 0.5, 0.7, 0.85, 0.9)]
+)
 def test_the_originals_thresholds_with_ties(case, share):
     arrays = Arrays("imputers")
     maps = arrays[f"thr{case}/masks"][:, 0]
@@ -101,7 +105,12 @@ def test_a_classifier_of_known_evidence():
     right_map[..., :8] = 1
     targets = torch.tensor([1, 1])
     darkened = lambda pixels, known: pixels * known[:, None]  # noqa: E731
-    for order, maps, kept in (("MoRF", right_map, 0.0), ("MoRF", 1 - right_map, 1.0), ("LeRF", right_map, 1.0), ("LeRF", 1 - right_map, 0.0)):
+    for order, maps, kept in (
+        ("MoRF", right_map, 0.0),
+        ("MoRF", 1 - right_map, 1.0),
+        ("LeRF", right_map, 1.0),
+        ("LeRF", 1 - right_map, 0.0),
+    ):
         accuracy, confidence = road(LeftHalf(), pixels, targets, maps, order, (0.45,), darkened)
         assert accuracy.tolist() == [[kept], [kept]], (order, kept)
         assert ((confidence > 0.5).double() == accuracy).all()

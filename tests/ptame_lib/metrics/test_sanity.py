@@ -10,7 +10,8 @@ from ptame_lib.metrics.sanity import OneQuadrant, PatchFinder, plant_patches, qu
 
 
 @pytest.mark.parametrize(
-    ("name", "upto", "kept"), [("embedded/resnet", "layer2", ("layer3", "layer4", "fc")), ("embedded/vgg", "features.4", ("features.6", "fc"))]
+    ("name", "upto", "kept"),
+    [("embedded/resnet", "layer2", ("layer3", "layer4", "fc")), ("embedded/vgg", "features.4", ("features.6", "fc"))],
 )
 def test_only_the_first_layers_are_randomised(name, upto, kept):
     classifier = load_classifier(name)

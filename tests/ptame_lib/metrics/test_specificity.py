@@ -56,7 +56,9 @@ def test_masks_of_their_class_by_hand():
     assert found["0", "none"] == pytest.approx(100 * (3 / 6 + 3 / 8) / 2)
     assert found["1", "none"] == pytest.approx(100 * (3 / 6 + 3 / 8) / 2)
     assert found["0", "0"] == found["1", "1"] == found["2", "2"] == pytest.approx(50)
-    assert found["0", "1"] == pytest.approx(100 * (1 / 4 + 1 / 6) / 2)  # in the second image class 1's mask keeps class 1
+    assert found["0", "1"] == pytest.approx(
+        100 * (1 / 4 + 1 / 6) / 2
+    )  # in the second image class 1's mask keeps class 1
     assert found["2", "0"] == found["0", "3"] == pytest.approx(25)
     assert math.isnan(found["3", "none"])
     assert table.groupby("image_class").images.first().to_dict() == {"0": 2, "1": 2, "2": 1, "3": 0}
@@ -72,7 +74,9 @@ def test_it_takes_some_classes_in_batches_with_names():
     pixels, labels = pictures(ROWS)
     names = ["a", "b", "c", "d"]
     whole = class_confusion(CLASSIFIER, [(pixels, labels)], right, [2, 0], names)
-    parts = class_confusion(CLASSIFIER, [(pixels[:1], labels[:1]), (pixels[1:], labels[1:].bool())], right, [2, 0], names)
+    parts = class_confusion(
+        CLASSIFIER, [(pixels[:1], labels[:1]), (pixels[1:], labels[1:].bool())], right, [2, 0], names
+    )
     assert parts.equals(whole)
     assert whole.image_class.tolist() == ["c"] * 3 + ["a"] * 3
     assert whole.mask_class.tolist() == ["none", "c", "a"] * 2
@@ -89,10 +93,16 @@ def test_each_map_is_binarised_at_the_nine_thresholds_and_not_normalised():
 def test_maps_are_resized_and_the_rest_takes_the_colour():
     pixels, labels = pictures(ROWS[2:3])
     nothing = torch.zeros(1, 1, 2, 2)
-    assert cells(class_confusion(CLASSIFIER, [(pixels, labels)], lambda x, c: nothing, [2]))["2", "2"] == pytest.approx(25)
-    white = cells(class_confusion(CLASSIFIER, [(pixels, labels)], lambda x, c: nothing, [2], colour=torch.ones(1, 3, 1, 1)))
+    assert cells(class_confusion(CLASSIFIER, [(pixels, labels)], lambda x, c: nothing, [2]))["2", "2"] == pytest.approx(
+        25
+    )
+    white = cells(
+        class_confusion(CLASSIFIER, [(pixels, labels)], lambda x, c: nothing, [2], colour=torch.ones(1, 3, 1, 1))
+    )
     assert white["2", "2"] == pytest.approx(25)  # all four quarters are seen: 3 of 12
-    black = cells(class_confusion(CLASSIFIER, [(pixels, labels)], lambda x, c: nothing + 1, [2], colour=torch.zeros(1, 3, 1, 1)))
+    black = cells(
+        class_confusion(CLASSIFIER, [(pixels, labels)], lambda x, c: nothing + 1, [2], colour=torch.zeros(1, 3, 1, 1))
+    )
     assert [black["2", "2"], black["2", "none"]] == pytest.approx([50, 50])  # a full mask shows no colour
 
 
@@ -104,12 +114,16 @@ def test_a_method_that_explains_one_target_is_asked_once_per_class():
         return torch.stack([corner(int(t)) for t in targets])
 
     batch = pictures(ROWS)
-    assert class_confusion(CLASSIFIER, [batch], one_by_one(explain), range(4)).equals(class_confusion(CLASSIFIER, [batch], right, range(4)))
+    assert class_confusion(CLASSIFIER, [batch], one_by_one(explain), range(4)).equals(
+        class_confusion(CLASSIFIER, [batch], right, range(4))
+    )
     assert asked == [[c] * 4 for c in range(4)]
 
 
 def test_what_does_not_fit():
-    with pytest.raises(ValueError, match=r"maps_of gave \(4, 8, 8\) for 4 images and 2 classes: it must be \(B,n,h,w\)"):
+    with pytest.raises(
+        ValueError, match=r"maps_of gave \(4, 8, 8\) for 4 images and 2 classes: it must be \(B,n,h,w\)"
+    ):
         class_confusion(CLASSIFIER, [pictures(ROWS)], lambda x, c: right(x, c)[:, 0], [0, 1])
     with pytest.raises(ValueError, match=r"Corners has no mean colour: pass colour="):
         class_confusion(Corners(), [pictures(ROWS)], right, [0])
@@ -120,7 +134,9 @@ def test_the_labels_confidence_by_hand():
     assert label_confidence(CLASSIFIER, pixels, labels).tolist() == pytest.approx([3 / 6, 6 / 8])
     masks = corner(0).expand(2, 8, 8)
     assert label_confidence(CLASSIFIER, pixels, labels, masks).tolist() == pytest.approx([3 / 6, 3 / 6 + 1 / 6])
-    assert label_confidence(CLASSIFIER, pixels, labels, 0 * masks, torch.ones(1, 3, 1, 1)).tolist() == pytest.approx([1 / 4, 2 / 4])
+    assert label_confidence(CLASSIFIER, pixels, labels, 0 * masks, torch.ones(1, 3, 1, 1)).tolist() == pytest.approx(
+        [1 / 4, 2 / 4]
+    )
 
 
 @pytest.mark.parametrize("number", range(6))

@@ -34,7 +34,9 @@ def test_by_hand():
     for name in ("pointing", "energy", "IoU", "IoU at 0.5", "AP"):
         assert found[name] == pytest.approx(100)
     for name in ("MoRF", "LeRF", "TELEA MoRF", "TELEA LeRF"):
-        assert found[f"{name} accuracy"] == pytest.approx(100 * (0.1 * 1 + 0.6 + 0.3 * 0.5))  # 1 up to 70 % removed, then down to 0
+        assert found[f"{name} accuracy"] == pytest.approx(
+            100 * (0.1 * 1 + 0.6 + 0.3 * 0.5)
+        )  # 1 up to 70 % removed, then down to 0
         assert found[f"{name} accuracy 70"] == 100
         assert found[f"{name} confidence 30"] == pytest.approx(75, abs=0.3)
     assert found["deletion"] == pytest.approx(75, abs=1e-4)  # the mean colour of a white image is white

@@ -6,7 +6,17 @@ import torch.nn.functional as F
 from helpers import small_cnn
 from torch import nn
 
-from ptame_lib import PTAME, BlackBox, FeatureExtractor, PTAMEWeights, TrainingConfig, decide, keep, resize, train_black_box
+from ptame_lib import (
+    PTAME,
+    BlackBox,
+    FeatureExtractor,
+    PTAMEWeights,
+    TrainingConfig,
+    decide,
+    keep,
+    resize,
+    train_black_box,
+)
 from ptame_lib.training.queries import Antithetic, Surrogate, coarse_masks
 
 
@@ -58,7 +68,9 @@ def test_a_surrogate_has_the_boxs_values_and_its_own_gradient(box, auxiliary, da
     F.cross_entropy(answer, decide(box, pixels)).backward()
     same = pixels.detach().requires_grad_()
     own = surrogate.imitate(same)
-    own.backward((box(same.detach()).softmax(1) - F.one_hot(decide(box, same), 2)) / len(same))  # the loss's gradient at the box's logits
+    own.backward(
+        (box(same.detach()).softmax(1) - F.one_hot(decide(box, same), 2)) / len(same)
+    )  # the loss's gradient at the box's logits
     torch.testing.assert_close(pixels.grad, same.grad)
     assert all(p.requires_grad for p in surrogate.features.parameters())
     assert not any(p.requires_grad for p in auxiliary.parameters())  # the explainer's own stays frozen
@@ -76,7 +88,10 @@ def test_antithetic_slopes_are_exact_for_a_linear_box(data):
     """A box linear in the mask, asked with as many patterns as there are: the mean over all of them is the gradient itself."""
     weights = torch.rand(3, 3 * 8 * 8, generator=torch.Generator().manual_seed(2))
     asked = Antithetic(BlackBox(lambda x: x.flatten(1) @ weights.T, 8), pairs=4000, cells=8, step=0.1)
-    pixels, masks = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(3)), torch.full((1, 8, 8), 0.5, requires_grad=True)
+    pixels, masks = (
+        torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(3)),
+        torch.full((1, 8, 8), 0.5, requires_grad=True),
+    )
     logits = asked.masked(pixels, masks)
     torch.testing.assert_close(logits, (pixels * 0.5).flatten(1) @ weights.T)
     logits[0, 1].backward()
@@ -99,7 +114,9 @@ def test_p_tame_learns_where_a_black_box_looks(box, auxiliary, data, method):
     torch.manual_seed(0)
     explainer = PTAME(auxiliary, 2)
     config = TrainingConfig(steps=120, batch_size=16, lr=1e-2, loss=PTAMEWeights(ce=3, area=1, smooth=0, p=1))
-    history, queries = train_black_box(explainer, box, data, config, method=method, pairs=16, masks_per_image=2, queries_per_image=1200, warm_up=40)
+    history, queries = train_black_box(
+        explainer, box, data, config, method=method, pairs=16, masks_per_image=2, queries_per_image=1200, warm_up=40
+    )
     per_step = {"surrogate": 4, "antithetic": 34}[method]
     assert queries == box.queries == 16 * (120 * per_step + (80 if method == "surrogate" else 0))
     assert len(history) == 120
@@ -129,7 +146,9 @@ def test_a_resumed_training_equals_an_uninterrupted_one(box, auxiliary, data, me
     def train(file, **options):
         torch.manual_seed(0)
         explainer = PTAME(auxiliary, 2)
-        _, queries = train_black_box(explainer, box, data, config, method=method, warm_up=2, pairs=2, checkpoint=file, **options)
+        _, queries = train_black_box(
+            explainer, box, data, config, method=method, warm_up=2, pairs=2, checkpoint=file, **options
+        )
         return explainer.trained_state(), queries
 
     class Stop(Exception):
@@ -151,9 +170,14 @@ def test_a_resumed_training_equals_an_uninterrupted_one(box, auxiliary, data, me
 
 def test_the_budget_is_checked_before_anything_is_asked(box, auxiliary, data):
     config = TrainingConfig(steps=200, batch_size=32)
-    with pytest.raises(ValueError, match=r"asks for 422400 images, 6600 per training image, above queries_per_image=300: lower pairs or steps"):
+    with pytest.raises(
+        ValueError,
+        match=r"asks for 422400 images, 6600 per training image, above queries_per_image=300: lower pairs or steps",
+    ):
         train_black_box(PTAME(auxiliary, 2), box, data, config, pairs=32)
-    with pytest.raises(ValueError, match=r"lower masks_per_image, warm_up or steps \(now 200\), or give more images \(now 64\)"):
+    with pytest.raises(
+        ValueError, match=r"lower masks_per_image, warm_up or steps \(now 200\), or give more images \(now 64\)"
+    ):
         train_black_box(PTAME(auxiliary, 2), box, data, config, method="surrogate")
     with pytest.raises(ValueError, match="unknown method 'guess': choose antithetic or surrogate"):
         train_black_box(PTAME(auxiliary, 2), box, data, config, method="guess")
@@ -164,7 +188,9 @@ def test_a_checkpoint_of_the_other_way_is_refused(box, auxiliary, data, tmp_path
     config, file = TrainingConfig(steps=2, batch_size=8), tmp_path / "a.pt"
     train_black_box(PTAME(auxiliary, 2), box, data, config, method="surrogate", warm_up=1, checkpoint=file)
     with pytest.raises(ValueError, match=r"a\.pt was made with another way of asking the classifier"):
-        train_black_box(PTAME(auxiliary, 2), box, data, config, method="antithetic", pairs=1, checkpoint=file, resume=True)
+        train_black_box(
+            PTAME(auxiliary, 2), box, data, config, method="antithetic", pairs=1, checkpoint=file, resume=True
+        )
 
 
 def test_keep_of_the_explainers_masks_is_what_is_asked(auxiliary, data):

@@ -142,7 +142,9 @@ def study(study_root):
         (study_root / part).symlink_to(CHECKOUT / part)
     (study_root / "workflow" / "profiles").mkdir(parents=True)
     settings = "02_train_ptame: {train_images: 40, steps: 3, batch_size: 8, lr: 5.0e-3}"
-    (study_root / "workflow" / "profiles" / "tiny.yaml").write_text(f"classifiers: [embedded/vgg]\nnotebooks:\n  {settings}\n")
+    (study_root / "workflow" / "profiles" / "tiny.yaml").write_text(
+        f"classifiers: [embedded/vgg]\nnotebooks:\n  {settings}\n"
+    )
     return study_root
 
 
@@ -166,7 +168,10 @@ def test_the_command_writes_what_notebook_02_writes(study, capsys):
     assert "made with other settings (lr: 0.005, now 0.01" in (said := capsys.readouterr().err)
     assert "--fresh begins anew" in said
     assert command("--set", "steps") == 1
-    assert "can't set 'steps': write NAME=VALUE with a parameter of notebook 02 (profile, classifier" in capsys.readouterr().err
+    assert (
+        "can't set 'steps': write NAME=VALUE with a parameter of notebook 02 (profile, classifier"
+        in capsys.readouterr().err
+    )
 
 
 def test_explainers_with_a_validation_are_trained_in_one_process():

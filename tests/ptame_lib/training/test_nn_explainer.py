@@ -83,7 +83,9 @@ def test_the_first_steps_loss_is_that_of_its_parts(classifier):
     expected = explainer_loss(logits, labels, kept, removed, masks, ExplainerWeights(entropy=3.0))
     config = replace(QUICK, steps=1, loss=ExplainerWeights(entropy=3.0))
     row = train(fresh(), classifier, config, data)[0]
-    assert {k: row[k] for k in expected._fields} == pytest.approx({k: v.item() for k, v in expected._asdict().items()}, rel=1e-4)
+    assert {k: row[k] for k in expected._fields} == pytest.approx(
+        {k: v.item() for k, v in expected._asdict().items()}, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize(("loss", "less"), [(ExplainerWeights(), 0.8), (RTISWeights(removed=0.0), 0.9)])
@@ -127,7 +129,10 @@ def test_a_validation_is_the_mean_over_its_images_and_leaves_no_trace(classifier
     explainer, val = fresh().train(), Images(7, seed=7)
     before = weights(explainer)
     found = validate(explainer, classifier, val, QUICK)  # batches of 4 and 3
-    parts = [validate(explainer, classifier, [val.draw(i, torch.Generator().manual_seed(i))], QUICK)["val_ce"] for i in range(7)]
+    parts = [
+        validate(explainer, classifier, [val.draw(i, torch.Generator().manual_seed(i))], QUICK)["val_ce"]
+        for i in range(7)
+    ]
     assert found["val_ce"] == pytest.approx(sum(parts) / 7, rel=1e-4)
     assert explainer.training
     assert same(weights(explainer), before)
@@ -135,7 +140,13 @@ def test_a_validation_is_the_mean_over_its_images_and_leaves_no_trace(classifier
 
 @pytest.mark.parametrize(
     ("losses", "expected"),
-    [([], False), ([5.0, 4.0, 3.0], False), ([3.0, 3.5, 3.4], True), ([3.0, 2.9995, 2.9985], False), ([3.0, 2.9995, 2.9993], True)],
+    [
+        ([], False),
+        ([5.0, 4.0, 3.0], False),
+        ([3.0, 3.5, 3.4], True),
+        ([3.0, 2.9995, 2.9985], False),
+        ([3.0, 2.9995, 2.9993], True),
+    ],
 )
 def test_it_stops_when_it_gets_no_better(losses, expected):
     """Two validations in a row that are not better than the best by 0.001."""
@@ -205,7 +216,9 @@ def test_resuming_a_run_that_stopped_early_changes_nothing(classifier, tmp_path)
 def test_a_checkpoint_of_something_else_is_refused(classifier, tmp_path):
     train(fresh(), classifier, checkpoint=tmp_path / "e.ckpt")
     for other in (replace(QUICK, lr=0.02), replace(QUICK, loss=RTISWeights())):
-        with pytest.raises(ValueError, match=r"e\.ckpt was made with other settings \((lr|loss): .*: use those, or start"):
+        with pytest.raises(
+            ValueError, match=r"e\.ckpt was made with other settings \((lr|loss): .*: use those, or start"
+        ):
             train(fresh(), classifier, other, checkpoint=tmp_path / "e.ckpt", resume=True)
     with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*gone\.ckpt: start with resume=False"):
         train(fresh(), classifier, checkpoint=tmp_path / "gone.ckpt", resume=True)
@@ -229,7 +242,9 @@ class Unlabelled(Images):
 
 
 def test_what_cannot_be_trained(classifier, auxiliary):
-    with pytest.raises(ValueError, match=r"the training images need labels .* 3 classes, found none: use multi-label data"):
+    with pytest.raises(
+        ValueError, match=r"the training images need labels .* 3 classes, found none: use multi-label data"
+    ):
         train(fresh(), classifier, data=Unlabelled())
     with pytest.raises(ValueError, match=r"the validation images need labels .* 4 classes, found shape \(3,\)"):
         train(Explainer(4, "small"), classifier, data=[{"pixels": torch.rand(3, 8, 8), "labels": torch.ones(4)}] * 4)

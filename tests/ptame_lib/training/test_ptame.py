@@ -65,7 +65,10 @@ def test_the_history(fresh, classifier):
     assert [row["step"] for row in history] == list(range(7))
     assert set(history[0]) == {"step", "lr", "total", "ce", "area", "smooth"}
     assert max(row["lr"] for row in history) <= QUICK.lr
-    assert all(row["total"] == pytest.approx(1.5 * row["ce"] + 2 * row["area"] + 0.01 * row["smooth"], rel=1e-5) for row in history)
+    assert all(
+        row["total"] == pytest.approx(1.5 * row["ce"] + 2 * row["area"] + 0.01 * row["smooth"], rel=1e-5)
+        for row in history
+    )
     assert not explainer.training
 
 
@@ -124,7 +127,10 @@ def test_a_checkpoint_of_something_else_is_refused(fresh, classifier, tmp_path):
         train_ptame(explainer, classifier, Images(), config, checkpoint=file, resume=True)
 
     train_ptame(fresh(), classifier, Images(), QUICK, checkpoint=tmp_path / "e.ckpt")
-    with pytest.raises(ValueError, match=r"e\.ckpt was made with other settings \(lr: 0\.01, now 0\.02; seed: 0, now 3\): use those, or start"):
+    with pytest.raises(
+        ValueError,
+        match=r"e\.ckpt was made with other settings \(lr: 0\.01, now 0\.02; seed: 0, now 3\): use those, or start",
+    ):
         resume(fresh(), replace(QUICK, lr=0.02, seed=3))
     with pytest.raises(ValueError, match=r"fuser\.weight has shape \(7, .*expected \(8, "):
         resume(fresh(classes=8))
@@ -149,9 +155,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(fresh, classifier, tmp_path):
     data.pixels[2] = float("nan")
     explainer = fresh()
     start = weights(explainer)
-    message = (
-        r"the loss is nan at step 0: lower lr \(now 0\.01\).* The step's images: image \d, .*The classifier's answer is not finite for image 2\.$"
-    )
+    message = r"the loss is nan at step 0: lower lr \(now 0\.01\).* The step's images: image \d, .*The classifier's answer is not finite for image 2\.$"
     with pytest.raises(FloatingPointError, match=message):
         train_ptame(explainer, classifier, data, QUICK, checkpoint=tmp_path / "e.ckpt")
     assert not (tmp_path / "e.ckpt").exists()
@@ -174,7 +178,14 @@ def test_the_files_of_a_bad_step_are_named_and_the_last_good_checkpoint_stays(an
 
     file = tmp_path / "e.ckpt"
     with pytest.raises(FloatingPointError) as stopped:
-        train_ptame(fresh(), Turning(), data, QUICK, checkpoint=file, on_step=lambda row: turned.append(1) if row["step"] == 2 else None)
+        train_ptame(
+            fresh(),
+            Turning(),
+            data,
+            QUICK,
+            checkpoint=file,
+            on_step=lambda row: turned.append(1) if row["step"] == 2 else None,
+        )
     said = str(stopped.value)
     assert "at step 3:" in said
     assert all(str(tmp_path / f"{i}.png") in said for i in bad)
@@ -191,7 +202,10 @@ def test_weights_that_are_not_finite_are_not_written(fresh, classifier, tmp_path
         if row["step"] == 2:
             explainer.fuser.weight.register_hook(lambda gradient: gradient * torch.inf)
 
-    with pytest.raises(FloatingPointError, match=r"fuser\.weight is not finite after step 3, though the loss was: .*e\.ckpt keeps the last good"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"fuser\.weight is not finite after step 3, though the loss was: .*e\.ckpt keeps the last good",
+    ):
         train_ptame(explainer, classifier, Images(), QUICK, checkpoint=file, on_step=spoil)
     assert len(torch.load(file)["history"]) == 2
     assert all(value.isfinite().all() for value in torch.load(file)["explainer"].values())
@@ -203,7 +217,10 @@ def test_a_second_training_into_the_same_checkpoint_stops(fresh, classifier, tmp
 
     def second(row):
         if row["step"] == 0:
-            with pytest.raises(RuntimeError, match=rf"e\.ckpt is being made by another run \(process {os.getpid()} on .*\): wait for it or stop"):
+            with pytest.raises(
+                RuntimeError,
+                match=rf"e\.ckpt is being made by another run \(process {os.getpid()} on .*\): wait for it or stop",
+            ):
                 train_ptame(fresh(), classifier, Images(), QUICK, checkpoint=file)
             seen.append(row)
 
@@ -214,7 +231,9 @@ def test_a_second_training_into_the_same_checkpoint_stops(fresh, classifier, tmp
 
 
 def test_too_few_images_are_refused(fresh, classifier):
-    with pytest.raises(ValueError, match="3 training images are fewer than one batch of 4: give more images or a smaller batch_size"):
+    with pytest.raises(
+        ValueError, match="3 training images are fewer than one batch of 4: give more images or a smaller batch_size"
+    ):
         train_ptame(fresh(), classifier, Images(n=3), QUICK)
 
 
@@ -230,7 +249,9 @@ def test_batches_depend_on_seed_and_step_alone():
 
 def test_trainings_of_different_precision_follow_each_other_in_one_process(auxiliary, classifier):
     for precision in ("bf16", "no"):
-        history = train_ptame(PTAME(auxiliary, 7), classifier, Images(8), TrainingConfig(steps=1, batch_size=4, precision=precision))
+        history = train_ptame(
+            PTAME(auxiliary, 7), classifier, Images(8), TrainingConfig(steps=1, batch_size=4, precision=precision)
+        )
         assert len(history) == 1
 
 

@@ -13,7 +13,16 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import ptame_lib
-from ptame_lib import PTAME, BlackBox, ImageFolder, TrainingConfig, explain_with_evidence, load_auxiliary, load_classifier, saved_config
+from ptame_lib import (
+    PTAME,
+    BlackBox,
+    ImageFolder,
+    TrainingConfig,
+    explain_with_evidence,
+    load_auxiliary,
+    load_classifier,
+    saved_config,
+)
 from ptame_lib.explainers.card import about, in_one_line
 from ptame_lib.explainers.export import Exported
 from ptame_lib.explainers.loading import load_explainer
@@ -27,7 +36,9 @@ CLASSIFIER = "embedded/resnet"
 
 def ptame(*arguments, code=0):
     """What the command prints; its exit code must be ``code``."""
-    found = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "140", "TERM": "dumb", "NO_COLOR": "1"})
+    found = CliRunner().invoke(
+        app, [str(a) for a in arguments], env={"COLUMNS": "140", "TERM": "dumb", "NO_COLOR": "1"}
+    )
     assert found.exit_code == code, found.output
     return " ".join(found.output.split())
 
@@ -49,7 +60,18 @@ def trained(tmp_path_factory):
     """An explainer as the command trains it, the images, and what it printed."""
     folder = tmp_path_factory.mktemp("cli")
     images = write_images(folder / "photos", 10)
-    said = ptame("train", "--classifier", CLASSIFIER, "--images", images, "--out", folder / "e.safetensors", *TRAIN, "--held-out", 3)
+    said = ptame(
+        "train",
+        "--classifier",
+        CLASSIFIER,
+        "--images",
+        images,
+        "--out",
+        folder / "e.safetensors",
+        *TRAIN,
+        "--held-out",
+        3,
+    )
     return folder / "e.safetensors", images, said
 
 
@@ -66,7 +88,12 @@ def test_training_saves_what_was_done_with_its_card(trained):
     assert re.search(r"About \d+ seconds to go", said)
     assert f"On 3 held-out images, in percent: {metrics['faithful']} are decided alike by what the map keeps" in said
     assert "| AD100 |" in Path(f"{file}.md").read_text()
-    assert sorted(p.name for p in file.parent.iterdir()) == ["e.checkpoint.history.json", "e.safetensors", "e.safetensors.md", "photos"]
+    assert sorted(p.name for p in file.parent.iterdir()) == [
+        "e.checkpoint.history.json",
+        "e.safetensors",
+        "e.safetensors.md",
+        "photos",
+    ]
 
 
 def test_images_are_explained_with_figures_and_verdicts(trained, tmp_path):
@@ -80,7 +107,15 @@ def test_images_are_explained_with_figures_and_verdicts(trained, tmp_path):
         "e.safetensors: P-TAME for embedded/resnet, 10 classes; trained on 7 images of the folder photos, 8 steps, seed 0; "
         f"on 3 held-out images {known['faithful']:g} % of its maps keep the decision. 0.png: "
     )
-    assert len(re.findall(r"0\.png: \d: \d+% on the whole image, \d+% on what the map keeps, \d+% on the rest; .*? for this decision\.", said)) == 2
+    assert (
+        len(
+            re.findall(
+                r"0\.png: \d: \d+% on the whole image, \d+% on what the map keeps, \d+% on the rest; .*? for this decision\.",
+                said,
+            )
+        )
+        == 2
+    )
 
 
 def test_the_names_of_classes_in_the_file_are_used(trained, tmp_path, monkeypatch):
@@ -111,7 +146,9 @@ def test_training_needs_only_a_classifier_and_images(tmp_path, monkeypatch):
 
 def test_a_chosen_class_is_explained_and_doubted(trained, tmp_path):
     file, images, _ = trained
-    verdicts = {c: ptame("explain", images / "1.png", "--explainer", file, "--class", c, "--out", tmp_path) for c in range(3)}
+    verdicts = {
+        c: ptame("explain", images / "1.png", "--explainer", file, "--class", c, "--out", tmp_path) for c in range(3)
+    }
     assert all(f" 1.png: {c}: " in said for c, said in verdicts.items())
     assert sum("Caution: " in said for said in verdicts.values()) >= 2  # a class that is not decided for always is
 
@@ -132,12 +169,31 @@ def test_weights_of_ones_own_are_remembered(trained, tmp_path):
     for name in ("resnet", "auxiliary"):
         torch.manual_seed(5)
         nets[name] = load_classifier(f"embedded/{name}", None)
-        save_file({key: value.contiguous() for key, value in nets[name].model.state_dict().items()}, tmp_path / f"{name}.safetensors")
+        save_file(
+            {key: value.contiguous() for key, value in nets[name].model.state_dict().items()},
+            tmp_path / f"{name}.safetensors",
+        )
     own = ["--weights", tmp_path / "resnet.safetensors", "--auxiliary-weights", tmp_path / "auxiliary.safetensors"]
     file = tmp_path / "e.safetensors"
-    ptame("train", "--classifier", CLASSIFIER, "--images", images, "--out", file, *TRAIN, "--steps", 1, "--held-out", 0, *own)
+    ptame(
+        "train",
+        "--classifier",
+        CLASSIFIER,
+        "--images",
+        images,
+        "--out",
+        file,
+        *TRAIN,
+        "--steps",
+        1,
+        "--held-out",
+        0,
+        *own,
+    )
     loaded = load_explainer(file)
-    assert loaded.auxiliary.model.state_dict()["layer1.0.conv1.weight"].equal(nets["auxiliary"].model.state_dict()["layer1.0.conv1.weight"])
+    assert loaded.auxiliary.model.state_dict()["layer1.0.conv1.weight"].equal(
+        nets["auxiliary"].model.state_dict()["layer1.0.conv1.weight"]
+    )
     [(_, proof, _)] = actions.explain([images / "2.png"], file, out=tmp_path)
     pixels = ImageFolder(images, 64, 73)[2]["pixels"][None]
     assert proof.whole.item() == pytest.approx(nets["resnet"](pixels).softmax(1).max().item(), abs=1e-6)
@@ -147,7 +203,18 @@ def test_weights_of_ones_own_are_remembered(trained, tmp_path):
 
 def test_an_interrupted_training_goes_on(trained, tmp_path, monkeypatch):
     file, images, _ = trained
-    options = ["train", "--classifier", CLASSIFIER, "--images", images, "--out", tmp_path / "e.safetensors", *TRAIN, "--held-out", 3]
+    options = [
+        "train",
+        "--classifier",
+        CLASSIFIER,
+        "--images",
+        images,
+        "--out",
+        tmp_path / "e.safetensors",
+        *TRAIN,
+        "--held-out",
+        3,
+    ]
     with monkeypatch.context() as patch:
         patch.setattr(actions, "measure_explainer", lambda *_: (_ for _ in ()).throw(RuntimeError("the power is gone")))
         assert "error: the power is gone" in ptame(*options, code=1)
@@ -163,7 +230,18 @@ def test_a_classifier_that_only_answers_is_trained_on(trained, tmp_path, monkeyp
     net = load_classifier(CLASSIFIER)
     monkeypatch.setattr(actions, "load_classifier", lambda *_: BlackBox(net, 64))
     (tmp_path / "names.txt").write_text("\n".join(f"digit {i}" for i in range(10)))
-    options = ["--auxiliary", "embedded/auxiliary", "--steps", 1, "--batch-size", 2, "--held-out", 0, "--labels", tmp_path / "names.txt"]
+    options = [
+        "--auxiliary",
+        "embedded/auxiliary",
+        "--steps",
+        1,
+        "--batch-size",
+        2,
+        "--held-out",
+        0,
+        "--labels",
+        tmp_path / "names.txt",
+    ]
     start = ["train", "--classifier", "onnx/x", "--images", images, "--out", tmp_path / "e.safetensors"]
     assert "above queries_per_image=1" in ptame(*start, *options, "--queries-per-image", 1, code=1)
     said = ptame(*start, *options)
@@ -194,18 +272,33 @@ def mistakes(file, images):
     start = ["train", "--classifier", CLASSIFIER, "--images", images, "--out"]
     return {
         "no image": (["explain", "nope.png", "--explainer", file], "error: no image at nope.png: check the path"),
-        "no explainer": (["explain", images, "--explainer", "nope.safetensors"], "error: no trained explainer at nope.safetensors"),
+        "no explainer": (
+            ["explain", images, "--explainer", "nope.safetensors"],
+            "error: no trained explainer at nope.safetensors",
+        ),
         "broken image": (["explain", file, "--explainer", file], f"error: the image {file} can't be read"),
         "other classifier": ([*explain, "--classifier", "vgg17"], "error: unknown classifier 'vgg17'"),
         "no weights": ([*explain, "--weights", "a/b.pth"], "error: no weights file at a/b.pth"),
-        "no class": ([*explain, "--class", "10"], "error: the classifier has no class 10: give a number in 0..9, or one of its names"),
+        "no class": (
+            [*explain, "--class", "10"],
+            "error: the classifier has no class 10: give a number in 0..9, or one of its names",
+        ),
         "negative class": ([*explain, "--class=-1"], "error: the classifier has no class -1"),
         "existing file": ([*start, file], f"error: {file} exists: delete it"),
         "other ending": ([*start, "e.pth"], "must end in .safetensors"),
         "few images": ([*start, "e.safetensors"], "has 10 images, fewer than 32 held out and one batch of 32"),
-        "no checkpoint": ([*start, images / "e.safetensors", *TRAIN, "--held-out", 1, "--resume"], "error: no checkpoint at"),
-        "random auxiliary": ([*start, "e.safetensors", "--auxiliary-weights", "none"], "error: random weights of the auxiliary are not stored"),
-        "no labels": ([*start, "e.safetensors", *TRAIN, "--held-out", 1, "--labels", images / "no.txt"], "error: no labels at"),
+        "no checkpoint": (
+            [*start, images / "e.safetensors", *TRAIN, "--held-out", 1, "--resume"],
+            "error: no checkpoint at",
+        ),
+        "random auxiliary": (
+            [*start, "e.safetensors", "--auxiliary-weights", "none"],
+            "error: random weights of the auxiliary are not stored",
+        ),
+        "no labels": (
+            [*start, "e.safetensors", *TRAIN, "--held-out", 1, "--labels", images / "no.txt"],
+            "error: no labels at",
+        ),
         "nothing to export": (["export", file], "error: nothing to write: name a file with --onnx or --torch"),
     }
 
@@ -221,7 +314,9 @@ def test_mistakes_are_one_line_and_exit_code_1(which, trained):
 def test_an_explainer_of_other_classes_or_without_a_name_is_refused(trained, tmp_path, monkeypatch):
     file, images, _ = trained
     load_explainer(file).save(tmp_path / "e.safetensors")
-    assert "does not say which classifier it explains" in ptame("explain", images, "--explainer", tmp_path / "e.safetensors", code=1)
+    assert "does not say which classifier it explains" in ptame(
+        "explain", images, "--explainer", tmp_path / "e.safetensors", code=1
+    )
     monkeypatch.setattr(actions, "load_classifier", lambda *_: BlackBox(lambda pixels: pixels.mean((2, 3)), 64))
     assert "explains 10 classes, the classifier has 3" in ptame("explain", images, "--explainer", file, code=1)
 
@@ -231,7 +326,14 @@ def test_help_says_what_defaults_and_an_example():
     for words in ("Explain your own image classifier", "ptame train --classifier timm/", "explain", "export"):
         assert words in said
     for command, words in {
-        "explain": ["Example: ptame explain", "IMAGE...", "--class", "what the classifier decides", "explanations", "caution"],
+        "explain": [
+            "Example: ptame explain",
+            "IMAGE...",
+            "--class",
+            "what the classifier decides",
+            "explanations",
+            "caution",
+        ],
         "train": ["Example: ptame train", "resnet18", "2000", "--resume", "no labels are needed"],
         "export": ["Example: ptame export", "--onnx", "ptame-study[export]"],
     }.items():
@@ -247,7 +349,11 @@ def test_the_installed_command_is_this_one():
 def test_imagenets_names_are_known_where_the_weights_are_its():
     assert usual_labels("resnet50", "default", 1000)[281] == "tabby"
     assert usual_labels("timm/resnet18", "default", 1000)[281].startswith("tabby")
-    for name, weights, classes in (("resnet50", "mine.pth", 1000), ("timm/resnet18", "default", 10), ("hf/x", "default", 1000)):
+    for name, weights, classes in (
+        ("resnet50", "mine.pth", 1000),
+        ("timm/resnet18", "default", 10),
+        ("hf/x", "default", 1000),
+    ):
         assert usual_labels(name, weights, classes) is None
 
 
@@ -260,7 +366,19 @@ def test_an_explainer_is_described_for_its_file(tmp_path):
     explainer.save(file, **description(CLASSIFIER, model, config, **more))
     known = about(file)
     assert {
-        key: known[key] for key in ("auxiliary", "layers", "classifier", "weights", "labels", "seed", "input_size", "profile", "images", "metrics")
+        key: known[key]
+        for key in (
+            "auxiliary",
+            "layers",
+            "classifier",
+            "weights",
+            "labels",
+            "seed",
+            "input_size",
+            "profile",
+            "images",
+            "metrics",
+        )
     } == {
         "auxiliary": "embedded/auxiliary",
         "layers": ["layer1", "layer2", "layer3", "layer4"],

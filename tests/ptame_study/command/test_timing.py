@@ -20,7 +20,9 @@ def clock(monkeypatch):
 
 
 @pytest.mark.parametrize("answers_only", [False, True])
-def test_a_few_steps_tell_the_time_of_all_and_leave_the_explainer_as_it_is(answers_only, clock, auxiliary, classifier, pixels):
+def test_a_few_steps_tell_the_time_of_all_and_leave_the_explainer_as_it_is(
+    answers_only, clock, auxiliary, classifier, pixels
+):
     explainer = PTAME(auxiliary, 7)
     before = {key: value.clone() for key, value in explainer.trained_state().items()}
     asked = BlackBox(classifier, 64) if answers_only else classifier
@@ -43,7 +45,13 @@ def test_the_rest_is_told_once_while_training(clock):
 
 
 def test_times_are_for_people():
-    assert [duration(s) for s in (4.4, 89, 90, 600, 7200)] == ["4 seconds", "89 seconds", "2 minutes", "10 minutes", "2.0 hours"]
+    assert [duration(s) for s in (4.4, 89, 90, 600, 7200)] == [
+        "4 seconds",
+        "89 seconds",
+        "2 minutes",
+        "10 minutes",
+        "2.0 hours",
+    ]
 
 
 def test_a_classifier_that_only_answers_is_trained_by_answers(auxiliary, classifier, pixels):
