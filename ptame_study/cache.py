@@ -1,4 +1,4 @@
-"""Results that a killed run goes on from: a table in the making that lies on disk, and finished ones."""
+"""Results that a killed run goes on from: finished tables, and one in the making, on disk."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ptame_lib import files
 
 from .records import write_whole
 
+Tables = tuple[pd.DataFrame, pd.DataFrame]
 
-def cached(
-    file: Path, made_from: dict, compute: Callable[[], tuple[pd.DataFrame, pd.DataFrame]]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Per-image values and costs from ``file`` where they were made from the same things, else computed and kept there.
 
-    Beside the CSV lies a JSON with what it was made from and the costs; it is written last, so a half-finished pair is never used.
-    Raises RuntimeError where another run is computing it.
+def cached(file: Path, made_from: dict, compute: Callable[[], Tables]) -> Tables:
+    """Per-image values and costs from ``file`` if they were made from the same things, else computed and kept there.
+
+    A JSON beside the CSV holds what it was made from and the costs; it is written last, so a half-finished pair is
+    never used. Raises RuntimeError where another run is computing it.
     """
     if (known := _known(file, made_from)) is not None:
         return known
     with files.alone(file):
-        if (known := _known(file, made_from)) is not None:  # another run has made it while this one waited
+        if (known := _known(file, made_from)) is not None:  # another run made it while this one waited
             return known
         note = file.with_suffix(".json")
         note.unlink(missing_ok=True)
@@ -37,23 +37,22 @@ def cached(
     return pd.read_csv(file), cost  # as read, so that the first and later runs see the same digits
 
 
-def _known(file: Path, made_from: dict) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+def _known(file: Path, made_from: dict) -> Tables | None:
     note = file.with_suffix(".json")
-    if file.is_file() and note.is_file():
-        try:
-            known = json.loads(note.read_text())
-            if known["made_from"] == made_from:
-                return pd.read_csv(file), pd.DataFrame(known["cost"])
-        except (ValueError, KeyError, TypeError):  # a damaged file is worth nothing: compute it again
-            pass
-    return None
+    if not (file.is_file() and note.is_file()):
+        return None
+    try:
+        known = json.loads(note.read_text())
+        return (pd.read_csv(file), pd.DataFrame(known["cost"])) if known["made_from"] == made_from else None
+    except (ValueError, KeyError, TypeError):  # a damaged file: compute it again
+        return None
 
 
 class Rows:
-    """Per-image numbers in a text file, a line of JSON per batch, digits exact; to be used in a ``with`` block.
+    """Per-image numbers in a text file, a line of JSON per batch, digits exact; for use in a ``with`` block.
 
-    ``file``: where they lie, kept for the next run; None for a temporary one. Rows that are there already are continued where they
-    were ``made_from`` the same, else dropped, and so is a last batch that was not written to its end. ``count``: the rows there are.
+    ``file``: kept for the next run; None for a temporary one. Rows an earlier run left there are continued if they were
+    ``made_from`` the same, else dropped; a last line that is incomplete is dropped, too. ``count``: the rows so far.
     """
 
     def __init__(self, file: Path | None, made_from: dict):
@@ -65,14 +64,13 @@ class Rows:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
         self.stream = file.open("r+", encoding="utf-8", newline="\n")
-        first = self.stream.readline()
+        # count the whole lines of the same header, and cut off the rest
+        end, first = 0, self.stream.readline()
         if first.endswith("\n") and json.loads(first)["made_from"] == self.made_from:
             self.header, end = json.loads(first), self.stream.tell()
             while (line := self.stream.readline()).endswith("\n"):
                 self.count += len(json.loads(line)["rows"])
                 end = self.stream.tell()
-        else:
-            end = 0
         self.stream.seek(end)
         self.stream.truncate()
 
@@ -83,7 +81,7 @@ class Rows:
         self.stream.close()
 
     def append(self, columns: dict[str, list[float]], **about: float) -> None:
-        """One batch: its columns, all of one length, and numbers ``about`` it."""
+        """Add one batch: its columns, all of one length, and numbers ``about`` it."""
         if self.header is None:
             self.header = {"made_from": self.made_from, "columns": list(columns)}
             self.stream.write(json.dumps(self.header) + "\n")
@@ -93,7 +91,7 @@ class Rows:
         self.count += len(rows)
 
     def table(self) -> tuple[pd.DataFrame, dict[str, list[float]]]:
-        """All rows, float64, and what was said about the batches, in order."""
+        """All rows, float64, and the numbers about the batches, in order."""
         values, about, at = np.empty((self.count, len(self.header["columns"]))), {}, 0
         self.stream.seek(0)
         self.stream.readline()

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from ptame_lib import files
 from ptame_lib.methods.base import CONTROLS, TRUTH
@@ -179,12 +180,13 @@ def pairs(paired: pd.DataFrame) -> str:
 
 def masks(confusion: pd.DataFrame) -> str:
     """Whether masks are about their own class."""
-    means = {name: specificity(part) for name, part in confusion.groupby("method")}
-    chance = 100 / confusion.image_class.nunique()
+    classes = confusion.image_class.nunique()
+    values = {name: part.probability.to_numpy(copy=True) for name, part in confusion.groupby("method")}
+    means = {name: specificity(torch.from_numpy(part).view(-1, 1 + classes)) for name, part in values.items()}
     ours, theirs = means["Explainer"], means["P-TAME"]
     return (
         f"\nOf classes that are there the Explainer's masks keep a probability of {ours['own']:.0f} % (whole image: {ours['whole']:.0f} %);"
-        f" those of other classes\nleave {ours['others']:.1f} % (chance is {chance:.0f} %), where P-TAME's maps, trained for decisions,"
+        f" those of other classes\nleave {ours['others']:.1f} % (chance is {100 / classes:.0f} %), where P-TAME's maps, trained for decisions,"
         f" leave {theirs['others']:.0f} %.\n"
     )
 

@@ -152,7 +152,7 @@ class Data(torch.utils.data.Dataset):
 class Stub:
     """A method that gives these maps."""
 
-    name, forwards, backwards, source = "mine", 1, 0, "here"
+    name, forwards, backwards, source, normalised = "mine", 1, 0, "here", True
 
     def __init__(self, maps, sees_truth=False):
         self.maps, self.sees_truth = maps, sees_truth
@@ -799,7 +799,7 @@ SHAPES = {
     ),
     "a control without its truth": (
         lambda t: evaluate(sees_truth=True),
-        refused("'mine' is given the truth, which these images have not: leave it out"),
+        refused("'mine' is given the truth, which these images do not have: leave it out"),
     ),
     "no images to evaluate": (
         lambda t: evaluate(data=Data(0)),

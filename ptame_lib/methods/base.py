@@ -11,11 +11,18 @@ from ..validation import check_at_least
 
 Explain = Callable[[Tensor, Tensor], Tensor]
 
+EDGES, GAUSSIAN, RANDOM, TRUTH = "edges", "centred Gaussian", "random", "ground truth"
+CONTROLS = (EDGES, GAUSSIAN, RANDOM)
+
 
 @dataclass(frozen=True)
 class Method:
-    """A method for one classifier. ``forwards``: passes through the classifier (for P-TAME, its auxiliary) per image;
-    ``backwards``: backward passes; ``source``: where it was published. One that ``sees_truth`` is given the truth masks (B,H,W) as targets.
+    """A method for one classifier, its cost and its source.
+
+    ``explain``: pixels (B,3,H,W) and targets (B,) -> maps (B,h,w) in [0,1]. ``forwards`` and ``backwards``: passes per
+    image through the classifier (for P-TAME, its auxiliary); ``source``: where it was published. ``sees_truth``: it is
+    given the truth masks (B,H,W) instead of targets. ``normalised``: metrics may min-max normalise its maps; False for
+    masks whose values count as they are.
     """
 
     name: str
@@ -24,6 +31,7 @@ class Method:
     backwards: int
     source: str
     sees_truth: bool = False
+    normalised: bool = True
 
     def __call__(self, pixels: Tensor, targets: Tensor) -> Tensor:
         return self.explain(pixels, targets)
@@ -31,14 +39,13 @@ class Method:
 
 @dataclass(frozen=True)
 class Budget:
-    """What methods may spend per image: RISE's ``masks``, integrated gradients' ``path_steps``, LIME's and KernelSHAP's ``samples`` on
-    about ``segments`` superpixels, Opti-CAM's ``opti_steps``, extremal perturbations' ``perturbation_steps``, iGOS++'s ``igos_steps`` of
-    ``igos_path`` points each. ``seed`` of everything drawn.
+    """What methods may spend per image, and the ``seed`` of their random draws.
 
-    The last two remove to black here, as everything in this study does, not to a blur as published; and within 50 steps or so they are
-    at their best with it, so that the published number (800 of extremal perturbations) is no gain.
-
-    Raises ValueError for a number below 1.
+    RISE's ``masks``; integrated gradients' ``path_steps``; LIME's and KernelSHAP's ``samples`` on about ``segments``
+    superpixels; Opti-CAM's ``opti_steps``; extremal perturbations' ``perturbation_steps``; iGOS++'s ``igos_steps`` of
+    ``igos_path`` points each. The last two remove to black, as everything in this study does, not to a blur as
+    published; they then peak within about 50 steps, so the published 800 gain nothing. Raises ValueError for a number
+    below 1.
     """
 
     masks: int = 500
@@ -53,19 +60,3 @@ class Budget:
 
     def __post_init__(self) -> None:
         check_at_least(1, **{name: value for name, value in asdict(self).items() if name != "seed"})
-
-
-CONTROLS = ("edges", "centred Gaussian", "random")
-
-
-TRUTH = "ground truth"
-
-
-@dataclass(frozen=True)
-class MaskMethod:
-    """A method that gives one mask per class: ``explain`` takes pixels (B,3,H,W) and targets (B,) to maps (B,h,w) in [0,1], which are used
-    as they are. One that ``sees_truth`` is given the masks of the targets' objects (B,H,W) as targets."""
-
-    name: str
-    explain: Callable[[Tensor, Tensor], Tensor]
-    sees_truth: bool = False

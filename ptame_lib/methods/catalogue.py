@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -10,83 +12,68 @@ from torch import nn
 from ..classifiers.layers import layer_features
 from ..classifiers.wrapper import device_of
 from ..explainers.loading import EXPLAINER, TRAINED
-from .base import TRUTH, Budget, Method
-from .cam import cam
+from .base import EDGES, GAUSSIAN, RANDOM, TRUTH, Budget, Explain, Method
+from .cam import CAMS, cam
 from .controls import centred_gaussian, edges, random_map, truth_map
 from .extremal_perturbations import AREAS, extremal_perturbations
-from .guided_backprop import guided_backprop
+from .gradients import guided_backprop, integrated_gradients
 from .igos import igos
-from .integrated_gradients import integrated_gradients
 from .occlusion import occlusion, squares
 from .opti_cam import opti_cam
 from .rise import rise
 from .superpixels import kernel_shap, lime
 
-
-def _channels(classifier: nn.Module) -> int:
-    """How many channels CAM methods look at: Score-CAM and Ablation-CAM ask once for each."""
-    return layer_features(classifier, torch.zeros(1, 3, *classifier.input_size, device=device_of(classifier))).shape[1]
+Made = tuple[Explain, int, int]  # what explains, and its forward and backward passes per image
 
 
-def _cam(name: str, source: str) -> Callable[[nn.Module, Budget], Method]:
-    return lambda classifier, _: Method(name, cam(name, classifier), 1, 1, source)
+class Entry(NamedTuple):
+    """A method's source, and how it is made for a classifier within a budget."""
+
+    source: str
+    make: Callable[[nn.Module, Budget], Made]
 
 
-def _channelwise(name: str, source: str, whole: int) -> Callable[[nn.Module, Budget], Method]:
-    """A CAM method that asks once per channel, and ``whole`` times about the whole image."""
-    return lambda classifier, _: Method(name, cam(name, classifier), whole + _channels(classifier), 0, source)
+def _cam(name: str, classifier: nn.Module, budget: Budget) -> Made:
+    """A CAM method; those without gradients ask once per channel of the layer."""
+    explain, whole = cam(name, classifier), CAMS[name].whole
+    if whole is None:
+        return explain, 1, 1
+    blank = torch.zeros(1, 3, *classifier.input_size, device=device_of(classifier))
+    return explain, whole + layer_features(classifier, blank).shape[1], 0
 
 
-CATALOGUE: dict[str, Callable[[nn.Module, Budget], Method]] = {
-    "Grad-CAM": _cam("Grad-CAM", "Selvaraju et al., ICCV 2017"),
-    "Grad-CAM++": _cam("Grad-CAM++", "Chattopadhay et al., WACV 2018"),
-    "LayerCAM": _cam("LayerCAM", "Jiang et al., IEEE TIP 2021"),
-    "HiResCAM": _cam("HiResCAM", "Draelos & Carin, 2020"),
-    "Score-CAM": _channelwise("Score-CAM", "Wang et al., CVPR workshops 2020", 1),
-    "Ablation-CAM": _channelwise("Ablation-CAM", "Desai & Ramaswamy, WACV 2020", 2),
-    "Opti-CAM": lambda c, b: Method(
-        "Opti-CAM", opti_cam(c, steps=b.opti_steps), 1 + b.opti_steps, b.opti_steps, "Zhang et al., CVIU 2024"
+def _extremal(c: nn.Module, b: Budget) -> Made:
+    passes = b.perturbation_steps * len(AREAS)
+    return extremal_perturbations(c, steps=b.perturbation_steps, fill="black"), passes, passes
+
+
+def _igos(c: nn.Module, b: Budget) -> Made:
+    passes = 4 * b.igos_steps * b.igos_path
+    return igos(c, b.igos_steps, b.igos_path, fill="black", seed=b.seed), passes, passes
+
+
+CATALOGUE: dict[str, Entry] = {
+    **{name: Entry(kind.source, partial(_cam, name)) for name, kind in CAMS.items()},
+    "Opti-CAM": Entry(
+        "Zhang et al., CVIU 2024", lambda c, b: (opti_cam(c, steps=b.opti_steps), 1 + b.opti_steps, b.opti_steps)
     ),
-    "RISE": lambda c, b: Method("RISE", rise(c, masks=b.masks, seed=b.seed), b.masks, 0, "Petsiuk et al., BMVC 2018"),
-    "integrated gradients": lambda c, b: Method(
-        "integrated gradients",
-        integrated_gradients(c, b.path_steps),
-        b.path_steps,
-        b.path_steps,
+    "RISE": Entry("Petsiuk et al., BMVC 2018", lambda c, b: (rise(c, masks=b.masks, seed=b.seed), b.masks, 0)),
+    "integrated gradients": Entry(
         "Sundararajan et al., ICML 2017",
+        lambda c, b: (integrated_gradients(c, b.path_steps), b.path_steps, b.path_steps),
     ),
-    "guided backpropagation": lambda c, _: Method(
-        "guided backpropagation", guided_backprop(c), 1, 1, "Springenberg et al., ICLR workshop 2015"
+    "guided backpropagation": Entry("Springenberg et al., ICLR workshop 2015", lambda c, _: (guided_backprop(c), 1, 1)),
+    "occlusion": Entry("Zeiler & Fergus, ECCV 2014", lambda c, _: (occlusion(c), 1 + squares(c.input_size), 0)),
+    "LIME": Entry("Ribeiro et al., KDD 2016", lambda c, b: (lime(c, b.samples, b.segments, b.seed), b.samples, 0)),
+    "KernelSHAP": Entry(
+        "Lundberg & Lee, NeurIPS 2017", lambda c, b: (kernel_shap(c, b.samples, b.segments, b.seed), b.samples, 0)
     ),
-    "occlusion": lambda c, _: Method(
-        "occlusion", occlusion(c), 1 + squares(c.input_size), 0, "Zeiler & Fergus, ECCV 2014"
-    ),
-    "LIME": lambda c, b: Method(
-        "LIME", lime(c, b.samples, b.segments, b.seed), b.samples, 0, "Ribeiro et al., KDD 2016"
-    ),
-    "KernelSHAP": lambda c, b: Method(
-        "KernelSHAP", kernel_shap(c, b.samples, b.segments, b.seed), b.samples, 0, "Lundberg & Lee, NeurIPS 2017"
-    ),
-    "extremal perturbations": lambda c, b: Method(
-        "extremal perturbations",
-        extremal_perturbations(c, steps=b.perturbation_steps, fill="black"),
-        b.perturbation_steps * len(AREAS),
-        b.perturbation_steps * len(AREAS),
-        "Fong et al., ICCV 2019",
-    ),
-    "iGOS++": lambda c, b: Method(
-        "iGOS++",
-        igos(c, b.igos_steps, b.igos_path, fill="black", seed=b.seed),
-        4 * b.igos_steps * b.igos_path,
-        4 * b.igos_steps * b.igos_path,
-        "Khorram et al., CHIL 2021",
-    ),
-    "edges": lambda c, b: Method("edges", edges, 0, 0, "control: Sobel filter, ignores the classifier"),
-    "centred Gaussian": lambda c, b: Method(
-        "centred Gaussian", centred_gaussian, 0, 0, "control: ignores image and classifier"
-    ),
-    "random": lambda c, b: Method("random", random_map(b.seed), 0, 0, "control: ignores image and classifier"),
-    TRUTH: lambda c, b: Method(TRUTH, truth_map, 0, 0, "control: the mask of the evidence", sees_truth=True),
+    "extremal perturbations": Entry("Fong et al., ICCV 2019", _extremal),
+    "iGOS++": Entry("Khorram et al., CHIL 2021", _igos),
+    EDGES: Entry("control: Sobel filter, ignores the classifier", lambda *_: (edges, 0, 0)),
+    GAUSSIAN: Entry("control: ignores image and classifier", lambda *_: (centred_gaussian, 0, 0)),
+    RANDOM: Entry("control: ignores image and classifier", lambda _, b: (random_map(b.seed), 0, 0)),
+    TRUTH: Entry("control: the mask of the evidence", lambda *_: (truth_map, 0, 0)),
 }
 
 
@@ -96,14 +83,20 @@ def build_methods(
     names: Sequence[str] | None = None,
     budget: Budget = Budget(),
 ) -> list[Method]:
-    """Methods for one classifier: its ``trained`` explainers, by their names in `TRAINED` or ``Explainer``, then those of ``names`` (default:
-    the whole `CATALOGUE`). Raises ValueError for an unknown name."""
-    known = TRAINED | EXPLAINER
-    for name in trained or {}:
+    """Methods for one classifier: its trained explainers, then those of the catalogue.
+
+    ``trained``: explainers by their names in `TRAINED`, or ``Explainer``; ``names``: those of the `CATALOGUE` (default:
+    all). Raises ValueError for an unknown name.
+    """
+    trained, known = trained or {}, TRAINED | EXPLAINER
+    for name in trained:
         if name not in known:
             raise ValueError(f"unknown trained method {name!r}: choose from {', '.join(known)}")
     for name in names or ():
         if name not in CATALOGUE:
             raise ValueError(f"unknown method {name!r}: choose from {', '.join(CATALOGUE)}")
-    made = [Method(name, explainer.explain, 1, 0, known[name]) for name, explainer in (trained or {}).items()]
-    return made + [CATALOGUE[name](classifier, budget) for name in (CATALOGUE if names is None else names)]
+    methods = [Method(name, explainer.explain, 1, 0, known[name]) for name, explainer in trained.items()]
+    for name in CATALOGUE if names is None else names:
+        source, make = CATALOGUE[name]
+        methods.append(Method(name, *make(classifier, budget), source, sees_truth=name == TRUTH))
+    return methods

@@ -1,8 +1,11 @@
-"""Controls that ignore the classifier: what a method must beat to say anything."""
+"""Controls that ignore the classifier: what a method must beat to say anything.
+
+A Gaussian at the centre, noise, edges (the Sobel filter of scikit-image, as Adebayo et al., NeurIPS 2018, compare with
+an edge detector), the truth itself, and constant masks as the baselines of the segmentation table.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from zlib import crc32
 
 import numpy as np
@@ -12,11 +15,11 @@ from skimage.filters import sobel
 from torch import Tensor
 
 from ..masking import normalise
-from .base import TRUTH, MaskMethod
+from .base import TRUTH, Explain, Method
 
 
 def centred_gaussian(pixels: Tensor, targets: Tensor) -> Tensor:
-    """The same map for every image: a Gaussian at the centre, standard deviation a quarter of the side; (B,H,W) in [0,1]."""
+    """A Gaussian at the centre, its deviation a quarter of the side; maps (B,H,W) in [0,1], all the same."""
     height, width = pixels.shape[-2:]
     y = torch.linspace(-2, 2, height, device=pixels.device)
     x = torch.linspace(-2, 2, width, device=pixels.device)
@@ -24,8 +27,8 @@ def centred_gaussian(pixels: Tensor, targets: Tensor) -> Tensor:
     return normalise(bump).expand(len(pixels), -1, -1)
 
 
-def random_map(seed: int = 0) -> Callable[[Tensor, Tensor], Tensor]:
-    """Uniform noise per pixel, (B,H,W) in [0,1], drawn from ``seed`` and the image: an image gets the same map in any batch and at any time."""
+def random_map(seed: int = 0) -> Explain:
+    """Uniform noise (B,H,W) in [0,1], drawn from ``seed`` and the image: an image always gets the same."""
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
         maps = []
@@ -38,10 +41,10 @@ def random_map(seed: int = 0) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def truth_map(pixels: Tensor, truth: Tensor) -> Tensor:
-    """The truth mask as an explanation: what a map can gain by showing the evidence's place and nothing else.
+    """The truth mask as an explanation: what a map gains by showing the evidence's place and nothing else.
 
-    Unlike a method it takes, in place of the targets, the images' ``truth`` (B,H,W) bool; maps (B,H,W) in {0,1}, float32.
-    Raises ValueError for truths of another size than the images.
+    It takes the images' ``truth`` (B,H,W) bool instead of targets; maps (B,H,W) in {0,1}, float32. Raises ValueError
+    for truths of another size than the images.
     """
     if truth.shape != (len(pixels), *pixels.shape[-2:]):
         raise ValueError(
@@ -51,12 +54,18 @@ def truth_map(pixels: Tensor, truth: Tensor) -> Tensor:
 
 
 def edges(pixels: Tensor, targets: Tensor) -> Tensor:
-    """scikit-image's Sobel filter on each image's luminance, min-max normalised; (B,H,W) in [0,1]."""
+    """The Sobel filter on each image's luminance, min-max normalised; (B,H,W) in [0,1]."""
     grey = rgb2gray(pixels.detach().cpu().double().permute(0, 2, 3, 1).numpy())
     return normalise(torch.from_numpy(np.stack([sobel(image) for image in grey])).to(pixels.device))
 
 
-def baselines() -> list[MaskMethod]:
-    """Masks of 0, of 0.5 and of 1 everywhere, and the objects' own pixels."""
-    flat = [MaskMethod(f"all {v:g}", lambda pixels, _, v=v: torch.full_like(pixels[:, 0], v)) for v in (0.0, 0.5, 1.0)]
-    return [*flat, MaskMethod(TRUTH, truth_map, sees_truth=True)]
+def baselines() -> list[Method]:
+    """Masks of 0, 0.5 and 1 everywhere, and the objects' own pixels."""
+
+    def flat(value: float) -> Method:
+        def explain(pixels: Tensor, _: Tensor) -> Tensor:
+            return torch.full_like(pixels[:, 0], value)
+
+        return Method(f"all {value:g}", explain, 0, 0, "baseline: a constant mask", normalised=False)
+
+    return [*map(flat, (0.0, 0.5, 1.0)), Method(TRUTH, truth_map, 0, 0, "baseline: the objects", sees_truth=True)]

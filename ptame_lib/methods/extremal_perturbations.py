@@ -1,16 +1,16 @@
 """Extremal perturbations: the smooth mask of a given area that keeps the target's score highest.
 
-Fong, Patrick, Vedaldi, "Understanding Deep Networks via Extremal Perturbations and Smooth Masks", ICCV 2019: the perturbation
-by a local blur, the area constraint by ranking, the smooth mask by a max-convolution, stochastic gradient descent with
-momentum, and the sum over areas as the map. Chosen here, where the paper's values belong to images of 224 pixels or are not
-plain from its formulas: the target's logit as score; a mean instead of a sum over pixels in the area term, so that its weight
-does not depend on the image's size; the weight's linear growth from 0; the start at 0.5, the learning rate, the kernel's
-scale of half a cell, and every length as a share of the image's side.
+Fong, Patrick, Vedaldi, "Understanding Deep Networks via Extremal Perturbations and Smooth Masks", ICCV 2019: the
+perturbation by a local blur, the area constraint by ranking, the smooth mask by a max-convolution, stochastic gradient
+descent with momentum, and the sum over areas as the map. Chosen here, where the paper's values are for images of 224
+pixels or do not follow from its formulas: the target's logit as score; a mean instead of a sum over pixels in the area
+term, so that its weight does not depend on the image's size; the weight's linear growth from 0; the start at 0.5, the
+learning rate, the kernel's scale of half a cell, and every length as a share of the image's side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,16 +19,11 @@ from torchvision.transforms.functional import gaussian_blur
 
 from ..masking import normalise
 from ..validation import check_at_least, check_request
+from .base import Explain
 
 AREAS = (0.05, 0.1, 0.2, 0.4)
-
-
 TEMPERATURE = 1 / 20  # of the smooth maximum
-
-
-BLUR = 20 / 224  # the largest blur's deviation, share of the image's side
-
-
+BLUR = 20 / 224  # the largest blur's deviation, as a share of the image's side
 LEVELS = 8  # of the pyramid of blurs
 
 
@@ -41,14 +36,14 @@ def extremal_perturbations(
     weight: float = 1000.0,
     cell: float = 1 / 16,
     fill: str = "blur",
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """Maps (B,H,W) in [0,1]: the masks of all ``areas`` (shares of the image), each found by itself, added and min-max normalised.
+) -> Explain:
+    """Maps (B,H,W) in [0,1]: the sum of the masks of all ``areas`` (shares of the image), normalised.
 
-    ``weight``: of the area term at the last step. ``cell``: distance of the mask's parameters, share of the image's longer
-    side. ``fill``: what a pixel with mask 0 becomes, ``blur`` as in the paper, or ``black`` as elsewhere in the study.
-
-    Costs ``steps * len(areas)`` forward and as many backward passes; all images and areas go through the classifier as one
-    batch, and don't touch each other. Raises ValueError for another ``fill`` and for areas outside (0, 1).
+    ``weight``: of the area term at the last step. ``cell``: the distance between the mask's parameters, as a share of
+    the image's longer side. ``fill``: what a pixel with mask 0 becomes, ``blur`` as in the paper, or ``black`` as
+    elsewhere in the study. Costs ``steps * len(areas)`` forward and as many backward passes; all images and areas go
+    through the classifier as one batch without influencing each other. Raises ValueError for another ``fill`` and areas
+    outside (0, 1).
     """
     if fill not in ("blur", "black"):
         raise ValueError(f"unknown fill {fill!r}: choose blur or black")
@@ -62,28 +57,29 @@ def extremal_perturbations(
         pyramid = blurs(images) if fill == "blur" else torch.stack([images, torch.zeros_like(images)])
         template = area_template(areas, pixels.shape[-2] * pixels.shape[-1]).to(pixels).repeat(len(pixels), 1)
         smooth = SmoothMasks(pixels.shape[-2:], cell)
+        # optimise the coarse masks of all images and areas together
         with torch.enable_grad():
             coarse = torch.full((len(images), *smooth.grid), 0.5, device=pixels.device, requires_grad=True)
             optimizer = torch.optim.SGD([coarse], lr=lr, momentum=0.9)
             for step in range(steps):
                 masks = smooth(coarse)
+                # high score, and the area that is asked for
                 score = classifier(perturb(pyramid, masks)).gather(1, wanted[:, None])[:, 0]
                 area = (masks.flatten(1).sort(1).values - template).square().mean(1)
-                loss = (
-                    weight * step / steps * area - score
-                ).sum()  # at first the score alone: it ranks the still equal pixels
+                loss = (weight * step / steps * area - score).sum()  # first the score alone, to rank the equal pixels
                 (coarse.grad,) = torch.autograd.grad(loss, coarse)
                 optimizer.step()
                 with torch.no_grad():
                     coarse.clamp_(0, 1)
             found = smooth(coarse.detach())
+        # add up each image's areas
         return normalise(found.unflatten(0, (len(pixels), len(areas))).sum(1))
 
     return explain
 
 
 def area_template(areas: Sequence[float], n: int) -> Tensor:
-    """What the n sorted values of a mask of each area should be: zeros, then ones; (areas, n).
+    """The n sorted values that a mask of each area should have, zeros, then ones; (areas, n).
 
     >>> area_template((0.25, 0.5), 4)
     tensor([[0., 0., 0., 1.],
@@ -93,14 +89,14 @@ def area_template(areas: Sequence[float], n: int) -> Tensor:
 
 
 def blurs(images: Tensor) -> Tensor:
-    """The images under ever more blur, (levels,B,3,H,W): the first as they are, the last with deviation `BLUR` times the side."""
+    """The images under more and more blur, (levels,B,3,H,W): from none to `BLUR` times the side."""
     largest = BLUR * min(images.shape[-2:])
     sigmas = [largest * level / (LEVELS - 1) for level in range(1, LEVELS)]
     return torch.stack([images, *(gaussian_blur(images, 2 * round(2 * sigma) + 1, sigma) for sigma in sigmas)])
 
 
 def perturb(pyramid: Tensor, masks: Tensor) -> Tensor:
-    """Each pixel from the level of the pyramid (levels,B,3,H,W) at 1 - its mask's value (B,H,W), linearly between two levels."""
+    """Each pixel from the level 1 - mask (B,H,W) of the pyramid (levels,B,3,H,W), between two linearly."""
     last = len(pyramid) - 1
     place = (1 - masks) * last
     levels = torch.arange(last + 1, device=masks.device).view(-1, 1, 1, 1)
@@ -111,9 +107,10 @@ def perturb(pyramid: Tensor, masks: Tensor) -> Tensor:
 class SmoothMasks:
     """Coarse parameters (B,h,w) in [0,1] -> smooth masks (B,H,W) in [0,1] by a smooth max-convolution.
 
-    A pixel is the smooth maximum, sum(f exp(f/T)) / sum(exp(f/T)), of f = k(distance) * parameter over the parameters near it,
-    with k(d) = exp(-max(0, d - 1)^2 / 4), d in half cells, and T = `TEMPERATURE`. Parameters lie at the centres of square cells;
-    those of cells more than two away from the pixel's own are left out, since their k is below exp(-4).
+    A pixel is the smooth maximum, sum(f exp(f/T)) / sum(exp(f/T)), of f = k(distance) * parameter over the parameters
+    near it, with k(d) = exp(-max(0, d - 1)^2 / 4), d in half cells, and T = `TEMPERATURE`. Parameters lie at the
+    centres of square cells; those of cells more than two away from the pixel's own are left out, since their k is below
+    exp(-4).
     """
 
     reach = 2  # cells
@@ -125,9 +122,8 @@ class SmoothMasks:
         away = torch.arange(-self.reach, self.reach + 1) * self.side
         along = (inside[:, None] - away).square()  # (side, 2 reach + 1)
         distance = (along[:, None, :, None] + along[None, :, None, :]).sqrt() / max(self.side / 2, 1)
-        self.kernel = (
-            torch.exp(-(distance - 1).clamp_min(0).square() / 4).flatten(2).flatten(0, 1).T
-        )  # (candidates, side * side)
+        weights = torch.exp(-(distance - 1).clamp_min(0).square() / 4)
+        self.kernel = weights.flatten(2).flatten(0, 1).T  # (candidates, side * side)
 
     def __call__(self, coarse: Tensor) -> Tensor:
         near = F.unfold(coarse[:, None], 2 * self.reach + 1, padding=self.reach)  # (B, candidates, h * w)

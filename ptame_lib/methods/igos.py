@@ -1,15 +1,13 @@
 """iGOS++: a deletion and an insertion mask, optimised together by integrated gradients.
 
 Khorram, Lawson, Fuxin, "iGOS++: Integrated Gradient Optimized Saliency by Bilateral Perturbations", ACM CHIL 2021: the
-objective over both masks and their product, the paths of its integrated gradients, the bilateral total variation, and the
-product as the map. The paper finds the length of a step by a line search; here it is fixed (the largest entry of each image's
-step) and shrinks linearly to 0. Chosen here as well: the weights, of means over the mask, so that they don't depend on its
-size; the masks' resolution; and that no noise is added unless asked for.
+objective over both masks and their product, the paths of its integrated gradients, the bilateral total variation, and
+the product as the map. The paper finds the length of a step by a line search; here it is fixed (the largest entry of
+each image's step) and shrinks linearly to 0. Also chosen here: the weights, of means over the mask, so that they do not
+depend on its size; the masks' resolution; and no noise unless asked for.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +15,10 @@ from torch import Tensor, nn
 
 from ..masking import normalise, resize
 from ..validation import check_at_least, check_request
+from .base import Explain
 from .extremal_perturbations import blurs
 
-LIKENESS = 0.1  # neighbours whose colours differ by this much are tied together by a share of 1/e
+LIKENESS = 0.1  # neighbours whose colours differ by this much are tied with strength 1/e
 
 
 def igos(
@@ -34,15 +33,14 @@ def igos(
     noise: float = 0.0,
     fill: str = "blur",
     seed: int = 0,
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """Maps (B,h,w) in [0,1] at the masks' resolution, a share of the image's: what both masks remove, min-max normalised.
+) -> Explain:
+    """Maps (B,h,w) in [0,1]: what both masks remove, normalised, at ``resolution`` times the image's size.
 
     ``path``: points of the integrated gradients. ``sparse`` and ``smooth`` weigh the area that the masks remove and its
-    bilateral total variation. ``noise``: standard deviation of what is added to every image asked for, drawn from ``seed``
-    alone and the same for all images, so that they don't touch each other. ``fill``: what a removed pixel becomes, ``blur`` as
-    in the paper, or ``black`` as elsewhere in the study.
-
-    Costs ``4 * steps * path`` forward and as many backward passes. Raises ValueError for another ``fill``.
+    bilateral total variation. ``noise``: its standard deviation in every image that is asked about, drawn from ``seed``
+    and the same for all images, so that they do not influence each other. ``fill``: what a removed pixel becomes,
+    ``blur`` as in the paper, or ``black`` as elsewhere in the study. Costs ``4 * steps * path`` forward and as many
+    backward passes. Raises ValueError for another ``fill``.
     """
     check_at_least(1, steps=steps, path=path)
     if fill not in ("blur", "black"):
@@ -55,17 +53,19 @@ def igos(
         grid = tuple(max(2, round(side * resolution)) for side in pixels.shape[-2:])
         ties = likeness(F.adaptive_avg_pool2d(pixels, grid))
         with torch.enable_grad():
-            masks = torch.ones(
-                2, len(pixels), *grid, device=pixels.device, requires_grad=True
-            )  # deletion, insertion; 1 keeps
+            shape = (2, len(pixels), *grid)  # deletion, insertion; 1 keeps
+            masks = torch.ones(shape, device=pixels.device, requires_grad=True)
             for step in range(steps):
+                # the regularisers' gradient
                 both = masks.prod(0)
                 penalty = sparse * (1 - both).mean((1, 2)) + smooth * bilateral_variation(both, ties)
                 (gradient,) = torch.autograd.grad(penalty.sum(), masks)
+                # the scores' gradient, integrated along the path
                 for point in range(1, path + 1):
                     draw = noise * torch.randn(pixels.shape[1:], generator=generator).to(pixels)
                     answers = bilateral_scores(classifier, pixels, base, targets, masks, point / path, draw)
                     gradient += torch.autograd.grad(answers.sum(), masks)[0] / path
+                # a step whose largest entry per image shrinks to 0
                 with torch.no_grad():
                     length = gradient.abs().amax((0, 2, 3), keepdim=True).clamp_min(1e-12)
                     masks.sub_(lr * (1 - step / steps) * gradient / length).clamp_(0, 1)
@@ -83,11 +83,11 @@ def bilateral_scores(
     share: float = 1.0,
     noise: Tensor | float = 0.0,
 ) -> Tensor:
-    """The objective without its regularisers (B,): f(D) + f(DI) - f(1 - I) - f(1 - DI), with f the target's probability on
-    what a mask keeps of the pixels, the rest from ``base``, for the deletion and insertion masks D and I, (2,B,h,w).
+    """The objective (B,) without its regularisers: f(D) + f(DI) - f(1 - I) - f(1 - DI).
 
-    ``share`` (0..1) scales D, I and DI, and is the place on the path of the integrated gradients: as it falls to 0, deletion
-    comes to the base, insertion to the whole image.
+    f is the target's probability on what a mask keeps of the pixels, the rest from ``base``; D and I are the deletion
+    and insertion ``masks`` (2,B,h,w). ``share`` (0..1), the place on the path of the integrated gradients, scales D, I
+    and DI: as it falls to 0, deletion reaches the base, insertion the whole image.
     """
     deletion, insertion, both = (share * resize(part, pixels.shape[-2:]) for part in (*masks, masks.prod(0)))
     kept = torch.stack([deletion, both, 1 - insertion, 1 - both])  # (4,B,H,W)
@@ -98,10 +98,10 @@ def bilateral_scores(
 
 
 def likeness(images: Tensor) -> tuple[Tensor, Tensor]:
-    """How alike neighbours along x and y are, exp(-|difference|^2 / `LIKENESS`^2): (B,h,w-1) and (B,h-1,w) in [0,1]."""
+    """Ties exp(-|difference|^2 / `LIKENESS`^2) of neighbours along x and y: (B,h,w-1), (B,h-1,w)."""
     return tuple(torch.exp(-images.diff(dim=axis).square().sum(1) / LIKENESS**2) for axis in (-1, -2))
 
 
 def bilateral_variation(masks: Tensor, ties: tuple[Tensor, Tensor]) -> Tensor:
-    """Mean squared difference (B,) of neighbours of the masks (B,h,w), each weighed by its tie: edges of the image are free."""
+    """Mean squared difference (B,) of neighbours in the masks (B,h,w), weighted by their ties."""
     return sum((tie * masks.diff(dim=axis).square()).mean((1, 2)) for tie, axis in zip(ties, (-1, -2), strict=True))

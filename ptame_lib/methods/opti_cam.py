@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from ..classifiers.layers import layer_features
 from ..masking import keep, normalise
 from ..validation import check_at_least, check_request
+from .base import Explain
 
 
-def opti_cam(
-    classifier: nn.Module, layer: nn.Module | None = None, steps: int = 100, lr: float = 0.1
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """Weights of the channels of ``layer`` (default: `target_layer`), found anew for every image by ``steps`` of Adam, so that the
-    target's logit on what the map keeps is highest; a softmax over channels keeps the weights positive.
+def opti_cam(classifier: nn.Module, layer: nn.Module | None = None, steps: int = 100, lr: float = 0.1) -> Explain:
+    """Maps (B,h,w) in [0,1]: weighted channels of ``layer`` (default: `target_layer`), normalised.
 
-    Maps (B,h,w) in [0,1] at the layer's resolution. Costs ``1 + steps`` forward and ``steps`` backward passes.
+    For every image, ``steps`` of Adam find the weights (a softmax over channels) with which the map keeps the highest
+    logit of the target. Costs ``1 + steps`` forward and ``steps`` backward passes.
     """
-
     check_at_least(0, steps=steps)
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
@@ -31,8 +27,7 @@ def opti_cam(
             optimizer = torch.optim.Adam([u], lr=lr)
             for _ in range(steps):
                 logits = classifier(keep(pixels, _map(u, features)))
-                (gradient,) = torch.autograd.grad(-logits.gather(1, targets[:, None]).sum(), u)
-                u.grad = gradient
+                (u.grad,) = torch.autograd.grad(-logits.gather(1, targets[:, None]).sum(), u)
                 optimizer.step()
         return _map(u.detach(), features)
 

@@ -14,8 +14,10 @@ from ..validation import check_at_least, check_request
 
 
 def rise_masks(n: int, size: tuple[int, int], *, grid: int = 7, keep: float = 0.5, seed: int = 0) -> Tensor:
-    """Smooth random masks (n,H,W) in [0,1]: coarse binary grids, each cell on with probability ``keep``, upsampled
-    bilinearly by one cell more than the image and cropped at a random shift."""
+    """Smooth random masks (n,H,W) in [0,1]: coarse binary grids, upsampled, cropped at a random shift.
+
+    A cell is on with probability ``keep``; the bilinear upsampling is larger than the image by one cell.
+    """
     generator = torch.Generator().manual_seed(seed)
     cell = [-(-side // grid) for side in size]
     coarse = (torch.rand(n, 1, grid, grid, generator=generator) < keep).float()
@@ -25,7 +27,7 @@ def rise_masks(n: int, size: tuple[int, int], *, grid: int = 7, keep: float = 0.
 
 
 class RISE:
-    """Maps of an image's target, or with `maps` of several classes from the same answers; made by `rise`."""
+    """Maps of an image's target, or by `maps` those of several classes from the same answers."""
 
     def __init__(self, classifier: nn.Module, masks: int, batch_size: int, seed: int):
         self.classifier, self.count, self.batch_size, self.seed = classifier, masks, batch_size, seed
@@ -37,7 +39,7 @@ class RISE:
         return torch.cat([self._of(image, target[None]) for image, target in zip(pixels, targets, strict=True)])
 
     def maps(self, pixels: Tensor, classes: Tensor) -> Tensor:
-        """Maps (B,n,H,W) in [0,1] of n classes (n,) for every image, at the cost of one."""
+        """Maps (B,n,H,W) in [0,1] of the same n classes (n,) for every image, at the cost of one."""
         check_request(self.classifier, pixels, classes, per_image=False)
         return torch.stack([self._of(image, classes) for image in pixels])
 
@@ -54,7 +56,7 @@ class RISE:
 
 
 def rise(classifier: nn.Module, *, masks: int = 4000, batch_size: int = 50, seed: int = 0) -> RISE:
-    """RISE with ``masks`` masks per image (the same for every image); ``batch_size`` masked images at a time.
+    """RISE with ``masks`` masks, the same for every image; ``batch_size`` masked images at a time.
 
     >>> saliency = rise(classifier, masks=4000)(pixels, targets)   # doctest: +SKIP
     """

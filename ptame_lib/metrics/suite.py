@@ -1,14 +1,18 @@
-"""All metrics of one explanation at once: what the comparison's table is made of."""
+"""All metrics of an explanation at once: of a map for a decision, or of a mask for an image's labels."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..masking import resize
 from ..validation import check_images
+from . import segmentation
 from .compactness import saliency_metric, sparseness
 from .curves import deletion, insertion
 from .drop import average_drop, average_gain, confidence, increase_in_confidence, masked_confidence
@@ -17,27 +21,16 @@ from .localisation import THRESHOLDS, average_precision, best_iou, energy_pointi
 from .ranking import ranked
 from .road import SHARES as REMOVED
 from .road import road, summary, telea_imputation
-from .segmentation import (
-    background_coverage,
-    continuous_iou,
-    mean_f1,
-    mean_iou,
-    object_coverage,
-    roc_auc,
-    soft_accuracy,
-    soft_f1,
-)
-
-DROPS = {"AD": average_drop, "IC": increase_in_confidence, "AG": average_gain}
-
-
-KEPT = (1.0, 0.5, 0.15)  # shares of the map's pixels that AD, IC and AG keep
+from .specificity import label_confidence
 
 
 @dataclass(frozen=True)
 class Metric:
-    """``higher_is_better``; values are multiplied by ``scale`` for tables (100: percent); ``main``: a column of the main table;
-    ``needs_truth``: only measured where the data know the evidence."""
+    """A column of the tables: is a higher value better, and how is it shown.
+
+    ``scale``: values are multiplied by it (100: percent); ``main``: a column of the main table; ``needs_truth``:
+    measured only where the data know the evidence.
+    """
 
     higher_is_better: bool
     scale: float = 100.0
@@ -46,42 +39,41 @@ class Metric:
 
 
 def noisy_linear(pixels: Tensor, known: Tensor) -> Tensor:
-    """`linear_imputation` with its noise of deviation 0.01 drawn alike for every image, so that batches change nothing."""
+    """`linear_imputation` with the same noise of deviation 0.01 for every image, in whatever batch."""
     filled = linear_imputation(pixels, known, noise=0.0)
     noise = torch.randn(pixels.shape[1:], generator=torch.Generator().manual_seed(0)).to(pixels)
     return torch.where(known[:, None], filled, filled + 0.01 * noise)
 
 
+DROPS = {"AD": average_drop, "IC": increase_in_confidence, "AG": average_gain}
+KEPT = (1.0, 0.5, 0.15)  # shares of the map's pixels that AD, IC and AG keep
 IMPUTERS = {"": noisy_linear, "TELEA ": telea_imputation}
+ROADS = {f"{imputer}{order}": (imputer, order) for imputer in IMPUTERS for order in ("MoRF", "LeRF")}
+CURVES = {f"{name} {what}": of for name, of in ROADS.items() for what in ("accuracy", "confidence")}
+LOCALISATION = {  # (maps, truth) -> one value per image
+    "pointing": pointing_game,
+    "energy": energy_pointing_game,
+    "IoU": best_iou,
+    "IoU at 0.5": partial(iou, threshold=0.5),
+    "AP": average_precision,
+}
 
-
-def _metrics() -> dict[str, Metric]:
-    table = {f"{name}{100 * share:.0f}": Metric(name != "AD") for share in KEPT for name in DROPS}
-    for imputer in IMPUTERS:
-        for order in ("MoRF", "LeRF"):
-            table |= {
-                f"{imputer}{order} {what}": Metric(order == "LeRF", main=not imputer)
-                for what in ("accuracy", "confidence")
-            }
-    table |= {"insertion": Metric(True), "deletion": Metric(False)}
-    table |= {name: Metric(True, needs_truth=True) for name in ("pointing", "energy", "IoU")}
-    table |= {"IoU at 0.5": Metric(True, main=False, needs_truth=True), "AP": Metric(True, needs_truth=True)}
-    table |= {"saliency": Metric(False, scale=1.0), "sparseness": Metric(True)}
-    for imputer in IMPUTERS:
-        for order in ("MoRF", "LeRF"):
-            for what in ("accuracy", "confidence"):
-                table |= {
-                    f"{imputer}{order} {what} {100 * share:.0f}": Metric(order == "LeRF", main=False)
-                    for share in REMOVED
-                }
-    return table
-
-
-METRICS = _metrics()
-
-
-"""Every metric by the name of its column, in the order of the tables. ``AD100``: at 100 % of the map; ``MoRF accuracy``: the area under the
-ROAD curve with the noisy linear imputation, ``TELEA MoRF accuracy`` with TELEA's; ``MoRF accuracy 10``: with 10 % removed."""
+# Every metric of a map by its column, in the order of the tables. AD100: at 100 % of the map. MoRF accuracy: the area
+# under the ROAD curve with the noisy linear imputation; TELEA MoRF accuracy: with TELEA's; MoRF accuracy 10: at 10 %.
+METRICS: dict[str, Metric] = {
+    **{f"{name}{100 * share:.0f}": Metric(name != "AD") for share in KEPT for name in DROPS},
+    **{name: Metric(order == "LeRF", main=not imputer) for name, (imputer, order) in CURVES.items()},
+    "insertion": Metric(True),
+    "deletion": Metric(False),
+    **{name: Metric(True, main=name != "IoU at 0.5", needs_truth=True) for name in LOCALISATION},
+    "saliency": Metric(False, scale=1.0),
+    "sparseness": Metric(True),
+    **{
+        f"{name} {100 * share:.0f}": Metric(order == "LeRF", main=False)
+        for name, (_, order) in CURVES.items()
+        for share in REMOVED
+    },
+}
 
 
 @torch.no_grad()
@@ -97,61 +89,90 @@ def measure(
 ) -> dict[str, Tensor]:
     """Every metric of `METRICS`, one value (B,) per image, times its scale.
 
-    ``maps`` (B,h,w) explain the ``targets`` (B,) of ``pixels`` (B,3,H,W); without the ``truth`` (B,H,W) bool, metrics that need it are left
-    out. ``curves=False`` leaves out ROAD, insertion and deletion, which ask the classifier most often (``steps`` times for each of the latter).
+    ``maps`` (B,h,w) explain the ``targets`` (B,) of ``pixels`` (B,3,H,W). Without the ``truth`` (B,H,W) bool, metrics
+    that need it are left out; ``curves=False`` leaves out ROAD, insertion and deletion, which ask the classifier most
+    often (``steps`` times for each of the latter).
 
-    Raises ValueError for pixels, targets, maps or a truth of another shape, type or range, FloatingPointError where the classifier answers NaN.
+    Raises ValueError for pixels, targets, maps or a truth of another shape, type or range, FloatingPointError where the
+    classifier answers NaN.
     """
     check_images(pixels)
     p = confidence(classifier, pixels, targets)
-    found: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {"sparseness": sparseness(maps)}
+    # the probability on what the map keeps, against that on the whole image
     for share in KEPT:
         q = masked_confidence(classifier, pixels, targets, maps, share)
         if share == 1:
             found["saliency"] = saliency_metric(maps, q)
         found |= {f"{name}{100 * share:.0f}": metric(p, q) for name, metric in DROPS.items()}
+    # pixels removed or inserted in the map's order
     if curves:
         ranking = ranked(resize(maps.float(), pixels.shape[-2:]))  # once for all curves
-        for imputer, impute in IMPUTERS.items():
-            for order in ("MoRF", "LeRF"):
-                for what, values in zip(
-                    ("accuracy", "confidence"),
-                    road(classifier, pixels, targets, maps, order, impute=impute, ranking=ranking),
-                    strict=True,
-                ):
-                    found[f"{imputer}{order} {what}"] = summary(values)
-                    found |= {
-                        f"{imputer}{order} {what} {100 * s:.0f}": v for s, v in zip(REMOVED, values.T, strict=True)
-                    }
+        for name, (imputer, order) in ROADS.items():
+            both = road(classifier, pixels, targets, maps, order, impute=IMPUTERS[imputer], ranking=ranking)
+            for what, values in zip(("accuracy", "confidence"), both, strict=True):
+                found[f"{name} {what}"] = summary(values)
+                found |= {f"{name} {what} {100 * s:.0f}": v for s, v in zip(REMOVED, values.T, strict=True)}
         found["insertion"] = insertion(classifier, pixels, targets, maps, steps, ranking=ranking, last=p)
         found["deletion"] = deletion(classifier, pixels, targets, maps, steps, ranking=ranking, first=p)
-    found["sparseness"] = sparseness(maps)
+    # where the evidence is known
     if truth is not None:
-        found |= {
-            "pointing": pointing_game(maps, truth),
-            "energy": energy_pointing_game(maps, truth),
-            "AP": average_precision(maps, truth),
-        }
-        found |= {"IoU": best_iou(maps, truth), "IoU at 0.5": iou(maps, truth, 0.5)}
-    return {name: metric.scale * found[name].double() for name, metric in METRICS.items() if name in found}
+        found |= {name: metric(maps, truth) for name, metric in LOCALISATION.items()}
+    return _scaled(found, METRICS)
 
 
-MASK_MEASURES = {  # (masks, truth) -> one value per image
-    "mean F1": mean_f1,
-    "soft F1": soft_f1,
-    "soft accuracy": soft_accuracy,
-    "mean IoU": mean_iou,
-    "continuous IoU": continuous_iou,
-    "ROC AUC": roc_auc,
-    "object coverage": object_coverage,
-    "background coverage": background_coverage,
+MASK_MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # (masks, truth) -> one value per image
+    "mean F1": segmentation.mean_f1,
+    "soft F1": segmentation.soft_f1,
+    "soft accuracy": segmentation.soft_accuracy,
+    "mean IoU": segmentation.mean_iou,
+    "continuous IoU": segmentation.continuous_iou,
+    "ROC AUC": segmentation.roc_auc,
+    "object coverage": segmentation.object_coverage,
+    "background coverage": segmentation.background_coverage,
+}
+AT_THRESHOLDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    **{f"F1 at {t:g}": partial(segmentation.f1_score, threshold=t) for t in THRESHOLDS},
+    **{f"mask IoU at {t:g}": partial(segmentation.mask_iou, threshold=t) for t in THRESHOLDS},
+}
+MASK_METRICS: dict[str, Metric] = {
+    **{name: Metric(name != "background coverage", main=False) for name in MASK_MEASURES},
+    "saliency score": Metric(False, scale=1.0, main=False),
+    **{name: Metric(True, main=False) for name in AT_THRESHOLDS},
 }
 
 
-MASK_METRICS = {name: Metric(name != "background coverage", main=False) for name in MASK_MEASURES}
+@torch.no_grad()
+def measure_masks(
+    classifier: nn.Module, pixels: Tensor, labels: Tensor, masks: Tensor, truth: Tensor
+) -> dict[str, Tensor]:
+    """Every metric of `MASK_METRICS`, one value (B,) per image, times its scale.
+
+    ``masks`` (B,h,w) in [0,1], taken as they are, show the ``labels`` (B,K) of ``pixels`` (B,3,H,W) together; ``truth``
+    bool: the objects of each label (B,K,H,W), or of all together (B,H,W). Raises ValueError for masks that are not
+    finite or not in [0,1], and as `label_confidence`.
+    """
+    truth = truth.any(1) if truth.ndim == 4 else truth
+    found = {name: metric(masks, truth) for name, metric in (MASK_MEASURES | AT_THRESHOLDS).items()}
+    kept = label_confidence(classifier, pixels, labels, masks)
+    found["saliency score"] = saliency_metric(masks, kept, as_they_are=True)
+    return _scaled(found, MASK_METRICS)
 
 
-MASK_METRICS |= {"saliency score": Metric(False, scale=1.0, main=False)}
+def _scaled(found: Mapping[str, Tensor], metrics: Mapping[str, Metric]) -> dict[str, Tensor]:
+    return {name: metric.scale * found[name].double() for name, metric in metrics.items() if name in found}
 
 
-MASK_METRICS |= {f"{name} at {t:g}": Metric(True, main=False) for name in ("F1", "mask IoU") for t in THRESHOLDS}
+class Suite(NamedTuple):
+    """A way to evaluate methods: what they are asked for, and how the answers are measured.
+
+    ``measure(classifier, pixels, wanted, maps, truth)`` gives one value per image in every column. ``of_labels``:
+    wanted are the images' labels (B,K), and one mask for all of them is taken as it is; else wanted are the
+    classifier's decisions (B,), and maps may be min-max normalised.
+    """
+
+    measure: Callable[..., dict[str, Tensor]]
+    of_labels: bool
+
+
+MAPS, MASKS = Suite(measure, of_labels=False), Suite(measure_masks, of_labels=True)

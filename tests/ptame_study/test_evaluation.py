@@ -1,5 +1,7 @@
 """The comparison on numbers that can be checked by hand."""
 
+import contextlib
+import itertools
 import json
 import math
 import re
@@ -10,9 +12,11 @@ import pandas as pd
 import pytest
 import torch
 from helpers import FORK, Brightness, start
+from tqdm import tqdm
 
-from ptame_lib import Method, files
-from ptame_lib.metrics.suite import METRICS
+from ptame_lib import Classifier, Method, files
+from ptame_lib.metrics.suite import MAPS, MASKS, METRICS
+from ptame_study import evaluation
 from ptame_study.cache import cached
 from ptame_study.evaluation import evaluate, evaluate_all
 
@@ -113,6 +117,27 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
         start(peak, n).join()
     few, many = (int((tmp_path / str(n)).read_text()) / 1024 for n in (200, 2200))
     assert many - few < 8
+
+
+def test_the_clock_waits_for_the_device(monkeypatch):
+    """Before and after the method works: a graphics card is given its work and goes on alone."""
+    done, seconds = [], itertools.count()
+    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda tensor: True))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: done.append("wait"))
+    monkeypatch.setattr(evaluation.time, "perf_counter", lambda: done.append("clock") or next(seconds))
+
+    def explain(pixels, targets):
+        done.append("explain")
+        return pixels.mean(1)
+
+    labelled = [one | {"labels": torch.tensor([True, False])} for one in WHITE]
+    monkeypatch.setattr(evaluation, "progress", lambda *_: contextlib.nullcontext(tqdm(disable=True)))
+    for suite, options in ((MAPS, {"curves": False}), (MASKS, {})):
+        done.clear()
+        net = Classifier(Brightness(), [0.0] * 3, [1.0] * 3, 4)
+        _, cost = evaluate(net, Method("m", explain, 1, 0, "test"), labelled, suite, batch_size=5, **options)
+        assert done == ["explain", "wait", "clock", "explain", "wait", "clock"]  # the first time for the memory
+        assert cost["ms_per_image"] == 1000 / 5
 
 
 def test_evaluate_all():

@@ -16,6 +16,7 @@ from helpers import FORK, Images, TinyBackbone, kill_when, same, small_cnn, star
 import ptame_lib
 from ptame_lib import PTAME, Classifier, FeatureExtractor, Method, TrainingConfig, train_ptame
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
+from ptame_lib.metrics.suite import MAPS, MASKS
 from ptame_lib.training.ptame import checkpoints
 from ptame_study import evaluation, records, train
 from ptame_study.cache import Rows
@@ -127,9 +128,24 @@ class Few(torch.utils.data.Dataset):
         return {"pixels": torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(i))}
 
 
-def evaluating(folder, explain=lambda pixels, targets: pixels.mean(1)):
+class FewLabelled(Few):
+    """Two of seven labels an image, and the left half as the truth of both."""
+
+    def __getitem__(self, i):
+        labels = torch.zeros(7, dtype=torch.bool).index_fill(0, torch.tensor([i % 7, 6]), True)
+        left = torch.arange(16).expand(16, 16) < 8
+        return super().__getitem__(i) | {"labels": labels, "truth": left & labels[:, None, None]}
+
+
+SUITES = {"maps": (MAPS, Few, {"curves": False}), "masks": (MASKS, FewLabelled, {})}
+
+
+def evaluating(folder, explain=lambda pixels, targets: pixels.mean(1), suite="maps"):
     methods = [Method(name, explain, 1, 0, "test") for name in ("first", "second")]
-    return evaluation.evaluate_all("net", nets()[1], methods, Few(), curves=False, kept=(folder, {"seed": 0}))
+    suite, data, options = SUITES[suite]
+    return evaluation.evaluate_all(
+        "net", nets()[1], methods, data(), suite=suite, kept=(folder, {"seed": 0}), **options
+    )
 
 
 def slow(pixels, targets):
@@ -137,7 +153,7 @@ def slow(pixels, targets):
     return pixels.mean(1)
 
 
-def evaluation_stuck(folder, where):
+def evaluation_stuck(folder, where, suite):
     """Ends in the middle of a batch's line, or between a method's table and what it was made from."""
 
     def half(self, columns, **about):
@@ -149,19 +165,20 @@ def evaluation_stuck(folder, where):
 
     append, Rows.append = Rows.append, half if where == "line" else Rows.append
     records.write_whole = records.write_whole if where == "line" else lambda *_: wait()
-    evaluating(folder)
+    evaluating(folder, suite=suite)
 
 
+@pytest.mark.parametrize("suite", SUITES)
 @pytest.mark.parametrize("where", ["between batches", "line", "note"])
-def test_a_killed_evaluation(where, tmp_path):
-    expected, _ = evaluating(tmp_path / "whole")
+def test_a_killed_evaluation(where, suite, tmp_path):
+    expected, _ = evaluating(tmp_path / "whole", suite=suite)
     folder, asked = tmp_path / "killed", []
     rows = folder / "second.partial.jsonl"
     if where == "between batches":
-        process = start(evaluating, folder, slow)
+        process = start(evaluating, folder, slow, suite)
         kill_when(process, lambda: rows.is_file() and rows.read_text().count("\n") >= 2)
     else:
-        process = start(evaluation_stuck, folder, where)
+        process = start(evaluation_stuck, folder, where, suite)
         rows = folder / "first.partial.jsonl"
         moment = "[[1.0, 2" if where == "line" else ""
         kill_when(
@@ -177,7 +194,7 @@ def test_a_killed_evaluation(where, tmp_path):
         asked.append(len(pixels))
         return pixels.mean(1)
 
-    found, _ = evaluating(folder, counting)
+    found, _ = evaluating(folder, counting, suite)
     for name in ("first.csv", "second.csv"):
         assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert found.equals(expected)
@@ -185,7 +202,8 @@ def test_a_killed_evaluation(where, tmp_path):
     done = {"between batches": 50 + 20, "line": 20, "note": 50}[
         where
     ]  # images that need not be explained again, at least
-    assert sum(n for n in asked if n > 1) <= 100 - done
+    labels = 2 if suite == "masks" else 1  # that are asked for, of every image
+    assert sum(n for n in asked if n > labels) <= labels * (100 - done)
 
 
 def test_rows_made_from_something_else_are_dropped(tmp_path):

@@ -3,8 +3,20 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from ptame_study.tables import everywhere, leaders, main_table, partly, ranks, styled, tidy, wins
+from ptame_lib.metrics.specificity import Confusion
+from ptame_study.tables import (
+    confusion_table,
+    everywhere,
+    leaders,
+    main_table,
+    partly,
+    ranks,
+    styled,
+    tidy,
+    wins,
+)
 
 
 @pytest.fixture
@@ -159,3 +171,15 @@ def test_two_tables_of_one_page_do_not_share_their_marks(per_image):
     pages = [styled(table, marks, metrics).to_html() for metrics in (["AD100"], ["IC100"])]
     ids = [page.split('<table id="')[1].split('"')[0] for page in pages]
     assert ids[0] != ids[1]
+
+
+def test_the_class_specific_test_as_a_table():
+    nan = float("nan")
+    found = Confusion(torch.tensor([[90.0, 80.0, 10.0], [nan, nan, nan]]), torch.tensor([3, 0]))
+    table = confusion_table(found, ["cat", "dog"])
+    assert list(table) == ["image_class", "mask_class", "probability", "images"]
+    assert table.image_class.tolist() == ["cat"] * 3 + ["dog"] * 3
+    assert table.mask_class.tolist() == ["none", "cat", "dog"] * 2
+    assert table.probability.tolist()[:3] == [90, 80, 10]
+    assert table.probability[3:].isna().all()
+    assert table.images.tolist() == [3] * 3 + [0] * 3

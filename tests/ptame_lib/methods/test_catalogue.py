@@ -142,6 +142,37 @@ def test_gradcam_releases_its_hooks(classifier, pixels):
     assert not any(m._forward_hooks or m._backward_hooks for m in classifier.modules())
 
 
+@pytest.mark.parametrize("method", ["Grad-CAM", "Ablation-CAM"])
+@pytest.mark.parametrize("broken", [False, True])
+def test_cams_leave_the_network_as_it_was(method, broken, noise):
+    """Its mode, gradients, layers and hooks, also where the package fails in the middle of its work."""
+
+    class Fails(nn.Sequential):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            if broken and self.calls == 4:  # 1: finds the layer, 2: the activations, 3: Ablation-CAM's own
+                raise RuntimeError("out of memory")
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    net = Fails(nn.Conv2d(3, 6, 3, 2), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4)).train()
+    net(noise).sum().backward()
+    net.calls = 3 if broken and method == "Grad-CAM" else 0
+    gradients, layers = [p.grad.clone() for p in net.parameters()], list(net.modules())
+    targets = torch.tensor([0, 1, 2])
+    if broken:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            cam(method, net, net[2])(noise, targets)
+    else:
+        cam(method, net, net[2])(noise, targets)
+    assert all(module.training for module in net.modules())
+    assert all(p.grad.equal(before) for p, before in zip(net.parameters(), gradients, strict=True))
+    assert list(net.modules()) == layers
+    assert not any(m._forward_hooks or m._backward_hooks for m in net.modules())
+
+
 def test_gradcam_works_inside_no_grad(classifier, pixels):
     targets = torch.tensor([0, 1, 2, 3])
     expected = gradcam(classifier)(pixels, targets)
@@ -248,7 +279,7 @@ def test_cams_are_the_packages(case, method, monkeypatch):
     classifier = Classifier(net, (0.0,) * 3, (1.0,) * 3, 48)
     for layer in ("relu3", "layer"):
         maps = cam(method, classifier, net.get_submodule(layer))(arrays["images"], arrays["targets"])
-        torch.testing.assert_close(maps, arrays[f"cam/{CAMS[method].__name__}/{layer}"], atol=1e-4, rtol=0)
+        torch.testing.assert_close(maps, arrays[f"cam/{CAMS[method].kind.__name__}/{layer}"], atol=1e-4, rtol=0)
     assert not any(m._forward_hooks or m._backward_hooks for m in classifier.modules())
 
 
@@ -268,7 +299,7 @@ def test_every_cam_works_on_tokens(method, noise):
 
 def test_an_unknown_cam_is_named(classifier):
     with pytest.raises(
-        ValueError, match=r"unknown CAM method 'GradCAM': choose one of Grad-CAM, Grad-CAM\+\+, Score-CAM"
+        ValueError, match=r"unknown CAM method 'GradCAM': choose one of Grad-CAM, Grad-CAM\+\+, LayerCAM"
     ):
         cam("GradCAM", classifier)
 

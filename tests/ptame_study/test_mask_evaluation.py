@@ -5,11 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from ptame_lib import Classifier
-from ptame_lib.methods.base import MaskMethod
+from ptame_lib import Classifier, Method
 from ptame_lib.methods.controls import baselines
-from ptame_lib.metrics.suite import MASK_METRICS
-from ptame_study.evaluation import aggregate, evaluate_masks
+from ptame_lib.metrics.suite import MASK_METRICS, MASKS
+from ptame_study.evaluation import aggregate, evaluate, evaluate_all
 
 SIDE = 8
 
@@ -24,8 +23,18 @@ class Halves(nn.Module):
 
 LEFT = (torch.arange(SIDE) < SIDE // 2).expand(SIDE, SIDE)
 TRUTH = torch.stack([LEFT, ~LEFT, torch.zeros_like(LEFT)])
-BY_CLASS = MaskMethod("by class", lambda pixels, targets: TRUTH[targets].float())
 CLASSIFIER = Classifier(Halves(), [0.0] * 3, [1.0] * 3, SIDE)
+
+
+def method(name, explain):
+    return Method(name, explain, 1, 0, "test", normalised=False)
+
+
+BY_CLASS = method("by class", lambda pixels, targets: TRUTH[targets].float())
+
+
+def evaluate_masks(method, data, **options):
+    return evaluate(CLASSIFIER, method, data, MASKS, **options)
 
 
 def item(*labels):
@@ -39,13 +48,13 @@ def test_the_labels_masks_are_put_together_by_their_maximum():
     pixels, labels = (torch.stack([one[key] for one in items]) for key in ("pixels", "labels"))
     found = aggregate(BY_CLASS, pixels, labels)
     assert found.bool().equal(torch.stack([LEFT, torch.ones_like(LEFT), torch.zeros_like(LEFT), ~LEFT]))
-    faint = MaskMethod("faint", lambda pixels, targets: (0.25 * (targets + 1))[:, None, None].expand(-1, 2, 2))
+    faint = method("faint", lambda pixels, targets: (0.25 * (targets + 1))[:, None, None].expand(-1, 2, 2))
     assert aggregate(faint, pixels, labels).amax((1, 2)).tolist() == [0.25, 0.5, 0, 0.5]
     assert aggregate(BY_CLASS, pixels[2:3], labels[2:3]).sum() == 0  # no label, no question
 
 
 def test_evaluate_by_hand():
-    values, milliseconds = evaluate_masks(CLASSIFIER, BY_CLASS, [item(0), item(0, 1), item(1)], batch_size=2)
+    values, cost = evaluate_masks(BY_CLASS, [item(0), item(0, 1), item(1)], batch_size=2)
     assert values["image"].tolist() == [0, 1, 2]
     assert (
         values[["mean F1", "soft F1", "soft accuracy", "mean IoU", "continuous IoU", "object coverage", "F1 at 0.1"]]
@@ -53,12 +62,17 @@ def test_evaluate_by_hand():
     ).all(None)
     assert values["background coverage"].tolist() == [0, 0, 0]
     assert values["ROC AUC"].isna().tolist() == [False, True, False]  # undefined where the truth is the whole image
-    assert set(values) - {"image"} == set(MASK_METRICS)
-    assert milliseconds >= 0
+    assert list(values) == ["image", *MASK_METRICS]
+    assert cost["ms_per_image"] >= 0
+    assert {key: cost[key] for key in ("forwards", "images", "source")} == {
+        "forwards": 1,
+        "images": 3,
+        "source": "test",
+    }
 
 
 def test_the_baselines():
-    found = {method.name: evaluate_masks(CLASSIFIER, method, [item(0)])[0].iloc[0] for method in baselines()}
+    found = {method.name: evaluate_masks(method, [item(0)])[0].iloc[0] for method in baselines()}
     assert found["all 0"]["mean F1"] == found["all 0"]["object coverage"] == 0
     assert found["all 1"]["mean F1"] == pytest.approx(100 * 2 / 3)  # half of it is right
     assert found["all 1"]["background coverage"] == 100
@@ -72,18 +86,32 @@ def test_the_truth_may_be_of_all_objects_together():
     apart = [item(0), item(0, 1)]
     together = [one | {"truth": one["truth"].any(0)} for one in apart]
     for method in (BY_CLASS, baselines()[-1]):
-        pd.testing.assert_frame_equal(
-            evaluate_masks(CLASSIFIER, method, together)[0], evaluate_masks(CLASSIFIER, method, apart)[0]
-        )
+        pd.testing.assert_frame_equal(*(evaluate_masks(method, data)[0] for data in (together, apart)))
 
 
 def test_what_is_better_is_known_for_every_metric():
-    good = evaluate_masks(CLASSIFIER, BY_CLASS, [item(0)])[0].iloc[0]
-    bad = evaluate_masks(
-        CLASSIFIER,
-        MaskMethod("other half", lambda pixels, targets: 0.9 * (~LEFT).float().expand(len(pixels), -1, -1)),
-        [item(0)],
-    )[0].iloc[0]
+    other = method("other half", lambda pixels, targets: 0.9 * (~LEFT).float().expand(len(pixels), -1, -1))
+    good, bad = (evaluate_masks(mask, [item(0)])[0].iloc[0] for mask in (BY_CLASS, other))
     for name, metric in MASK_METRICS.items():
         assert pd.notna(good[name])
         assert (good[name] > bad[name]) == metric.higher_is_better, name
+
+
+def test_masks_are_measured_as_they_are_or_not_at_all():
+    with pytest.raises(ValueError, match="'all 1' gives masks that must not be normalised: .* with the suite MASKS"):
+        evaluate(CLASSIFIER, baselines()[2], [item(0)])
+    with pytest.raises(ValueError, match=r"masks must be in \[0,1\], got 3..3"):
+        evaluate_masks(method("too bright", lambda pixels, targets: torch.full((len(pixels), 4, 4), 3.0)), [item(0)])
+
+
+def test_every_method_on_masks():
+    data = [item(0), item(0, 1), item(1)]
+    per_image, cost = evaluate_all("net", CLASSIFIER, baselines(), data, {"all 1": 2}, MASKS)
+    assert list(per_image) == ["classifier", "method", "image", *MASK_METRICS]
+    assert per_image.groupby("method", sort=False).size().to_dict() == {
+        "all 0": 3,
+        "all 0.5": 3,
+        "all 1": 2,
+        "ground truth": 3,
+    }
+    assert cost["images"].tolist() == [3, 3, 2, 3]
