@@ -19,39 +19,19 @@ from .segmentation import (
     soft_accuracy,
     soft_f1,
 )
-from .specificity import class_confusion, label_confidence, one_by_one, specificity
+from .specificity import Confusion, class_confusion, label_confidence, one_by_one, specificity
 
 __all__ = [
+    "Confusion",
     "aggregate_masks",
     "average_drop",
     "average_gain",
     "average_precision",
     "background_coverage",
     "best_iou",
-    "class_confusion",
-    "continuous_iou",
-    "deletion",
-    "energy_pointing_game",
-    "f1_score",
-    "increase_in_confidence",
-    "insertion",
-    "iou",
-    "known_pixels",
-    "label_confidence",
-    "linear_imputation",
-    "mask_iou",
-    "masked_confidence",
-    "mean_f1",
-    "mean_iou",
-    "object_coverage",
-    "one_by_one",
-    "pointing_game",
-    "road",
-    "roc_auc",
-    "saliency_metric",
-    "soft_accuracy",
-    "soft_f1",
-    "sparseness",
-    "specificity",
-    "telea_imputation",
 ]
+__all__ += ["class_confusion", "continuous_iou", "deletion", "energy_pointing_game", "f1_score"]
+__all__ += ["increase_in_confidence", "insertion", "iou", "known_pixels", "label_confidence", "linear_imputation"]
+__all__ += ["mask_iou", "masked_confidence", "mean_f1", "mean_iou", "object_coverage", "one_by_one", "pointing_game"]
+__all__ += ["road", "roc_auc", "saliency_metric", "soft_accuracy", "soft_f1", "sparseness", "specificity"]
+__all__ += ["telea_imputation"]

@@ -12,20 +12,19 @@ from ..validation import check_maps, check_unit
 def saliency_metric(maps: Tensor, kept: Tensor, *, as_they_are: bool = False) -> Tensor:
     """log(max(mean of the map, 0.05)) - log(p) per image (Dabkowski & Gal, NeurIPS 2017); lower is better.
 
-    ``maps`` (B,h,w) are normalised, but for masks, which are taken ``as_they_are``; ``kept`` (B,) is the target's probability on
-    what the map keeps (`masked_confidence`), or the sum over an image's classes, each counted once (`label_confidence`). The area
-    is that of the soft map, not of a crop.
+    ``maps`` (B,h,w) are normalised, except for masks taken ``as_they_are``; ``kept`` (B,) is the target's probability
+    on what the map keeps (`masked_confidence`), or the sum over an image's labels (`label_confidence`). The area is
+    that of the soft map, not of a crop.
     """
     check_maps(maps, len(kept))
     if as_they_are:
         check_unit(maps)
-    return (maps.float() if as_they_are else normalise(maps)).mean((1, 2)).clamp_min(
-        0.05
-    ).log() - kept.float().clamp_min(1e-12).log()
+    area = (maps.float() if as_they_are else normalise(maps)).mean((1, 2))
+    return area.clamp_min(0.05).log() - kept.float().clamp_min(1e-12).log()
 
 
 def sparseness(maps: Tensor) -> Tensor:
-    """Gini index of the normalised map's values, in [0,1): 0 for a map without preference, near 1 for few bright pixels.
+    """Gini index of the normalised map's values, in [0,1): 0 if all are equal, near 1 for few bright pixels.
 
     Hurley & Rickard, IEEE Trans. Inf. Theory 2009; as a metric of explanations Chalasani et al., ICML 2020.
     """

@@ -1,4 +1,4 @@
-"""Insertion and deletion: how the probability follows when pixels come or go, most relevant first.
+"""Insertion and deletion: the probability while pixels are inserted or deleted, most relevant first.
 
 Petsiuk et al., "RISE", BMVC 2018.
 """
@@ -16,7 +16,7 @@ from .ranking import ranked
 
 
 def blurred(pixels: Tensor) -> Tensor:
-    """The start of insertion: a Gaussian of deviation 5 on 224 pixels, in proportion on other sizes."""
+    """The start of insertion: a Gaussian blur of deviation 5 at 224 pixels, in proportion at other sizes."""
     sigma = 5 * pixels.shape[-1] / 224
     return gaussian_blur(pixels, 2 * round(2 * sigma) + 1, sigma)
 
@@ -40,22 +40,22 @@ def transition(
     first: Tensor | None = None,
     last: Tensor | None = None,
 ) -> Tensor:
-    """The target's probability (B,steps+1) while the pixels of ``start`` (B,3,H,W) are replaced by those of ``end``, an equal
-    share per step, in descending order of the map (B,h,w); ties in a random order drawn from ``seed`` alone. ``ranking``: that of
-    `ranked`, and ``first`` and ``last``: the curve's ends (B,), where they are known.
+    """The target's probability (B,steps+1) while the pixels of ``start`` (B,3,H,W) become those of ``end``.
 
-    Raises ValueError for fewer than one step, and as `masked_confidence`."""
+    An equal share is replaced per step, in descending order of the map (B,h,w), ties in a random order drawn from
+    ``seed``. If known: ``ranking``, as `ranked` gives it, and the curve's ends ``first`` and ``last`` (B,). Raises
+    ValueError for fewer than one step, and as `masked_confidence`.
+    """
     check_at_least(1, steps=steps)
     check_maps(maps, len(start))
+    # each pixel's place in the order
     order = ranked(resize(maps.float(), start.shape[-2:]), seed=seed) if ranking is None else ranking
     n = order.shape[1]
-    place = torch.empty_like(order).scatter_(
-        1, order, torch.arange(n, device=order.device).expand_as(order)
-    )  # of each pixel in the order
+    place = torch.empty_like(order).scatter_(1, order, torch.arange(n, device=order.device).expand_as(order))
     place = place.view(-1, 1, *start.shape[-2:])
-    between = [
-        confidence(classifier, torch.where(place < round(n * k / steps), end, start), targets) for k in range(1, steps)
-    ]
+    # replace the first ones and ask the classifier, step by step
+    mixed = (torch.where(place < round(n * k / steps), end, start) for k in range(1, steps))
+    between = [confidence(classifier, images, targets) for images in mixed]
     first = confidence(classifier, start, targets) if first is None else first
     last = confidence(classifier, end, targets) if last is None else last
     return torch.stack([first, *between, last], 1)
@@ -64,12 +64,15 @@ def transition(
 def insertion(
     classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, steps: int = 32, **known: Tensor | None
 ) -> Tensor:
-    """Area (B,) under the probability while the pixels come into the blurred image; higher is better. ``known``: as for `transition`."""
+    """Area (B,) under the probability while pixels are inserted into the blurred image; higher is better.
+
+    ``known``: keyword arguments of `transition`.
+    """
     return torch.trapezoid(transition(classifier, blurred(pixels), pixels, targets, maps, steps, **known), dx=1 / steps)
 
 
 def deletion(
     classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, steps: int = 32, **known: Tensor | None
 ) -> Tensor:
-    """Area (B,) under the probability while the pixels give way to the mean colour; lower is better. ``known``: as for `transition`."""
+    """Area (B,) under the probability while pixels take the mean colour; lower is better. ``known``: as above."""
     return torch.trapezoid(transition(classifier, pixels, emptied(pixels), targets, maps, steps, **known), dx=1 / steps)

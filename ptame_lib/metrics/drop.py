@@ -1,7 +1,7 @@
 """Average Drop, Increase in Confidence and Average Gain.
 
 Chattopadhay et al., "Grad-CAM++", WACV 2018 (AD, IC); Zhang et al., "Opti-CAM", CVIU 2024 (AG). Here p is the softmax
-probability of the explained class on the whole image, q on what the map keeps of it; masking is in pixel space.
+probability of the explained class on the whole image, q that on what the map keeps of it; masking is in pixel space.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def masked_confidence(
 ) -> Tensor:
     """q: the target's probability (B,) when only the largest ``share`` of each map (soft values) keeps its pixels.
 
-    ``maps`` (B,h,w) are min-max normalised and resized to the image first; a constant one keeps nothing. Raises ValueError for maps of
-    another shape or not finite, and as `confidence`.
+    ``maps`` (B,h,w) are min-max normalised and resized to the image first; a constant one keeps nothing. Raises
+    ValueError for maps of another shape or not finite, and as `confidence`.
     """
     check_maps(maps, len(pixels))
     masks = keep_share(resize(normalise(maps), pixels.shape[-2:]), share)
@@ -48,9 +48,10 @@ def masked_confidence(
 
 @torch.no_grad()
 def confidence(classifier: nn.Module, pixels: Tensor, targets: Tensor) -> Tensor:
-    """The targets' softmax probabilities (B,), computed in float64 so that equal images tie exactly and 1 is seldom reached.
+    """The targets' softmax probabilities (B,), in float64 so that equal images tie and 1 is rarely reached.
 
-    Raises ValueError for targets (B,) of another number or range, FloatingPointError where the classifier's answer gives none.
+    Raises ValueError for targets (B,) of another number or range, FloatingPointError where the classifier's answer is
+    not finite.
     """
     logits = classifier(pixels)
     check_answers(logits)

@@ -3,11 +3,12 @@
     maps, proof = explain_with_evidence(explainer, classifier, pixels)
     print(proof.text(0), proof.warning(0))
 
-A metric is a mean over many images, and a good mean says little about the one image somebody looks at. These few questions
-to the classifier do; masking is in pixel space, as in every metric of the study.
+A metric is a mean over many images, and a good mean says little about the one image somebody looks at. These few
+questions to the classifier do; masking is in pixel space, as in every metric of the study.
 
-A classifier decides for the class with the largest logit, with the softmax's probability. A multi-label one (`Classifier.multi_label`)
-decides each label for itself: it finds one where its own sigmoid is at least a half, whatever else is in the image.
+A classifier decides for the class with the largest logit, with the softmax's probability. A multi-label one
+(`Classifier.multi_label`) decides each label for itself: it finds one where its own sigmoid is at least a half,
+whatever else is in the image.
 """
 
 from __future__ import annotations
@@ -29,13 +30,15 @@ SHARES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 class Evidence:
     """What the classifier answers about B explained images; every field is (B,), on the device of the images.
 
-    ``targets``: the explained classes; ``decisions``: the class with the largest logit on the whole images, and ``kept_decisions`` on
-    what the maps keep. ``whole``, ``kept``, ``rest``: the target's probability (float64) on the whole image, on what the map keeps
-    (pixels * map) and on its complement (pixels * (1 - map)). ``share``: the smallest share of pixels that is enough for the decision,
-    NaN where none on the grid is. ``faithful``: what the map keeps is decided for the target; ``rest_too``, ``black_too``, ``decided``:
-    so is the complement, so is a black image, so is the whole image.
+    ``targets``: the explained classes; ``decisions``: the class with the largest logit on the whole images, and
+    ``kept_decisions`` on what the maps keep. ``whole``, ``kept``, ``rest``: the target's probability (float64) on the
+    whole image, on what the map keeps (pixels * map) and on its complement (pixels * (1 - map)). ``share``: the
+    smallest share of pixels that is enough for the decision, NaN where none on the grid is. ``faithful``: what the map
+    keeps is decided for the target; ``rest_too``, ``black_too``, ``decided``: so is the complement, so is a black
+    image, so is the whole image.
 
-    ``labels``: names of the classes, for the sentences; ``multi_label``: as of the classifier. ``evidence[i]`` is the evidence of one image.
+    ``labels``: names of the classes, for the sentences; ``multi_label``: as of the classifier. ``evidence[i]`` is the
+    evidence of one image.
     """
 
     targets: Tensor
@@ -114,14 +117,14 @@ def evidence(
 ) -> Evidence:
     """The `Evidence` for maps (B,h,w) that explain the ``targets`` (B,) int64 of ``pixels`` (B,3,H,W) in [0,1].
 
-    Maps are min-max normalised and resized to the image, so that ``kept`` is what AD at 100 % is made of. ``share`` is found
-    on the grid of ``shares`` by trying all from the smallest up, since an answer need not be monotone in the share: the
-    pixels with the largest values are shown *as they are* (a hard mask) and all others black, which is what "this part of
-    the image is enough" means to people; soft values would mix the size of the part with its brightness. Values tied with
-    the threshold go, so that a share is never exceeded.
+    Maps are min-max normalised and resized to the image, so that ``kept`` is what AD at 100 % is made of. ``share`` is
+    found on the grid of ``shares`` by trying all from the smallest up, since an answer need not be monotone in the
+    share: the pixels with the largest values are shown *as they are* (a hard mask) and all others black, which is what
+    "this part of the image is enough" means to people; soft values would mix the size of the part with its brightness.
+    Values tied with the threshold go, so that a share is never exceeded.
 
-    The classifier is asked at most 3 + len(shares) times about each image and once about a black one. Raises ValueError for
-    shapes that do not belong together, a map that is not finite, a class out of range or shares outside (0, 1).
+    The classifier is asked at most 3 + len(shares) times about each image and once about a black one. Raises ValueError
+    for shapes that do not belong together, a map that is not finite, a class out of range or shares outside (0, 1).
     """
     b = pixels.shape[0]
     if targets.shape != (b,) or maps.ndim != 3 or len(maps) != b:
@@ -192,9 +195,9 @@ def explain_with_evidence(
     """Maps (B,h,w) in [0,1] of any method, and what each is worth for its own image.
 
     ``method``: a `PTAME`, a `Method`, or any function (pixels, targets) -> maps; ``targets`` (B,): by default the
-    classifier's own decisions. This is a function and no option of ``PTAME.explain``, because an explainer does not know
-    the classifier, which it does not need to explain but which the evidence has to ask; and because a map of another method
-    deserves the same doubt. Raises as `evidence`, and ValueError for a control that sees the truth.
+    classifier's own decisions. This is a function and no option of ``PTAME.explain``, because an explainer does not
+    know the classifier, which it does not need to explain but which the evidence has to ask; and because a map of
+    another method deserves the same doubt. Raises as `evidence`, and ValueError for a control that sees the truth.
     """
     if getattr(method, "sees_truth", False):
         raise ValueError(

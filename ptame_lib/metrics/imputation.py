@@ -22,10 +22,11 @@ def linear_imputation(
 ) -> Tensor:
     """Fill the pixels that are not known: each becomes the weighted mean of its neighbours (Rong et al., ICML 2022).
 
-    ``pixels`` (B,C,H,W); ``known`` (B,H,W) bool. A missing pixel is 1/6 of each direct and 1/12 of each diagonal neighbour, at
-    the border renormalised to those there are, solved for all missing pixels jointly; then normal noise of deviation ``noise``
-    is added to the imputed ones (drawn with ``generator``). An image without a known pixel becomes 0. The residual is brought below
-    ``tolerance`` of the right-hand side, which keeps the pixels within 1e-3 of a direct solution. Returns new pixels.
+    ``pixels`` (B,C,H,W); ``known`` (B,H,W) bool. A missing pixel is 1/6 of each direct and 1/12 of each diagonal
+    neighbour, at the border renormalised to those there are, solved for all missing pixels jointly; then normal noise
+    of deviation ``noise`` is added to the imputed ones (drawn with ``generator``). An image without a known pixel
+    becomes 0. The residual is brought below ``tolerance`` of the right-hand side, which keeps the pixels within 1e-3 of
+    a direct solution. Returns new pixels.
 
     Raises ValueError where shapes don't belong together, RuntimeError if ``most`` iterations don't suffice.
     """

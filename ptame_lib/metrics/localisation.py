@@ -15,7 +15,7 @@ THRESHOLDS = tuple(k / 10 for k in range(1, 10))
 
 
 def pointing_game(maps: Tensor, truth: Tensor) -> Tensor:
-    """1 where the map's maximum lies in the truth mask (Zhang et al., IJCV 2018); among equal maxima the share inside counts.
+    """1 where the map's maximum lies in the truth (Zhang et al., IJCV 2018), of equal maxima the share inside.
 
     >>> pointing_game(torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[False, True]]]))
     tensor([1.])
@@ -41,8 +41,9 @@ def best_iou(maps: Tensor, truth: Tensor) -> Tensor:
 
 
 def energy_pointing_game(maps: Tensor, truth: Tensor) -> Tensor:
-    """Share of the normalised map's sum that lies in the truth mask (Wang et al., "Score-CAM", CVPRW 2020); an empty map has the
-    truth's share of the image, as a map without any preference would.
+    """Share of the normalised map's sum that lies in the truth mask (Wang et al., "Score-CAM", CVPRW 2020).
+
+    An empty map gets the truth's share of the image, as a map without any preference would.
 
     >>> energy_pointing_game(torch.tensor([[[0.0, 3.0], [1.0, 0.0]]]), torch.tensor([[[False, True], [False, False]]]))
     tensor([0.7500])
@@ -54,13 +55,17 @@ def energy_pointing_game(maps: Tensor, truth: Tensor) -> Tensor:
 
 
 def average_precision(maps: Tensor, truth: Tensor) -> Tensor:
-    """Average precision of the pixels as a ranking of truth before the rest: sum of precision times gain of recall over the distinct
-    values of the map, as scikit-learn's. NaN where the truth is empty, since no recall is defined then."""
+    """Average precision of the map as a ranking of the truth's pixels before the rest; NaN for an empty truth.
+
+    The sum of precision times gain of recall over the distinct values of the map, as in scikit-learn.
+    """
     _check(maps, truth)
     flat, inside = resize(maps.float(), truth.shape[-2:]).flatten(1), truth.flatten(1)
+    # pixels in descending order, and hits among the first 1, 2, ...
     order = flat.argsort(dim=1, descending=True)
     values, hits = flat.gather(1, order), inside.gather(1, order).double().cumsum(1)
-    last = torch.ones_like(inside)  # of a run of equal values: only there a threshold can lie
+    # a threshold can only lie at the last of a run of equal values
+    last = torch.ones_like(inside)
     last[:, :-1] = values[:, 1:] != values[:, :-1]
     precision = hits / torch.arange(1, flat.shape[1] + 1, device=flat.device)
     known = torch.where(last, hits, 0.0).cummax(1).values  # hits at the last threshold so far

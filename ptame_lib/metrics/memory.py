@@ -1,4 +1,4 @@
-"""What an explanation costs beside time."""
+"""What an explanation costs besides time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.utils._pytree import tree_leaves
 
 
 def peak_memory(work: Callable[[], object]) -> float:
-    """Megabytes (2^20 bytes) that the tensors made by ``work`` take at most at one time, beyond those there before.
+    """The most megabytes (2^20 bytes) that the tensors made by ``work`` take at any one time.
 
-    It counts the results of operations, on any device, those kept for the way back included, and neither what an operation needs
-    inside nor what other libraries allocate: a property of the method, equal in every run.
+    It counts the results of operations on any device, including those kept for the backward pass, but not what an
+    operation needs inside or what other libraries allocate: a property of the method, equal in every run.
     """
     with _Live() as live:
         work()
@@ -22,7 +22,7 @@ def peak_memory(work: Callable[[], object]) -> float:
 
 
 class _Live(TorchDispatchMode):
-    """Bytes of the storages that have come up since it was entered and still live."""
+    """Counts the bytes of the live storages that were made since it was entered."""
 
     def __init__(self):
         super().__init__()

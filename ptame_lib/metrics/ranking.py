@@ -1,4 +1,4 @@
-"""The order in which pixels come or go."""
+"""The order in which pixels are inserted or removed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from torch import Tensor
 
 
 def ranked(maps: Tensor, *, seed: int = 0) -> Tensor:
-    """The pixels' indices (B,H*W) in descending order of their map's values (B,H,W); ties in a random order, drawn for each map
-    from ``seed`` alone. Flipped, it is the ascending order.
+    """The pixels' indices (B,H*W) in descending order of the maps (B,H,W), ties in a random order.
+
+    The random order is drawn from ``seed`` alone, the same for each map. Flipped, the result is the ascending order.
 
     >>> ranked(torch.tensor([[[0.1, 0.9], [0.5, 0.3]]]))
     tensor([[1, 2, 3, 0]])

@@ -18,37 +18,37 @@ from .imputation import linear_imputation
 from .ranking import ranked
 
 SHARES = (0.1, 0.3, 0.5, 0.7)
-
-
 Impute = Callable[[Tensor, Tensor], Tensor]  # pixels (B,C,H,W), known (B,H,W) bool -> pixels
 
 
 def known_pixels(
     maps: Tensor, share: float, order: str, *, seed: int = 0, official: bool = False, ranking: Tensor | None = None
 ) -> Tensor:
-    """Which pixels stay, (B,H,W) bool, when ``share`` of each map's (B,H,W) pixels is removed: the highest (``MoRF``) or lowest (``LeRF``).
+    """Which pixels stay, (B,H,W) bool, when the highest (MoRF) or lowest (LeRF) ``share`` of a map is removed.
 
-    Exactly round(N share) pixels go; ties are broken by a random order, drawn for each map from ``seed`` alone. ``official=True`` is
-    the original's rule instead, for parity: thresholds with all their ties, so that MoRF removes one pixel more and a constant
-    map loses everything. ``ranking``: that of `ranked`, where it is known. Raises ValueError for another order or a share outside [0, 1].
+    Exactly round(N share) pixels of each map (B,H,W) are removed, ties in a random order drawn from ``seed``.
+    ``official=True`` is the original's rule, for parity: thresholds with all their ties, so that MoRF removes one pixel
+    more and a constant map loses everything. ``ranking``: as `ranked` gives it, if known. Raises ValueError for another
+    order or a share outside [0, 1].
     """
     if order not in ("MoRF", "LeRF") or not 0 <= share <= 1:
         raise ValueError(f"order must be MoRF or LeRF and share in [0, 1], got {order!r} and {share}")
     flat = maps.flatten(1)
     n = flat.shape[1]
+    # the original: thresholds
     if official:
         ordered = flat.sort(1).values
         above, below = ordered[:, int(n * share) - 1, None], ordered[:, int(n * (1 - share)) - 1, None]
         return (flat > above if order == "LeRF" else flat < below).view(maps.shape)
+    # here: the first or last of the ranking
     ranking = ranked(maps, seed=seed) if ranking is None else ranking
     count = round(n * share)
     removed = ranking[:, :count] if order == "MoRF" else ranking[:, n - count :]
-    known = torch.ones_like(flat, dtype=torch.bool).scatter_(1, removed, False)
-    return known.view(maps.shape)
+    return torch.ones_like(flat, dtype=torch.bool).scatter_(1, removed, False).view(maps.shape)
 
 
 def telea_imputation(pixels: Tensor, known: Tensor, radius: int = 3) -> Tensor:
-    """Fill missing pixels by TELEA's inpainting (OpenCV), the original's default. The whole image is cut to 8 bits, as there."""
+    """Fill missing pixels by TELEA's inpainting (OpenCV), the original's default, which cuts the image to 8 bits."""
     filled = []
     for image, mask in zip(pixels.cpu(), known.cpu(), strict=True):
         levels = (image.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
@@ -73,16 +73,17 @@ def road(
 ) -> tuple[Tensor, Tensor]:
     """Per image and share (B,S): 1 where the decision is still the target, else 0; and the target's probability.
 
-    ``maps`` (B,h,w) are resized to the image. After MoRF low values are good, after LeRF high ones. ``seed`` breaks ties, ``official`` as
-    and ``ranking`` as in `known_pixels`. Raises as that and `masked_confidence` do.
+    ``maps`` (B,h,w) are resized to the image. After MoRF low values are good, after LeRF high ones. ``seed``,
+    ``official`` and ``ranking`` as in `known_pixels`. Raises as it and as `masked_confidence`.
     """
     check_maps(maps, len(pixels))
+    # remove each share of the pixels
     masks = resize(maps.float(), pixels.shape[-2:])
     ranking = ranked(masks, seed=seed) if ranking is None and not official else ranking
     known = [known_pixels(masks, share, order, seed=seed, official=official, ranking=ranking) for share in shares]
-    filled = impute(
-        pixels.repeat(len(shares), 1, 1, 1), torch.cat(known)
-    )  # in one go: small images are solved faster side by side
+    # impute all at once, since small images are solved faster side by side
+    filled = impute(pixels.repeat(len(shares), 1, 1, 1), torch.cat(known))
+    # ask the classifier again
     logits = torch.cat([classifier(images) for images in filled.split(len(pixels))])  # (S B,K)
     decided, asked = check_answers(logits), targets.repeat(len(shares))
     check_targets(asked, *logits.shape)
@@ -93,12 +94,9 @@ def road(
 
 def summary(values: Tensor, shares: Sequence[float] = SHARES) -> Tensor:
     """The area (B,) under a `road` curve (B,S), by trapezoids, with 1 where nothing and 0 where everything is removed."""
-    if values.ndim != 2 or values.shape[1] != len(shares):
-        raise ValueError(
-            f"a curve (B,{len(shares)}) belongs to {len(shares)} shares, got {tuple(values.shape)}: pass the shares of the curve"
-        )
-    ends = values.new_ones(len(values), 1), values.new_zeros(len(values), 1)
-    return torch.trapezoid(
-        torch.cat([ends[0], values, ends[1]], 1),
-        torch.tensor([0.0, *shares, 1.0], dtype=values.dtype, device=values.device),
-    )
+    n = len(shares)
+    if values.ndim != 2 or values.shape[1] != n:
+        shape = tuple(values.shape)
+        raise ValueError(f"a curve (B,{n}) belongs to {n} shares, got {shape}: pass the shares of the curve")
+    whole = torch.cat([values.new_ones(len(values), 1), values, values.new_zeros(len(values), 1)], 1)
+    return torch.trapezoid(whole, torch.tensor([0.0, *shares, 1.0], dtype=values.dtype, device=values.device))

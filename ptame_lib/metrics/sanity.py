@@ -1,6 +1,7 @@
 """Sanity checks: what a classifier's maps become when the classifier is spoiled, and classifiers whose evidence is known by construction.
 
-Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018; the cascade runs from the input side, as in P-TAME's evaluation.
+Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018; the cascade runs from the input side, as in P-TAME's
+evaluation.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from ..masking import normalise, resize
 def randomise(classifier: Classifier, upto: str, seed: int = 0) -> Classifier:
     """A copy of the classifier whose layers up to and including the module ``upto`` (of ``classifier.model``) are freshly initialised.
 
-    "Up to" is the order in which the model registers its modules. Parameters outside of layers that know how to initialise themselves
-    (such as position embeddings) are drawn from a normal distribution of their own deviation. Raises ValueError for an unknown module.
+    "Up to" is the order in which the model registers its modules. Parameters outside of layers that know how to
+    initialise themselves (such as position embeddings) are drawn from a normal distribution of their own deviation.
+    Raises ValueError for an unknown module.
     """
     names = dict(classifier.model.named_modules())
     if upto not in names or not upto:
@@ -59,7 +61,8 @@ def similarity(a: Tensor, b: Tensor, size: tuple[int, int]) -> tuple[Tensor, Ten
 class OneQuadrant(nn.Module):
     """A network that sees one quadrant of its image: all the rest is set to the mean colour first, so no evidence can lie there.
 
-    It takes normalised images (B,3,H,W), whose mean colour is 0. ``quadrant``: 0 upper left, 1 upper right, 2 lower left, 3 lower right.
+    It takes normalised images (B,3,H,W), whose mean colour is 0. ``quadrant``: 0 upper left, 1 upper right, 2 lower
+    left, 3 lower right.
     """
 
     def __init__(self, model: nn.Module, quadrant: int):

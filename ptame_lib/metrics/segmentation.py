@@ -1,9 +1,8 @@
-"""Masks against the objects' true pixels, per image: the segmentation metrics of the Explainer's paper (section 4 and appendix).
+"""Masks against the objects' true pixels, per image.
 
-Masks (B,H,W) in [0,1] are taken as they are, without min-max normalisation; truth (B,H,W) is bool. A fractional truth in [0,1] is
-binarised as the mask is, and taken as it is by the soft metrics and the coverages.
-
-Stalder et al., "What You See is What You Classify", NeurIPS 2022.
+The segmentation metrics of Stalder et al., "What You See is What You Classify", NeurIPS 2022, section 4 and appendix.
+Masks (B,H,W) in [0,1] are taken as they are, without min-max normalisation; truth (B,H,W) is bool. A fractional truth
+in [0,1] is binarised like the mask, and taken as it is by the soft metrics and the coverages.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ F1_THRESHOLDS = (0.25, 0.5, 0.75)
 
 
 def aggregate_masks(masks: Tensor, labels: Tensor) -> Tensor:
-    """One mask per image: the pixelwise maximum over its labels' masks; masks (B,K,H,W), labels (B,K) -> (B,H,W), 0 without labels."""
+    """The pixelwise maximum (B,H,W) of the masks (B,K,H,W) of an image's labels (B,K); 0 without labels."""
     return masks.masked_fill(~(labels > 0.5)[:, :, None, None], 0).amax(1)
 
 
@@ -50,7 +49,7 @@ def soft_accuracy(masks: Tensor, truth: Tensor) -> Tensor:
 
 
 def mask_iou(masks: Tensor, truth: Tensor, threshold: float) -> Tensor:
-    """Intersection over union of {mask >= threshold} with the truth; 0 where both are empty. (`iou` normalises the map first.)"""
+    """IoU of {mask >= threshold} with the truth; 0 where both are empty. (`iou` normalises the map first.)"""
     chosen, inside = _flat(masks, truth)
     return _iou((chosen >= threshold).double(), (inside >= threshold).double())
 
@@ -66,18 +65,17 @@ def continuous_iou(masks: Tensor, truth: Tensor) -> Tensor:
 
 
 def roc_auc(masks: Tensor, truth: Tensor) -> Tensor:
-    """Area under the ROC curve of the pixels: how often one of the object ranks above one of the rest, ties counting half.
+    """Area under the ROC curve: how often a pixel of the object ranks above another one, ties counting half.
 
-    NaN where the truth is empty or the whole image, since nothing is ranked there.
+    NaN where the truth is empty or the whole image.
 
     >>> roc_auc(torch.tensor([[[0.9, 0.4, 0.4, 0.1]]]), torch.tensor([[[True, True, False, False]]]))
     tensor([0.8750])
     """
     soft, inside = _flat(masks, truth)
     ordered = soft.sort(1).values
-    rank = (
-        torch.searchsorted(ordered, soft) + torch.searchsorted(ordered, soft, right=True) + 1
-    ) / 2.0  # 1..N, ties share the mean
+    below, up_to = torch.searchsorted(ordered, soft), torch.searchsorted(ordered, soft, right=True)
+    rank = (below + up_to + 1) / 2.0  # 1..N, ties share the mean
     objects = (inside > 0.5).double()
     n, rest = objects.sum(1), (1 - objects).sum(1)
     return (((rank * objects).sum(1) - n * (n + 1) / 2) / (n * rest)).float()
@@ -90,13 +88,13 @@ def object_coverage(masks: Tensor, truth: Tensor) -> Tensor:
 
 
 def background_coverage(masks: Tensor, truth: Tensor) -> Tensor:
-    """Share of the background that the mask covers, sum(max(m - t, 0)) / sum(1 - t); lower is better; 0 without a background."""
+    """Share of the background the mask covers, sum(max(m - t, 0)) / sum(1 - t); lower is better; 0 without any."""
     soft, inside = _flat(masks, truth)
     return _share((soft - inside).clamp_min(0).sum(1), (1 - inside).sum(1))
 
 
 def _flat(masks: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as (B,N) float64, the mask resized to the truth. ValueError for other shapes, and for masks or a truth outside [0,1]."""
+    """Both as (B,N) float64, the mask resized to the truth. Raises ValueError for other shapes or ranges."""
     for values in (masks, truth.float()):
         check_maps(values, len(truth))
         check_unit(values)

@@ -8,18 +8,17 @@ import numpy as np
 
 
 def bootstrap_interval(values: np.ndarray, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0) -> tuple:
-    """Percentile bootstrap interval (low, high) of the mean of per-image values (n,), or of each column of (n,k), whose images are
-    resampled together. A constant gives a zero-width interval.
+    """Percentile bootstrap interval (low, high) of the mean of per-image values (n,), or of columns (n,k).
 
-    Raises ValueError for no values, and for NaN or infinite ones.
+    Columns are resampled together. A constant gives a zero-width interval. Raises ValueError for no values, and for NaN
+    or infinite ones.
     """
     values = np.asarray(values, dtype=float)
     if not len(values):
         raise ValueError("no values to resample: give at least one image")
     if not np.isfinite(values).all():
-        raise ValueError(
-            f"{(~np.isfinite(values)).sum()} of {values.size} values are not finite: drop them first, or check the metric"
-        )
+        bad = (~np.isfinite(values)).sum()
+        raise ValueError(f"{bad} of {values.size} values are not finite: drop them first, or check the metric")
     tail = (1 - level) / 2
     low, high = np.quantile(_shares(len(values), resamples, seed) @ values, [tail, 1 - tail], axis=0)
     return (low, high) if values.ndim > 1 else (float(low), float(high))
@@ -34,22 +33,22 @@ def _shares(n: int, resamples: int, seed: int) -> np.ndarray:
 def paired_permutation_test(
     a: np.ndarray, b: np.ndarray, *, resamples: int = 10_000, seed: int = 0
 ) -> float | np.ndarray:
-    """Two-sided p-value that paired values a and b (n,) have one mean: random sign flips of the differences. For columns (n,k) a p-value
-    (k,) for each, from the same flips. Raises ValueError for no pairs, unpaired values and NaN."""
+    """Two-sided p-value that paired values (n,) have one mean, by random sign flips of their differences.
+
+    For columns (n,k) a p-value (k,) each, from the same flips. Raises ValueError for no pairs, unpaired values and NaN.
+    """
     if np.shape(a) != np.shape(b):
-        raise ValueError(
-            f"values must be paired, got shapes {np.shape(a)} and {np.shape(b)}: take the images that both have"
-        )
+        shapes = f"{np.shape(a)} and {np.shape(b)}"
+        raise ValueError(f"values must be paired, got shapes {shapes}: take the images that both have")
     difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
     if not len(difference):
         raise ValueError("no pairs to compare: give at least one image")
     if not np.isfinite(difference).all():
-        raise ValueError(
-            f"{(~np.isfinite(difference)).sum()} of {difference.size} differences are not finite: drop those images first"
-        )
+        bad = (~np.isfinite(difference)).sum()
+        raise ValueError(f"{bad} of {difference.size} differences are not finite: drop those images first")
     rng = np.random.default_rng(seed)
     signs = rng.integers(0, 2, size=(resamples, len(difference)), dtype=np.int8).astype(float) * 2 - 1
-    margin = 1e-12 * np.abs(difference).sum(0)  # sums that are equal but for rounding count as equal
+    margin = 1e-12 * np.abs(difference).sum(0)  # sums that differ only by rounding count as equal
     p = ((np.abs(signs @ difference) >= np.abs(difference.sum(0)) - margin).sum(0) + 1) / (resamples + 1)
     return p if difference.ndim > 1 else float(p)
 
@@ -65,9 +64,9 @@ def holm(p_values: list[float]) -> list[float]:
 
 
 def mean_of_batch_means(values: np.ndarray, batch_size: int) -> float:
-    """The mean as the original evaluation takes it: over batches, the last of which may be smaller, so that it depends on the batch size.
+    """The mean over batches, as the original evaluation takes it; the last batch may be smaller.
 
-    For parity with published numbers only; this study averages images.
+    For parity with published numbers only, since it depends on the batch size; this study averages images.
 
     >>> float(mean_of_batch_means([0.0, 0.0, 3.0], batch_size=2))
     1.5
