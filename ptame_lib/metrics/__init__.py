@@ -21,17 +21,9 @@ from .segmentation import (
 )
 from .specificity import Confusion, class_confusion, label_confidence, one_by_one, specificity
 
-__all__ = [
-    "Confusion",
-    "aggregate_masks",
-    "average_drop",
-    "average_gain",
-    "average_precision",
-    "background_coverage",
-    "best_iou",
-]
-__all__ += ["class_confusion", "continuous_iou", "deletion", "energy_pointing_game", "f1_score"]
-__all__ += ["increase_in_confidence", "insertion", "iou", "known_pixels", "label_confidence", "linear_imputation"]
-__all__ += ["mask_iou", "masked_confidence", "mean_f1", "mean_iou", "object_coverage", "one_by_one", "pointing_game"]
-__all__ += ["road", "roc_auc", "saliency_metric", "soft_accuracy", "soft_f1", "sparseness", "specificity"]
-__all__ += ["telea_imputation"]
+__all__ = ["Confusion", "aggregate_masks", "average_drop", "average_gain", "average_precision"]
+__all__ += ["background_coverage", "best_iou", "class_confusion", "continuous_iou", "deletion"]
+__all__ += ["energy_pointing_game", "f1_score", "increase_in_confidence", "insertion", "iou"]
+__all__ += ["known_pixels", "label_confidence", "linear_imputation", "mask_iou", "masked_confidence"]
+__all__ += ["mean_f1", "mean_iou", "object_coverage", "one_by_one", "pointing_game", "road", "roc_auc"]
+__all__ += ["saliency_metric", "soft_accuracy", "soft_f1", "sparseness", "specificity", "telea_imputation"]

@@ -24,7 +24,7 @@ def saliency_metric(maps: Tensor, kept: Tensor, *, as_they_are: bool = False) ->
 
 
 def sparseness(maps: Tensor) -> Tensor:
-    """Gini index of the normalised map's values, in [0,1): 0 if all are equal, near 1 for few bright pixels.
+    """Gini index of the normalised map's values, in [0,1): 0 if all are equal, near 1 for few bright ones.
 
     Hurley & Rickard, IEEE Trans. Inf. Theory 2009; as a metric of explanations Chalasani et al., ICML 2020.
     """

@@ -40,7 +40,7 @@ def transition(
     first: Tensor | None = None,
     last: Tensor | None = None,
 ) -> Tensor:
-    """The target's probability (B,steps+1) while the pixels of ``start`` (B,3,H,W) become those of ``end``.
+    """The target's probability (B,steps+1) while the pixels of ``start`` (B,3,H,W) become ``end``.
 
     An equal share is replaced per step, in descending order of the map (B,h,w), ties in a random order drawn from
     ``seed``. If known: ``ranking``, as `ranked` gives it, and the curve's ends ``first`` and ``last`` (B,). Raises
@@ -74,5 +74,5 @@ def insertion(
 def deletion(
     classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, steps: int = 32, **known: Tensor | None
 ) -> Tensor:
-    """Area (B,) under the probability while pixels take the mean colour; lower is better. ``known``: as above."""
+    """As `insertion`, while pixels take the mean colour; lower is better."""
     return torch.trapezoid(transition(classifier, pixels, emptied(pixels), targets, maps, steps, **known), dx=1 / steps)

@@ -36,7 +36,7 @@ def average_gain(p: Tensor, q: Tensor) -> Tensor:
 def masked_confidence(
     classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, share: float = 1.0
 ) -> Tensor:
-    """q: the target's probability (B,) when only the largest ``share`` of each map (soft values) keeps its pixels.
+    """q: the target's probability (B,) when the largest ``share`` of a map's soft values keeps its pixels.
 
     ``maps`` (B,h,w) are min-max normalised and resized to the image first; a constant one keeps nothing. Raises
     ValueError for maps of another shape or not finite, and as `confidence`.
@@ -48,7 +48,7 @@ def masked_confidence(
 
 @torch.no_grad()
 def confidence(classifier: nn.Module, pixels: Tensor, targets: Tensor) -> Tensor:
-    """The targets' softmax probabilities (B,), in float64 so that equal images tie and 1 is rarely reached.
+    """The targets' softmax probabilities (B,), in float64, so equal images tie and 1 is rarely reached.
 
     Raises ValueError for targets (B,) of another number or range, FloatingPointError where the classifier's answer is
     not finite.

@@ -1,4 +1,7 @@
-"""ROAD's noisy linear imputation for a whole batch at once: multigrid-preconditioned conjugate gradients without a matrix."""
+"""ROAD's noisy linear imputation for a whole batch: multigrid-preconditioned conjugate gradients.
+
+No matrix is built, except for the coarsest grid.
+"""
 
 from __future__ import annotations
 
@@ -20,26 +23,25 @@ def linear_imputation(
     tolerance: float = 5e-5,
     most: int = 200,
 ) -> Tensor:
-    """Fill the pixels that are not known: each becomes the weighted mean of its neighbours (Rong et al., ICML 2022).
+    """Fill pixels that are not known by the weighted mean of their neighbours (Rong et al., ICML 2022).
 
     ``pixels`` (B,C,H,W); ``known`` (B,H,W) bool. A missing pixel is 1/6 of each direct and 1/12 of each diagonal
-    neighbour, at the border renormalised to those there are, solved for all missing pixels jointly; then normal noise
-    of deviation ``noise`` is added to the imputed ones (drawn with ``generator``). An image without a known pixel
-    becomes 0. The residual is brought below ``tolerance`` of the right-hand side, which keeps the pixels within 1e-3 of
-    a direct solution. Returns new pixels.
+    neighbour, renormalised at the border, solved for all missing pixels jointly; then normal noise of deviation
+    ``noise``, drawn with ``generator``, is added to the imputed ones. An image without a known pixel becomes 0. The
+    residual falls below ``tolerance`` of the right-hand side, which keeps the pixels within 1e-3 of a direct solution.
+    Returns new pixels.
 
-    Raises ValueError where shapes don't belong together, RuntimeError if ``most`` iterations don't suffice.
+    Raises ValueError where shapes do not belong together, RuntimeError if ``most`` iterations are not enough.
     """
     if pixels.ndim != 4 or known.shape != (pixels.shape[0], *pixels.shape[2:]) or known.dtype != torch.bool:
         raise ValueError(
             f"pixels {tuple(pixels.shape)} need a bool mask of (B,H,W), got {known.dtype} {tuple(known.shape)}"
         )
-    # On the CPU some images at a time: enough for long rows, few enough for the memory.
+    # on the CPU some images at a time: enough for long rows, few enough for the memory
     part = len(pixels) if pixels.is_cuda else max(1, 16 * 224 * 224 // (pixels.shape[2] * pixels.shape[3]))
+    pairs = zip(pixels.split(part), known.split(part), strict=True)
     with torch.no_grad():
-        filled = [
-            _solve(p.float(), k, tolerance, most) for p, k in zip(pixels.split(part), known.split(part), strict=True)
-        ]
+        filled = [_solve(some.float(), there, tolerance, most) for some, there in pairs]
     result = torch.where(known[:, None], pixels, torch.cat(filled).to(pixels.dtype))
     if noise:
         drawn = torch.randn(pixels.shape, generator=generator, dtype=pixels.dtype).to(pixels.device)
@@ -48,17 +50,22 @@ def linear_imputation(
 
 
 def _solve(pixels: Tensor, known: Tensor, tolerance: float, most: int) -> Tensor:
-    """Conjugate gradients on the symmetric system of one part of the batch. All images and channels go side by side, as the channels
-    of one image (1,B C,H,W) whose memory has them last: then neighbouring pixels are read in long rows on grids of every size."""
+    """Conjugate gradients on the symmetric system of one part of the batch.
+
+    All images and channels lie side by side, as the channels of one image (1,B C,H,W) with channels last in memory:
+    then neighbouring pixels are read in long rows on grids of every size.
+    """
     shape, beside = pixels.shape, (1, -1, *pixels.shape[2:])
     unknown = (~known)[:, None].to(pixels).expand(shape).reshape(beside).contiguous(memory_format=torch.channels_last)
     pixels = pixels.reshape(beside).contiguous(memory_format=torch.channels_last)
+    # the system A x = b, and a first guess
     grids = _grids(unknown, shape[1])
     given = pixels * (1 - unknown)
     b = unknown * _neighbours(given)
     x = unknown * _pyramid_fill(given, 1 - unknown)
     r = b - grids[0].apply(x)
     goal = (tolerance**2 * (b * b).sum((2, 3), keepdim=True)).clamp_min(1e-24)
+    # preconditioned conjugate gradients
     p = z = _cycle(grids, 0, r)
     rz = (r * z).sum((2, 3), keepdim=True)
     for _ in range(most):
@@ -71,9 +78,8 @@ def _solve(pixels: Tensor, known: Tensor, tolerance: float, most: int) -> Tensor
         z = _cycle(grids, 0, r)
         rz, before = (r * z).sum((2, 3), keepdim=True), rz
         p = torch.addcmul(z, rz / before.clamp_min(1e-30), p)
-    raise RuntimeError(
-        f"the imputation did not reach tolerance {tolerance} in {most} iterations: check the pixels for NaN, or raise most"
-    )
+    remedy = "check the pixels for NaN, or raise most"
+    raise RuntimeError(f"the imputation did not reach tolerance {tolerance} in {most} iterations: {remedy}")
 
 
 def _neighbours(x: Tensor) -> Tensor:
@@ -83,14 +89,13 @@ def _neighbours(x: Tensor) -> Tensor:
 
 @lru_cache
 def _kernel(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The neighbours' weights (3,3), sent to a device once: every iteration needs them."""
-    return torch.tensor(
-        [[DIAGONAL, DIRECT, DIAGONAL], [DIRECT, 0, DIRECT], [DIAGONAL, DIRECT, DIAGONAL]], device=device, dtype=dtype
-    )
+    """The neighbours' weights (3,3), sent to a device once, since every iteration needs them."""
+    rows = [[DIAGONAL, DIRECT, DIAGONAL], [DIRECT, 0, DIRECT], [DIAGONAL, DIRECT, DIAGONAL]]
+    return torch.tensor(rows, device=device, dtype=dtype)
 
 
 class _Finest:
-    """The system at full resolution: ``unknown * (weights there are * x - neighbours(x))``, symmetric and positive."""
+    """The system at full resolution: ``unknown * (weights * x - neighbours(x))``, symmetric and positive."""
 
     def __init__(self, unknown: Tensor):
         self.unknown = unknown
@@ -102,7 +107,7 @@ class _Finest:
 
 
 class _Coarse:
-    """A coarser system, by its couplings: of each cell to known pixels, and to its neighbours to the E, S, SE and SW."""
+    """A coarser system, by each cell's couplings: to known pixels, and to its neighbours E, S, SE and SW."""
 
     SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
@@ -132,7 +137,7 @@ class _Coarse:
 
 
 class _Coarsest:
-    """The last of the coarse systems, solved directly: few cells. Its couplings are those of one channel per image, since all have the same."""
+    """The coarsest system, solved directly; an image's channels share their couplings, so one is enough."""
 
     CELLS = 4  # per side, at most
 
@@ -142,21 +147,23 @@ class _Coarsest:
         system = _Coarse(to_known, edges)
         columns = torch.eye(count).to(to_known).view(count, 1, height, width)
         matrix = system.apply(columns.expand(-1, images, -1, -1)).permute(1, 0, 2, 3).reshape(-1, count, count)
-        empty = torch.where(system.total > 0, 1e-6 * system.total, 1).reshape(
-            -1, count
-        )  # cells where nothing is missing, images where all is
+        # keep cells where nothing is missing, and images where all is, invertible
+        empty = torch.where(system.total > 0, 1e-6 * system.total, 1).reshape(-1, count)
         self.inverse = torch.linalg.inv(matrix + torch.diag_embed(empty))
 
     def solve(self, r: Tensor) -> Tensor:
         images, count = self.inverse.shape[:2]
-        return (
-            (r.reshape(images, -1, count) @ self.inverse).reshape(r.shape).contiguous(memory_format=torch.channels_last)
-        )
+        solved = (r.reshape(images, -1, count) @ self.inverse).reshape(r.shape)
+        return solved.contiguous(memory_format=torch.channels_last)
 
 
-def _grids(unknown: Tensor, alike: int) -> list:
-    """The systems from fine to coarse. A cell is 2 x 2 cells of the finer grid; couplings between cells add up, and are
-    halved, since constant functions on cells are twice as stiff as smooth ones. Each ``alike`` channels are of one image."""
+def _grids(unknown: Tensor, channels: int) -> list:
+    """The systems from fine to coarse; each ``channels`` channels are of one image.
+
+    A cell is 2 x 2 cells of the finer grid; couplings between cells add up, and are halved, since constant functions on
+    cells are twice as stiff as smooth ones.
+    """
+    # couplings at full resolution
     finest = _Finest(unknown)
     to_known = unknown * _neighbours(1 - unknown)
     edges = []
@@ -165,26 +172,24 @@ def _grids(unknown: Tensor, alike: int) -> list:
         edge = torch.zeros_like(unknown)
         edge[here] = weight * unknown[here] * unknown[there]
         edges.append(edge)
+    # merge 2 x 2 cells until few are left
     grids = [finest]
     while True:
         pad = [0, to_known.shape[3] % 2, 0, to_known.shape[2] % 2]
         to_known, (e, s, se, sw) = F.pad(to_known, pad), [F.pad(edge, pad) for edge in edges]
-        ee, eo, oe, oo = (
-            (..., slice(y, None, 2), slice(x, None, 2)) for y in (0, 1) for x in (0, 1)
-        )  # (row, column) even or odd
+        # (row, column) even or odd
+        ee, eo, oe, oo = ((..., slice(y, None, 2), slice(x, None, 2)) for y in (0, 1) for x in (0, 1))
         east = e[eo] + e[oo] + se[eo]
-        east[..., :-1] += sw[ee][
-            ..., 1:
-        ]  # from a cell's upper left pixel to the lower right one of its western neighbour
+        east[..., :-1] += sw[ee][..., 1:]  # from a cell's upper left pixel to its western neighbour's lower right one
         edges = [0.5 * east, 0.5 * (s[oe] + s[oo] + se[oe] + sw[oo]), 0.5 * se[oo], 0.5 * sw[oe]]
         to_known = to_known[ee] + to_known[eo] + to_known[oe] + to_known[oo]
         if max(to_known.shape[2:]) <= _Coarsest.CELLS:
-            return [*grids, _Coarsest(to_known[:, ::alike], [edge[:, ::alike] for edge in edges])]
+            return [*grids, _Coarsest(to_known[:, ::channels], [edge[:, ::channels] for edge in edges])]
         grids.append(_Coarse(to_known, edges))
 
 
 def _cycle(grids: list, level: int, r: Tensor) -> Tensor:
-    """One symmetric V-cycle of multigrid as a preconditioner: damped Jacobi before and after the coarser grid's correction."""
+    """One symmetric V-cycle as a preconditioner: damped Jacobi before and after the coarser correction."""
     grid = grids[level]
     if level + 1 == len(grids):
         return grid.solve(r)
@@ -198,7 +203,7 @@ def _cycle(grids: list, level: int, r: Tensor) -> Tensor:
 
 
 def _pyramid_fill(given: Tensor, weight: Tensor) -> Tensor:
-    """A first guess: missing pixels get the mean of the known ones in the smallest 2^k x 2^k cell that has any."""
+    """A first guess: the mean of the known pixels in the smallest 2^k x 2^k cell that has any."""
     if max(given.shape[2:]) <= 1 or bool((weight > 0).all()):
         return given / weight.clamp_min(1e-12)
     height, width = given.shape[2:]

@@ -15,7 +15,7 @@ THRESHOLDS = tuple(k / 10 for k in range(1, 10))
 
 
 def pointing_game(maps: Tensor, truth: Tensor) -> Tensor:
-    """1 where the map's maximum lies in the truth (Zhang et al., IJCV 2018), of equal maxima the share inside.
+    """1 where the map's maximum is in the truth, of equal maxima the share (Zhang et al., IJCV 2018).
 
     >>> pointing_game(torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[False, True]]]))
     tensor([1.])
@@ -27,7 +27,7 @@ def pointing_game(maps: Tensor, truth: Tensor) -> Tensor:
 
 
 def iou(maps: Tensor, truth: Tensor, threshold: float) -> Tensor:
-    """Intersection over union of {normalised map >= threshold} with the truth, in [0,1]; 1 where both are empty."""
+    """IoU of {normalised map >= threshold} with the truth, in [0,1]; 1 where both are empty."""
     _check(maps, truth)
     chosen = resize(normalise(maps), truth.shape[-2:]).flatten(1) >= threshold
     inside = truth.flatten(1)
@@ -41,7 +41,7 @@ def best_iou(maps: Tensor, truth: Tensor) -> Tensor:
 
 
 def energy_pointing_game(maps: Tensor, truth: Tensor) -> Tensor:
-    """Share of the normalised map's sum that lies in the truth mask (Wang et al., "Score-CAM", CVPRW 2020).
+    """Share of the normalised map's sum that lies in the truth mask (Score-CAM, Wang et al., CVPRW 2020).
 
     An empty map gets the truth's share of the image, as a map without any preference would.
 
@@ -55,7 +55,7 @@ def energy_pointing_game(maps: Tensor, truth: Tensor) -> Tensor:
 
 
 def average_precision(maps: Tensor, truth: Tensor) -> Tensor:
-    """Average precision of the map as a ranking of the truth's pixels before the rest; NaN for an empty truth.
+    """Average precision of the map as a ranking of the truth before the rest; NaN for an empty truth.
 
     The sum of precision times gain of recall over the distinct values of the map, as in scikit-learn.
     """

@@ -1,4 +1,4 @@
-"""ROAD: remove the most (MoRF) or the least (LeRF) relevant pixels, impute them, and ask the classifier again.
+"""ROAD: remove the most (MoRF) or least (LeRF) relevant pixels, impute them, ask the classifier again.
 
 Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods", ICML 2022.
 """
@@ -24,7 +24,7 @@ Impute = Callable[[Tensor, Tensor], Tensor]  # pixels (B,C,H,W), known (B,H,W) b
 def known_pixels(
     maps: Tensor, share: float, order: str, *, seed: int = 0, official: bool = False, ranking: Tensor | None = None
 ) -> Tensor:
-    """Which pixels stay, (B,H,W) bool, when the highest (MoRF) or lowest (LeRF) ``share`` of a map is removed.
+    """Which pixels stay, (B,H,W) bool, when a map's highest (MoRF) or lowest (LeRF) ``share`` is removed.
 
     Exactly round(N share) pixels of each map (B,H,W) are removed, ties in a random order drawn from ``seed``.
     ``official=True`` is the original's rule, for parity: thresholds with all their ties, so that MoRF removes one pixel
@@ -48,7 +48,7 @@ def known_pixels(
 
 
 def telea_imputation(pixels: Tensor, known: Tensor, radius: int = 3) -> Tensor:
-    """Fill missing pixels by TELEA's inpainting (OpenCV), the original's default, which cuts the image to 8 bits."""
+    """Fill missing pixels by TELEA's inpainting (OpenCV), as the original; the image is cut to 8 bits."""
     filled = []
     for image, mask in zip(pixels.cpu(), known.cpu(), strict=True):
         levels = (image.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
@@ -71,7 +71,7 @@ def road(
     official: bool = False,
     ranking: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Per image and share (B,S): 1 where the decision is still the target, else 0; and the target's probability.
+    """Per image and share (B,S): whether the decision is still the target (1 or 0), and its probability.
 
     ``maps`` (B,h,w) are resized to the image. After MoRF low values are good, after LeRF high ones. ``seed``,
     ``official`` and ``ranking`` as in `known_pixels`. Raises as it and as `masked_confidence`.
@@ -93,7 +93,7 @@ def road(
 
 
 def summary(values: Tensor, shares: Sequence[float] = SHARES) -> Tensor:
-    """The area (B,) under a `road` curve (B,S), by trapezoids, with 1 where nothing and 0 where everything is removed."""
+    """The area (B,) under a `road` curve (B,S), which starts from 1 and ends at 0, by trapezoids."""
     n = len(shares)
     if values.ndim != 2 or values.shape[1] != n:
         shape = tuple(values.shape)

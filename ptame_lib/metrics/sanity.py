@@ -1,7 +1,7 @@
-"""Sanity checks: what a classifier's maps become when the classifier is spoiled, and classifiers whose evidence is known by construction.
+"""Sanity checks: maps of spoiled classifiers, and classifiers whose evidence is known by construction.
 
-Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018; the cascade runs from the input side, as in P-TAME's
-evaluation.
+Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018; layers are randomised in cascade from the input side,
+as in P-TAME's evaluation.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ from ..masking import normalise, resize
 
 
 def randomise(classifier: Classifier, upto: str, seed: int = 0) -> Classifier:
-    """A copy of the classifier whose layers up to and including the module ``upto`` (of ``classifier.model``) are freshly initialised.
+    """A copy of the classifier, freshly initialised up to and including the module ``upto`` of its model.
 
-    "Up to" is the order in which the model registers its modules. Parameters outside of layers that know how to
-    initialise themselves (such as position embeddings) are drawn from a normal distribution of their own deviation.
-    Raises ValueError for an unknown module.
+    "Up to" is the order in which the model registers its modules. Parameters outside layers that can initialise
+    themselves (such as position embeddings) are drawn from a normal distribution of their own deviation. Raises
+    ValueError for an unknown module.
     """
     names = dict(classifier.model.named_modules())
     if upto not in names or not upto:
-        raise ValueError(
-            f"no module {upto!r} in {type(classifier.model).__name__}: it has {', '.join(n for n in names if n and '.' not in n)}"
-        )
+        known = ", ".join(n for n in names if n and "." not in n)
+        raise ValueError(f"no module {upto!r} in {type(classifier.model).__name__}: it has {known}")
     spoiled = copy.deepcopy(classifier)
     order = [n for n, _ in spoiled.model.named_modules() if n]
     last = max(i for i, n in enumerate(order) if n == upto or n.startswith(f"{upto}."))
@@ -37,7 +36,8 @@ def randomise(classifier: Classifier, upto: str, seed: int = 0) -> Classifier:
         torch.manual_seed(seed)
         for name in ["", *order[: last + 1]]:
             module = spoiled.model.get_submodule(name)
-            holds_others = not name or upto.startswith(f"{name}.")  # layers past the last one, too
+            # a module that also holds layers past the last one is no layer itself
+            holds_others = not name or upto.startswith(f"{name}.")
             if hasattr(module, "reset_parameters") and not holds_others:
                 module.reset_parameters()
                 continue
@@ -47,9 +47,13 @@ def randomise(classifier: Classifier, upto: str, seed: int = 0) -> Classifier:
 
 
 def similarity(a: Tensor, b: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """How alike maps (B,h,w) are, per image, both min-max normalised and brought to ``size``: the rank correlation of their pixels
-    (Spearman's, in [-1,1]; 0 where a map is constant) and the structural similarity (in [-1,1])."""
+    """How similar maps (B,h,w) are, per image: by rank correlation, and by structural similarity.
+
+    Both are min-max normalised and resized to ``size``; both values are in [-1,1], Spearman's 0 where a map is
+    constant.
+    """
     a, b = (resize(normalise(maps.cpu()), size) for maps in (a, b))
+    # Spearman's correlation is Pearson's of the ranks
     ranks = [torch.from_numpy(rankdata(maps.flatten(1).numpy(), axis=1)) for maps in (a, b)]
     ranks = [r - r.mean(1, keepdim=True) for r in ranks]
     spread = ranks[0].norm(dim=1) * ranks[1].norm(dim=1)
@@ -59,7 +63,7 @@ def similarity(a: Tensor, b: Tensor, size: tuple[int, int]) -> tuple[Tensor, Ten
 
 
 class OneQuadrant(nn.Module):
-    """A network that sees one quadrant of its image: all the rest is set to the mean colour first, so no evidence can lie there.
+    """A network that sees one quadrant of its image; the rest is set to the mean colour.
 
     It takes normalised images (B,3,H,W), whose mean colour is 0. ``quadrant``: 0 upper left, 1 upper right, 2 lower
     left, 3 lower right.
@@ -86,17 +90,19 @@ def quadrant_mask(size: Sequence[int], quadrant: int) -> Tensor:
 
 
 class PatchFinder(nn.Module):
-    """A network made by hand that answers only to a square patch of ``side`` pixels in one of six pure colours, class k for colour k:
-    per colour a convolution, a ReLU and the best place. Takes pixels in [0,1] (a mean of 0, a deviation of 1)."""
+    """A hand-made network that finds square patches of six pure colours, class k for colour k.
+
+    ``side``: of the patches in pixels. Per colour a convolution, a ReLU and the best place. It takes pixels in [0,1] (a
+    mean of 0, a deviation of 1).
+    """
 
     COLOURS = ((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1))
 
     def __init__(self, side: int = 8, strength: float = 8.0):
         super().__init__()
         colours = torch.tensor(self.COLOURS, dtype=torch.float32)
-        self.likeness = nn.Conv2d(
-            3, 6, 1
-        )  # 1 at the colour itself, at most 0 at the other five and at grey of any brightness
+        # 1 at the colour itself, at most 0 at the other five and at grey of any brightness
+        self.likeness = nn.Conv2d(3, 6, 1)
         on, off = colours.sum(1), 3 - colours.sum(1)
         weight = torch.where(colours > 0, 1 / on[:, None], -1 / off[:, None])
         self.likeness.weight.data = weight[..., None, None]
@@ -111,8 +117,10 @@ class PatchFinder(nn.Module):
 
 
 def plant_patches(pixels: Tensor, side: int = 8, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (B,3,H,W) in [0,1], with 30 % of their colour left, each with one pure-coloured patch at a random place; the colours'
-    numbers (B,) and the patches' pixels (B,H,W) bool."""
+    """Images (B,3,H,W) with 30 % of their colour left and one pure-coloured patch at a random place.
+
+    Also returns the colours' numbers (B,) and the patches' pixels (B,H,W) bool.
+    """
     generator = torch.Generator().manual_seed(seed)
     count, _, height, width = pixels.shape
     grey = 0.3 * pixels + 0.7 * pixels.mean(1, keepdim=True)
@@ -120,12 +128,9 @@ def plant_patches(pixels: Tensor, side: int = 8, seed: int = 0) -> tuple[Tensor,
     step = side // 2
     top = torch.randint(0, (height - side) // step + 1, (count,), generator=generator) * step
     left = torch.randint(0, (width - side) // step + 1, (count,), generator=generator) * step
+    # the patch's pixels
     y, x = torch.arange(height)[None, :, None], torch.arange(width)[None, None, :]
-    truth = (
-        (y >= top[:, None, None])
-        & (y < (top + side)[:, None, None])
-        & (x >= left[:, None, None])
-        & (x < (left + side)[:, None, None])
-    )
+    top, left = top[:, None, None], left[:, None, None]
+    truth = (y >= top) & (y < top + side) & (x >= left) & (x < left + side)
     paint = torch.tensor(PatchFinder.COLOURS, dtype=pixels.dtype)[colours][:, :, None, None]
     return torch.where(truth[:, None], paint, grey), colours, truth

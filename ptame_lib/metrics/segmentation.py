@@ -65,7 +65,7 @@ def continuous_iou(masks: Tensor, truth: Tensor) -> Tensor:
 
 
 def roc_auc(masks: Tensor, truth: Tensor) -> Tensor:
-    """Area under the ROC curve: how often a pixel of the object ranks above another one, ties counting half.
+    """Area under the ROC curve: how often an object's pixel ranks above another one, ties count half.
 
     NaN where the truth is empty or the whole image.
 
@@ -82,13 +82,13 @@ def roc_auc(masks: Tensor, truth: Tensor) -> Tensor:
 
 
 def object_coverage(masks: Tensor, truth: Tensor) -> Tensor:
-    """Share of the object that the mask covers, sum(min(m, t)) / sum(t); higher is better; 0 without an object."""
+    """Covered share of the object, sum(min(m, t)) / sum(t); higher is better; 0 without any."""
     soft, inside = _flat(masks, truth)
     return _share(torch.minimum(soft, inside).sum(1), inside.sum(1))
 
 
 def background_coverage(masks: Tensor, truth: Tensor) -> Tensor:
-    """Share of the background the mask covers, sum(max(m - t, 0)) / sum(1 - t); lower is better; 0 without any."""
+    """Covered share of the background, sum(max(m - t, 0)) / sum(1 - t); lower is better; 0 without any."""
     soft, inside = _flat(masks, truth)
     return _share((soft - inside).clamp_min(0).sum(1), (1 - inside).sum(1))
 

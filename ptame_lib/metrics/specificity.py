@@ -5,6 +5,7 @@ Stalder et al., "What You See is What You Classify", NeurIPS 2022, section 4: th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -81,7 +82,8 @@ def specificity(values: Tensor) -> dict[str, float]:
     """
     own = torch.eye(len(values), dtype=torch.bool)
     cells = {"whole": values[:, :1], "own": values[:, 1:][own], "others": values[:, 1:][~own]}
-    means = {name: part[~part.isnan()].numpy().mean().item() for name, part in cells.items()}
+    known = {name: part[~part.isnan()].numpy() for name, part in cells.items()}
+    means = {name: float(part.mean()) if len(part) else math.nan for name, part in known.items()}
     return means | {"kept": 100 * means["own"] / means["whole"]}
 
 
