@@ -18,7 +18,7 @@ Tables = tuple[pd.DataFrame, pd.DataFrame]
 
 
 def cached(file: Path, made_from: dict, compute: Callable[[], Tables]) -> Tables:
-    """Per-image values and costs from ``file`` if they were made from the same things, else computed and kept there.
+    """Per-image values and costs: from ``file`` if made from the same things, else computed and kept.
 
     A JSON beside the CSV holds what it was made from and the costs; it is written last, so a half-finished pair is
     never used. Raises RuntimeError where another run is computing it.
@@ -49,10 +49,11 @@ def _known(file: Path, made_from: dict) -> Tables | None:
 
 
 class Rows:
-    """Per-image numbers in a text file, a line of JSON per batch, digits exact; for use in a ``with`` block.
+    """Per-image numbers in a text file, a line of JSON per batch, digits exact.
 
-    ``file``: kept for the next run; None for a temporary one. Rows an earlier run left there are continued if they were
-    ``made_from`` the same, else dropped; a last line that is incomplete is dropped, too. ``count``: the rows so far.
+    For use in a ``with`` block. ``file``: kept for the next run; None for a temporary one. Rows an earlier run left
+    there are continued if they were ``made_from`` the same, else dropped; a last line that is incomplete is dropped,
+    too. ``count``: the rows so far.
     """
 
     def __init__(self, file: Path | None, made_from: dict):

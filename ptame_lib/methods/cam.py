@@ -26,7 +26,10 @@ from .base import Explain
 
 
 class Cam(NamedTuple):
-    """A method of the package; ``whole``: its forward passes besides one per channel, None where it uses gradients."""
+    """A method of the package and its source.
+
+    ``whole``: its forward passes besides one per channel; None for one forward and one backward pass.
+    """
 
     kind: type[BaseCAM]
     source: str

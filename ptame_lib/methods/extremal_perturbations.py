@@ -45,8 +45,7 @@ def extremal_perturbations(
     through the classifier as one batch without influencing each other. Raises ValueError for another ``fill`` and areas
     outside (0, 1).
     """
-    if fill not in ("blur", "black"):
-        raise ValueError(f"unknown fill {fill!r}: choose blur or black")
+    check_fill(fill)
     check_at_least(1, steps=steps)
     if not areas or not all(0 < area < 1 for area in areas):
         raise ValueError(f"areas must be shares between 0 and 1, got {tuple(areas)}")
@@ -54,7 +53,7 @@ def extremal_perturbations(
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
         check_request(classifier, pixels, targets)
         images, wanted = (value.repeat_interleave(len(areas), 0) for value in (pixels.detach(), targets))
-        pyramid = blurs(images) if fill == "blur" else torch.stack([images, torch.zeros_like(images)])
+        pyramid = filled(images, fill)
         template = area_template(areas, pixels.shape[-2] * pixels.shape[-1]).to(pixels).repeat(len(pixels), 1)
         smooth = SmoothMasks(pixels.shape[-2:], cell)
         # optimise the coarse masks of all images and areas together
@@ -93,6 +92,17 @@ def blurs(images: Tensor) -> Tensor:
     largest = BLUR * min(images.shape[-2:])
     sigmas = [largest * level / (LEVELS - 1) for level in range(1, LEVELS)]
     return torch.stack([images, *(gaussian_blur(images, 2 * round(2 * sigma) + 1, sigma) for sigma in sigmas)])
+
+
+def check_fill(fill: str) -> None:
+    """Raises ValueError for another fill than ``blur`` and ``black``."""
+    if fill not in ("blur", "black"):
+        raise ValueError(f"unknown fill {fill!r}: choose blur or black")
+
+
+def filled(images: Tensor, fill: str) -> Tensor:
+    """The images on the way to what a removed pixel becomes, (levels,B,3,H,W): `blurs`, or black."""
+    return blurs(images) if fill == "blur" else torch.stack([images, torch.zeros_like(images)])
 
 
 def perturb(pyramid: Tensor, masks: Tensor) -> Tensor:

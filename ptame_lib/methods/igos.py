@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..masking import normalise, resize
 from ..validation import check_at_least, check_request
 from .base import Explain
-from .extremal_perturbations import blurs
+from .extremal_perturbations import check_fill, filled
 
 LIKENESS = 0.1  # neighbours whose colours differ by this much are tied with strength 1/e
 
@@ -43,22 +43,19 @@ def igos(
     backward passes. Raises ValueError for another ``fill``.
     """
     check_at_least(1, steps=steps, path=path)
-    if fill not in ("blur", "black"):
-        raise ValueError(f"unknown fill {fill!r}: choose blur or black")
+    check_fill(fill)
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
         check_request(classifier, pixels, targets)
         pixels, generator = pixels.detach(), torch.Generator().manual_seed(seed)
-        base = blurs(pixels)[-1] if fill == "blur" else torch.zeros_like(pixels)
-        grid = tuple(max(2, round(side * resolution)) for side in pixels.shape[-2:])
-        ties = likeness(F.adaptive_avg_pool2d(pixels, grid))
+        base = filled(pixels, fill)[-1]
+        shape = (2, len(pixels), *(max(2, round(side * resolution)) for side in pixels.shape[-2:]))
+        ties = likeness(F.adaptive_avg_pool2d(pixels, shape[2:]))
         with torch.enable_grad():
-            shape = (2, len(pixels), *grid)  # deletion, insertion; 1 keeps
-            masks = torch.ones(shape, device=pixels.device, requires_grad=True)
+            masks = torch.ones(shape, device=pixels.device, requires_grad=True)  # deletion, insertion; 1 keeps
             for step in range(steps):
-                # the regularisers' gradient
-                both = masks.prod(0)
-                penalty = sparse * (1 - both).mean((1, 2)) + smooth * bilateral_variation(both, ties)
+                # the gradient of the regularisers
+                penalty = _penalty(masks.prod(0), ties, sparse, smooth)
                 (gradient,) = torch.autograd.grad(penalty.sum(), masks)
                 # the scores' gradient, integrated along the path
                 for point in range(1, path + 1):
@@ -72,6 +69,10 @@ def igos(
         return normalise(1 - masks.detach().prod(0))
 
     return explain
+
+
+def _penalty(both: Tensor, ties: tuple[Tensor, Tensor], sparse: float, smooth: float) -> Tensor:
+    return sparse * (1 - both).mean((1, 2)) + smooth * bilateral_variation(both, ties)
 
 
 def bilateral_scores(

@@ -1,4 +1,4 @@
-"""What an explanation is worth for one image: the classifier is asked about what it keeps, and the rest.
+"""What an explanation is worth for one image: the classifier is asked about what the map keeps.
 
     maps, proof = explain_with_evidence(explainer, classifier, pixels)
     print(proof.text(0), proof.warning(0))
@@ -128,10 +128,8 @@ def evidence(
     logits = {name: classifier(images) for name, images in asked.items()}
     for answer in logits.values():
         check_answers(answer)
-    classes, labels = logits["whole"].shape[1], getattr(classifier, "labels", None)
-    check_classes(targets, classes)
-    if labels is not None and len(labels) != classes:
-        raise ValueError(f"{len(labels)} labels for {classes} classes: give the classifier one label per class")
+    check_classes(targets, logits["whole"].shape[1])
+    labels = _labels(classifier, logits["whole"].shape[1])
     # the smallest share, for the images where no smaller one was enough
     multi_label = getattr(classifier, "multi_label", False)
     smallest = torch.full((b,), torch.nan, dtype=torch.float64, device=pixels.device)
@@ -156,7 +154,7 @@ def evidence(
         rest_too=decided["rest"],
         black_too=decided["black"],
         decided=decided["whole"],
-        labels=None if labels is None else tuple(labels),
+        labels=labels,
         multi_label=multi_label,
     )
 
@@ -173,6 +171,13 @@ def _check(pixels: Tensor, targets: Tensor, maps: Tensor, shares: Sequence[float
         raise ValueError(f"shares must be between 0 and 1, without both: got {tuple(shares)}")
     check_images(pixels)
     return b
+
+
+def _labels(classifier: nn.Module, classes: int) -> tuple[str, ...] | None:
+    labels = getattr(classifier, "labels", None)
+    if labels is not None and len(labels) != classes:
+        raise ValueError(f"{len(labels)} labels for {classes} classes: give the classifier one label per class")
+    return None if labels is None else tuple(labels)
 
 
 def _decided(logits: Tensor, targets: Tensor, multi_label: bool) -> Tensor:

@@ -28,8 +28,7 @@ def f1_score(masks: Tensor, truth: Tensor, threshold: float) -> Tensor:
     >>> f1_score(torch.tensor([[[0.9, 0.9, 0.1]]]), torch.tensor([[[True, False, False]]]), 0.5)
     tensor([0.6667])
     """
-    chosen, inside = _flat(masks, truth)
-    return _f1((chosen >= threshold).double(), (inside >= threshold).double())
+    return _f1(*_binary(masks, truth, threshold))
 
 
 def mean_f1(masks: Tensor, truth: Tensor) -> Tensor:
@@ -50,8 +49,7 @@ def soft_accuracy(masks: Tensor, truth: Tensor) -> Tensor:
 
 def mask_iou(masks: Tensor, truth: Tensor, threshold: float) -> Tensor:
     """IoU of {mask >= threshold} with the truth; 0 where both are empty. (`iou` normalises the map first.)"""
-    chosen, inside = _flat(masks, truth)
-    return _iou((chosen >= threshold).double(), (inside >= threshold).double())
+    return _iou(*_binary(masks, truth, threshold))
 
 
 def mean_iou(masks: Tensor, truth: Tensor) -> Tensor:
@@ -99,6 +97,10 @@ def _flat(masks: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         check_maps(values, len(truth))
         check_unit(values)
     return resize(masks.float(), truth.shape[-2:]).flatten(1).double(), truth.flatten(1).double()
+
+
+def _binary(masks: Tensor, truth: Tensor, threshold: float) -> tuple[Tensor, ...]:
+    return tuple((values >= threshold).double() for values in _flat(masks, truth))
 
 
 def _f1(masks: Tensor, truth: Tensor) -> Tensor:
