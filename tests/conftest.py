@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers import TinyBackbone, small_cnn
+from refusals import Place
 
 from ptame_lib import Classifier, FeatureExtractor
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
@@ -32,3 +33,11 @@ def study_root(tmp_path, monkeypatch):
     """An empty study folder, so that tests leave nothing in the checkout."""
     monkeypatch.setenv("PTAME_ROOT", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def place(study_root, monkeypatch):
+    """A folder for bad files; no unfinished file may stay in it."""
+    place = Place(study_root, monkeypatch)
+    yield place
+    assert not list(place.folder.rglob("*.tmp*"))

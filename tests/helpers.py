@@ -1,21 +1,16 @@
-"""What several tests need: small networks and data, parity arrays, and work in processes of its own."""
+"""What several tests share: toy networks and data, parity arrays, and planted faults."""
 
 import json
 import math
-import multiprocessing
-import os
-import signal
-import socket
-import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
-from accelerate.state import AcceleratorState, PartialState
 from torch import nn
 
-from ptame_lib import PTAME, Classifier, FeatureExtractor, PTAMEWeights
+from ptame_lib import PTAME, Classifier, FeatureExtractor, PTAMEWeights, keep
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
 
 PARITY = Path(__file__).parent / "parity"
@@ -174,8 +169,9 @@ class TokenNet(nn.Module):
         return self.head((x + self.mix(y, y, y)[0])[:, 0])
 
 
-def plain(net):
-    return Classifier(net, (0.0,) * 3, (1.0,) * 3, SIDE)
+def plain(net, size=SIDE, labels=None):
+    """A classifier that gives the net its pixels as they are."""
+    return Classifier(net, (0.0,) * 3, (1.0,) * 3, size, labels)
 
 
 def quadrant_shares(maps):
@@ -192,60 +188,74 @@ class Brightness(nn.Module):
         return torch.stack([b, torch.zeros_like(b)], 1)
 
 
-# Processes are forked, so that nothing is imported again: to be killed, or to train side by side.
+# A batch of two images for three classes.
 
-FORK = multiprocessing.get_context("fork") if "fork" in multiprocessing.get_all_start_methods() else None
-
-
-def start(work, *arguments, **environment):
-    """A forked process that does ``work``, on one thread, with accelerate as in a new process."""
-
-    def run():
-        os.environ.update(environment)
-        AcceleratorState._reset_state(reset_partial_state=True)
-        torch.set_num_threads(1)
-        work(*arguments)
-
-    process = FORK.Process(target=run, daemon=True)
-    process.start()
-    return process
+NAN, INF = float("nan"), float("inf")
+PIXELS = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+TARGETS = torch.tensor([0, 2])
+MAPS = torch.rand(2, 4, 4, generator=torch.Generator().manual_seed(1))
+TRUTH = torch.zeros(2, 16, 16, dtype=torch.bool)
+TRUTH[:, 4:8, 4:8] = True
 
 
-def kill_when(process, condition, seconds=60):
-    """kill -9 as soon as ``condition()`` holds; the process must not have ended by itself."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.is_alive(), "it ended before it could be killed"
-        assert time.monotonic() < deadline, "the moment to kill it did not come"
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+class Colours(nn.Module):
+    """Three classes, each with the mean of one colour as its logit."""
+
+    def forward(self, x):
+        return 5 * x.mean((2, 3))
 
 
-def team(count, work, *arguments):
-    """``work(rank, ...)`` in ``count`` processes of one group, as ``accelerate launch`` starts them; all must end well."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    connected = FORK.Barrier(count)
+class Says(nn.Module):
+    """Logits of 0 for three classes; the last image gets ``value`` for class 1."""
 
-    def join(rank):
-        PartialState(cpu=True)  # the group: none may leave it before all have come, however busy the machine is
-        connected.wait(120)
-        work(rank, *arguments)
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
 
-    common = {
-        "WORLD_SIZE": count,
-        "LOCAL_WORLD_SIZE": count,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-        "ACCELERATE_USE_CPU": "true",
-    }
-    processes = []
-    for rank in range(count):
-        environment = {key: str(value) for key, value in (common | {"RANK": rank, "LOCAL_RANK": rank}).items()}
-        processes.append(start(join, rank, **environment))
-    for process in processes:
-        process.join(120)
-    return [process.exitcode for process in processes]
+    def forward(self, x):
+        logits = torch.zeros(len(x), 3)
+        logits[-1, 1] = self.value
+        return logits
+
+
+class Items(torch.utils.data.Dataset):
+    """The same item ``n`` times."""
+
+    def __init__(self, n=2, **item):
+        self.n, self.item = n, {"pixels": PIXELS[0], **item}
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, i):
+        if i >= self.n:
+            raise IndexError
+        return self.item
+
+
+def toy_classifier(net=None):
+    return plain(net or Colours(), 16, "abc")
+
+
+def toy_auxiliary(layers=("l1", "l2")):
+    return FeatureExtractor(small_cnn(), list(layers), IMAGENET_MEAN, IMAGENET_STD, 64, "small")
+
+
+def toy_explainer(classes=3):
+    return PTAME(toy_auxiliary(), classes).eval()
+
+
+def keep_normalised(pixels, masks):
+    """The fault of masking the normalised image, given back as pixels, since the classifier normalises."""
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return keep((pixels - mean) / std, masks) * std + mean
+
+
+def assert_caught(monkeypatch, check, *replacements):
+    """``check`` fails while (where, what, by what) are replaced, and passes again afterwards."""
+    with monkeypatch.context() as patch:
+        for replacement in replacements:
+            patch.setattr(*replacement)
+        with pytest.raises(AssertionError):
+            check()
+    check()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from helpers import FORK, start
+from processes import FORK, start
 
 import ptame_lib
 from ptame_lib import (

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import FORK, Brightness, start
+from helpers import Brightness
+from processes import FORK, start
 
 from ptame_lib import Method, files
 from ptame_lib.metrics.suite import METRICS

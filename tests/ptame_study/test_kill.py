@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from helpers import FORK, Images, TinyBackbone, kill_when, same, small_cnn, start, weights
+from helpers import Images, TinyBackbone, same, small_cnn, weights
+from processes import FORK, kill_when, start
 
 import ptame_lib
 from ptame_lib import PTAME, Classifier, FeatureExtractor, Method, TrainingConfig, train_ptame

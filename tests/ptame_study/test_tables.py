@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import assert_caught
 
 from ptame_study.tables import everywhere, leaders, main_table, partly, ranks, styled, tidy, wins
 
@@ -159,3 +160,8 @@ def test_two_tables_of_one_page_do_not_share_their_marks(per_image):
     pages = [styled(table, marks, metrics).to_html() for metrics in (["AD100"], ["IC100"])]
     ids = [page.split('<table id="')[1].split('"')[0] for page in pages]
     assert ids[0] != ids[1]
+
+
+def test_a_comparison_of_means_over_different_images_is_caught(per_image, monkeypatch):
+    unpaired = (pd.DataFrame, "sub", lambda self, other, axis: self)
+    assert_caught(monkeypatch, lambda: test_a_method_on_fewer_images_is_compared_on_those(per_image), unpaired)

@@ -1,13 +1,15 @@
 """The Explainer's loss: the original's numbers, answers worked out by hand, and properties."""
 
 import math
+import sys
 
 import pytest
 import torch
-from helpers import Arrays, TinyBackbone
+from helpers import Arrays, TinyBackbone, assert_caught
 
-from ptame_lib import Classifier, ExplainerWeights, RTISWeights, explainer_loss
+from ptame_lib import Classifier, ExplainerWeights, RTISWeights, explainer_loss, keep, masking
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
+from ptame_lib.losses import nn_explainer
 from ptame_lib.losses.nn_explainer import (
     PUBLISHED,
     class_area_term,
@@ -220,3 +222,24 @@ def test_what_does_not_belong_together_is_refused(loss):
         ValueError, match=r"differ: logits \(2, 3, 4, 4\), labels \(2, 3\), kept \(2, 3\), removed \(2, 4\)"
     ):
         loss(logits, labels, rand(2, 3), rand(2, 4), target_masks(logits, labels))
+
+
+HERE = sys.modules[__name__]
+
+# name: (where, what is replaced, by what)
+FAULTS = {
+    "the complement of the mask is not taken": (HERE, "blend", lambda x, m, c: masking.blend(x, m.round(), c)),
+    "removed pixels are black": (HERE, "blend", lambda x, m, c: keep(x, m)),
+    "target and other masks exchanged": (HERE, "target_masks", lambda z, y: nn_explainer.target_masks(z, 1 - y)),
+    "entropy with its other sign": (nn_explainer, "negative_entropy", lambda z: -negative_entropy(z)),
+    "the area of all classes": (
+        nn_explainer,
+        "class_area_term",
+        lambda z, y, *b: class_area_term(z, torch.ones_like(y), *b),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_caught(fault, monkeypatch):
+    assert_caught(monkeypatch, lambda: test_the_originals_terms(0), FAULTS[fault])

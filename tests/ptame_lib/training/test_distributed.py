@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import FORK, Images, TinyBackbone, same, small_cnn, team, weights
+from helpers import Images, TinyBackbone, same, small_cnn, weights
+from processes import FORK, team
 from torch import nn
 
 import ptame_lib

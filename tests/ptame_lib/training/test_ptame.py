@@ -6,9 +6,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import Arrays, Images, classifier_of, explainer_of, same, weights, weights_of
+from helpers import (
+    Arrays,
+    Images,
+    assert_caught,
+    classifier_of,
+    explainer_of,
+    keep_normalised,
+    same,
+    weights,
+    weights_of,
+)
 
-from ptame_lib import PTAME, TrainingConfig, files, keep, keep_share, normalise, resize, train_ptame
+from ptame_lib import PTAME, TrainingConfig, files, keep, keep_share, normalise, ptame_loss, resize, train_ptame
 from ptame_lib.training.batches import Batches
 
 QUICK = TrainingConfig(steps=7, batch_size=4, lr=1e-2, checkpoint_every=2)
@@ -329,3 +339,32 @@ def test_tied_rows_of_the_fuser_move_alike(fresh, classifier):
         assert moved.abs().amax() > 1e-3
         assert torch.allclose(moved, moved[:1].expand_as(moved), atol=1e-6) == tied
         assert not explainer.fuser.weight._backward_hooks
+
+
+def first_step():
+    test_the_first_step_is_the_originals(0, "default")
+
+
+def own_map(masks, targets):
+    """Each image's own map (B,h,w), of the maps of the batch's distinct targets (B,n,h,w)."""
+    return masks[torch.arange(len(targets)), targets.unique(return_inverse=True)[1]]
+
+
+# name: (what is replaced in training.ptame, by what)
+FAULTS = {
+    "masking after normalisation": ("keep", keep_normalised),
+    "the map of another image is used for masking": ("keep", lambda x, m: keep(x, m.roll(1, 0))),
+    "the image is not masked": ("keep", lambda x, m: x),
+    "labels other than the decision": ("decide", lambda f, x: f(x).argmin(1)),
+    "only each image's own map is pressed down": (
+        "ptame_loss",
+        lambda z, t, m, w, n: ptame_loss(z, t, own_map(m, t)[:, None], w),
+    ),
+    "a class of several images counts once": ("ptame_loss", lambda z, t, m, w, n: ptame_loss(z, t, m, w)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_caught(fault, monkeypatch):
+    name, replacement = FAULTS[fault]
+    assert_caught(monkeypatch, first_step, (f"ptame_lib.training.ptame.{name}", replacement))
