@@ -50,6 +50,10 @@ def small_cnn(widths=(4, 8, 16, 32), classes=5) -> nn.Sequential:
     return net
 
 
+def rand(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
 class TinyBackbone(nn.Module):
     """The parity files' classifier."""
 
@@ -73,7 +77,7 @@ class Images(torch.utils.data.Dataset):
     """Seeded images, augmented by a flip."""
 
     def __init__(self, n=10, side=32):
-        self.pixels = torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(4))
+        self.pixels = rand(n, 3, side, side, seed=4)
 
     def __len__(self):
         return len(self.pixels)
@@ -84,6 +88,48 @@ class Images(torch.utils.data.Dataset):
     def draw(self, i, generator):
         flip = torch.rand((), generator=generator) < 0.5
         return {"pixels": self.pixels[i].flip(-1) if flip else self.pixels[i]}
+
+
+class Noise(torch.utils.data.Dataset):
+    """``n`` images, each made when it is read, with its number as seed."""
+
+    def __init__(self, n, side):
+        self.n, self.side = n, side
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, i):
+        return {"pixels": rand(3, self.side, self.side, seed=i)}
+
+
+def small_auxiliary(layers=("l1", "l2", "l3", "l4"), **name):
+    torch.manual_seed(0)
+    return FeatureExtractor(small_cnn(), list(layers), IMAGENET_MEAN, IMAGENET_STD, 64, **name)
+
+
+def small_classifier():
+    torch.manual_seed(1)
+    return Classifier(TinyBackbone(), IMAGENET_MEAN, IMAGENET_STD, 64)
+
+
+def small_nets(layers=("l1", "l2", "l3", "l4"), kind=PTAME):
+    """An explainer and its classifier, always with the same weights."""
+    auxiliary, classifier = small_auxiliary(layers), small_classifier()
+    torch.manual_seed(5)
+    return kind(auxiliary, 7), classifier
+
+
+def explainer_on(auxiliary, classes=5, bias=False, seed=3):
+    """An explainer whose batch norms are not the identity."""
+    torch.manual_seed(seed)
+    explainer = PTAME(auxiliary, classes, bias)
+    for bn in explainer.bns:
+        bn.running_mean.normal_(0, 0.2)
+        bn.running_var.uniform_(0.5, 2)
+        nn.init.normal_(bn.weight, 1, 0.3)
+        nn.init.normal_(bn.bias, 0, 0.3)
+    return explainer.eval()
 
 
 def weights(explainer):
@@ -188,61 +234,19 @@ class Brightness(nn.Module):
         return torch.stack([b, torch.zeros_like(b)], 1)
 
 
-# A batch of two images for three classes.
+class Quarter(nn.Module):
+    """Decides for ``bright`` where the top left quarter's mean brightness is above ``bias``, else for ``dark``."""
 
-NAN, INF = float("nan"), float("inf")
-PIXELS = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-TARGETS = torch.tensor([0, 2])
-MAPS = torch.rand(2, 4, 4, generator=torch.Generator().manual_seed(1))
-TRUTH = torch.zeros(2, 16, 16, dtype=torch.bool)
-TRUTH[:, 4:8, 4:8] = True
+    labels = ("dark", "bright")
 
-
-class Colours(nn.Module):
-    """Three classes, each with the mean of one colour as its logit."""
-
-    def forward(self, x):
-        return 5 * x.mean((2, 3))
-
-
-class Says(nn.Module):
-    """Logits of 0 for three classes; the last image gets ``value`` for class 1."""
-
-    def __init__(self, value):
+    def __init__(self, bias=0.5):
         super().__init__()
-        self.value = value
+        self.bias, self.asked = bias, []  # the size of each batch
 
-    def forward(self, x):
-        logits = torch.zeros(len(x), 3)
-        logits[-1, 1] = self.value
-        return logits
-
-
-class Items(torch.utils.data.Dataset):
-    """The same item ``n`` times."""
-
-    def __init__(self, n=2, **item):
-        self.n, self.item = n, {"pixels": PIXELS[0], **item}
-
-    def __len__(self):
-        return self.n
-
-    def __getitem__(self, i):
-        if i >= self.n:
-            raise IndexError
-        return self.item
-
-
-def toy_classifier(net=None):
-    return plain(net or Colours(), 16, "abc")
-
-
-def toy_auxiliary(layers=("l1", "l2")):
-    return FeatureExtractor(small_cnn(), list(layers), IMAGENET_MEAN, IMAGENET_STD, 64, "small")
-
-
-def toy_explainer(classes=3):
-    return PTAME(toy_auxiliary(), classes).eval()
+    def forward(self, pixels):
+        self.asked.append(len(pixels))
+        z = 10 * (pixels[:, :, :5, :5].mean((1, 2, 3)) - self.bias)
+        return torch.stack([torch.zeros_like(z), z], 1)
 
 
 def keep_normalised(pixels, masks):

@@ -1,4 +1,4 @@
-"""What the tables of bad input share: a folder with bad files, and what an error must say."""
+"""What the tables of bad input share: a small batch and nets for it, a folder with bad files, what errors must say."""
 
 import os
 import pickle
@@ -10,14 +10,72 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from helpers import toy_explainer
+from helpers import plain, rand, small_auxiliary
 from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
 
 import ptame_lib
-from ptame_lib import ImageFolder
+from ptame_lib import PTAME, ImageFolder
 
 ROOM = r"no space left for {}: free some on the disk of .*, or write to another"
+
+
+# A batch of two images for three classes.
+
+NAN, INF = float("nan"), float("inf")
+PIXELS = rand(2, 3, 16, 16)
+TARGETS = torch.tensor([0, 2])
+MAPS = rand(2, 4, 4, seed=1)
+TRUTH = torch.zeros(2, 16, 16, dtype=torch.bool)
+TRUTH[:, 4:8, 4:8] = True
+
+
+class Colours(nn.Module):
+    """Three classes, each with the mean of one colour as its logit."""
+
+    def forward(self, x):
+        return 5 * x.mean((2, 3))
+
+
+class Says(nn.Module):
+    """Logits of 0 for three classes; the last image gets ``value`` for class 1."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x):
+        logits = torch.zeros(len(x), 3)
+        logits[-1, 1] = self.value
+        return logits
+
+
+class Items(torch.utils.data.Dataset):
+    """The same item ``n`` times."""
+
+    def __init__(self, n=2, **item):
+        self.n, self.item = n, {"pixels": PIXELS[0], **item}
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, i):
+        if i >= self.n:
+            raise IndexError
+        return self.item
+
+
+def toy_classifier(net=None):
+    return plain(net or Colours(), 16, "abc")
+
+
+def toy_auxiliary(layers=("l1", "l2")):
+    return small_auxiliary(layers, name="small")
+
+
+def toy_explainer(classes=3):
+    return PTAME(toy_auxiliary(), classes).eval()
 
 
 class Refused(NamedTuple):

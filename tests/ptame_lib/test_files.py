@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from helpers import toy_explainer
 from PIL import Image
-from refusals import ROOM, assert_answer, refused
+from refusals import ROOM, assert_answer, refused, toy_explainer
 
 from ptame_lib import files
 

@@ -2,8 +2,20 @@
 
 import pytest
 import torch
-from helpers import MAPS, NAN, PIXELS, TARGETS, TRUTH, Colours, small_cnn, toy_auxiliary, toy_classifier, toy_explainer
-from refusals import assert_answer, refused
+from helpers import small_cnn
+from refusals import (
+    MAPS,
+    NAN,
+    PIXELS,
+    TARGETS,
+    TRUTH,
+    Colours,
+    assert_answer,
+    refused,
+    toy_auxiliary,
+    toy_classifier,
+    toy_explainer,
+)
 
 from ptame_lib import BlackBox, Classifier, Explainer, decide, explainer_loss, keep, keep_share, ptame_loss
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD

@@ -4,9 +4,8 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from helpers import MAPS, NAN, Items, Says, toy_classifier
 from PIL import Image
-from refusals import assert_answer, refused
+from refusals import MAPS, NAN, Items, Says, assert_answer, refused, toy_classifier
 
 from ptame_study import cache, evaluation, tables
 from ptame_study.images import held_out_images

@@ -1,8 +1,7 @@
 """Parameters and profiles that are refused."""
 
 import pytest
-from helpers import INF, NAN
-from refusals import assert_answer, refused
+from refusals import INF, NAN, assert_answer, refused
 
 from ptame_study import profiles
 from ptame_study.parameters import configure

@@ -155,19 +155,6 @@ def test_methods_that_are_done_are_not_done_again(tmp_path):
     assert len(asked) == 4 * before
 
 
-@pytest.fixture
-def per_image():
-    """P-TAME has an AD 10 points lower than b on every image and ties with c."""
-    n = 12
-    base = np.linspace(20, 42, n)
-    parts = {"P-TAME": base, "b": base + 10, "c": base}
-    frames = [
-        pd.DataFrame({"classifier": "net", "method": m, "image": range(n), "AD100": v, "IC100": 100 - v})
-        for m, v in parts.items()
-    ]
-    return pd.concat(frames, ignore_index=True)
-
-
 def test_cached_computes_once_for_the_same_things(tmp_path, per_image):
     calls = []
 

@@ -11,12 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from helpers import Images, TinyBackbone, same, small_cnn, weights
+from helpers import Images, Noise, same, small_nets, weights
 from processes import FORK, kill_when, start
 
 import ptame_lib
-from ptame_lib import PTAME, Classifier, FeatureExtractor, Method, TrainingConfig, train_ptame
-from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
+from ptame_lib import PTAME, Method, TrainingConfig, train_ptame
 from ptame_lib.training.ptame import checkpoints
 from ptame_study import evaluation, records, train
 from ptame_study.cache import Rows
@@ -25,15 +24,6 @@ CHECKOUT = Path(ptame_lib.__file__).parent.parent
 CONFIG = TrainingConfig(steps=7, batch_size=4, lr=1e-2, checkpoint_every=3)
 ORIGIN = {"data": "random images", "library": "1f"}
 pytestmark = pytest.mark.skipif(FORK is None, reason="needs fork")
-
-
-def nets(seed=5):
-    torch.manual_seed(0)
-    auxiliary = FeatureExtractor(small_cnn(), ["l1", "l2", "l3", "l4"], IMAGENET_MEAN, IMAGENET_STD, 64)
-    torch.manual_seed(1)
-    classifier = Classifier(TinyBackbone(), IMAGENET_MEAN, IMAGENET_STD, 64)
-    torch.manual_seed(seed)
-    return PTAME(auxiliary, 7), classifier
 
 
 def wait():
@@ -45,7 +35,7 @@ def wait():
 
 def training(file, said, stop_after=None):
     """A run that goes on where there is a checkpoint, says its step in a file, and waits to be killed after ``stop_after``."""
-    explainer, classifier = nets()
+    explainer, classifier = small_nets()
 
     def on_step(row):
         said.write_text(str(row["step"]))
@@ -75,7 +65,7 @@ def training_stuck_in_a_checkpoint(file, said):
 
 @pytest.fixture(scope="module")
 def uninterrupted():
-    explainer, classifier = nets()
+    explainer, classifier = small_nets()
     return train_ptame(explainer, classifier, Images(), CONFIG), weights(explainer)
 
 
@@ -105,7 +95,7 @@ def test_a_checkpoint_made_from_something_else_is_not_gone_on_from(tmp_path):
     assert checkpoints.fits(file, CONFIG, ORIGIN)
     assert not checkpoints.fits(file, CONFIG, ORIGIN | {"library": "2f"})
     assert not checkpoints.fits(tmp_path / "gone", CONFIG, ORIGIN)
-    explainer, classifier = nets()
+    explainer, classifier = small_nets()
     with pytest.raises(
         ValueError,
         match=r"e\.ckpt was made from other data, weights or code \(library\): use those, or start with resume=False",
@@ -120,17 +110,11 @@ def test_a_checkpoint_made_from_something_else_is_not_gone_on_from(tmp_path):
 # ----------------------------------------------------------------------------------------------------------- evaluation
 
 
-class Few(torch.utils.data.Dataset):
-    def __len__(self):
-        return 50
-
-    def __getitem__(self, i):
-        return {"pixels": torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(i))}
-
-
 def evaluating(folder, explain=lambda pixels, targets: pixels.mean(1)):
     methods = [Method(name, explain, 1, 0, "test") for name in ("first", "second")]
-    return evaluation.evaluate_all("net", nets()[1], methods, Few(), curves=False, kept=(folder, {"seed": 0}))
+    return evaluation.evaluate_all(
+        "net", small_nets()[1], methods, Noise(50, 16), curves=False, kept=(folder, {"seed": 0})
+    )
 
 
 def slow(pixels, targets):

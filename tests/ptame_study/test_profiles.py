@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import papermill
 import pytest
 import torch
-from torch.utils.data import Dataset
+from helpers import Noise
 
 from ptame_lib import load_classifier, train_ptame
 from ptame_study import paths, profiles
@@ -23,14 +23,6 @@ ROWS = {  # lr, weight decay, ce, area, smooth, border, p and channels per level
     "table2-resnet50-mnasnet": (1e-4, 0.0025160500121080907, 0.16651611180242515, 0.8334838882443403, 0, 0, 0.3, (160, 1280, 1280, 1280)),
     "table2-resnet50-ttame": (1e-3, 5e-4, 1.5, 2, 0.01, 0.3, 0.3, (512, 1024, 2048)),
 }  # fmt: skip
-
-
-class Noise(Dataset):
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, i):
-        return {"pixels": torch.rand(3, 224, 224, generator=torch.Generator().manual_seed(i))}
 
 
 def test_every_row_is_here():
@@ -61,11 +53,11 @@ def test_a_published_configuration_trains(profile):
     explainer = new_explainer(cfg, classifier, 1000)
     assert explainer.auxiliary.channels == channels
     before = {key: value.clone() for key, value in explainer.trained_state().items()}
-    history = train_ptame(explainer, classifier, Noise(), training_config(cfg))
+    history = train_ptame(explainer, classifier, Noise(4, 224), training_config(cfg))
     assert [row["step"] for row in history] == [0, 1]
     moved = [key for key, value in explainer.trained_state().items() if not value.equal(before[key])]
     assert {key.split(".")[0] for key in moved} == {"convs", "bns", "fuser"}
-    maps = explainer.explain(Noise()[0]["pixels"][None], torch.tensor([7]))
+    maps = explainer.explain(Noise(4, 224)[0]["pixels"][None], torch.tensor([7]))
     size = {512: 56, 2048: 28}.get(
         channels[-1], 7
     )  # of the first level: ResNet-18's layer1, ResNet-50's layer2, the small ones' last stage

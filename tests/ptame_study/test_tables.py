@@ -8,23 +8,6 @@ from helpers import assert_caught
 from ptame_study.tables import everywhere, leaders, main_table, partly, ranks, styled, tidy, wins
 
 
-@pytest.fixture
-def per_image():
-    return by_hand()
-
-
-def by_hand():
-    """P-TAME has an AD 10 points lower than b on every image and ties with c."""
-    n = 12
-    base = np.linspace(20, 42, n)
-    parts = {"P-TAME": base, "b": base + 10, "c": base}
-    frames = [
-        pd.DataFrame({"classifier": "net", "method": m, "image": range(n), "AD100": v, "IC100": 100 - v})
-        for m, v in parts.items()
-    ]
-    return pd.concat(frames, ignore_index=True)
-
-
 def test_tidy_and_the_main_table_by_hand(per_image):
     table = tidy(per_image)
     assert list(table) == ["classifier", "method", "metric", "value", "low", "high", "n"]

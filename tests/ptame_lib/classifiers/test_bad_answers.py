@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from helpers import INF, MAPS, NAN, PIXELS, TARGETS, Says, toy_classifier
-from refusals import assert_answer, refused
+from refusals import INF, MAPS, NAN, PIXELS, TARGETS, Says, assert_answer, refused, toy_classifier
 from torch import nn
 
 from ptame_lib import BlackBox, decide

@@ -3,8 +3,7 @@
 import json
 
 import pytest
-from helpers import Colours
-from refusals import Code, assert_answer, cut, refused, shipped
+from refusals import Code, Colours, assert_answer, cut, refused, shipped
 
 from ptame_lib import BlackBox, load_classifier, load_onnx
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from helpers import NAN, Items
 from PIL import Image
-from refusals import assert_answer, cut, refused
+from refusals import NAN, Items, assert_answer, cut, refused
 
 from ptame_lib import ImageFolder, files, load_embedded
 from ptame_lib.datasets import first
@@ -252,6 +251,7 @@ ROWS = {
         refused("unknown split 'valid': the embedded data set has train, val, test"),
     ),
     "negative number of images": (lambda place: load_embedded("val", -1), refused("n must be at least 1, got -1")),
+    "no images at all": (lambda place: load_embedded("val", 0), refused("n must be at least 1, got 0")),
     "more first images than there are": (
         lambda place: first(Items(2), 3),
         refused("the first 3 images are asked for, but there are 2"),

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from helpers import INF, toy_auxiliary, toy_explainer
-from refusals import Code, assert_answer, cut, refused, shipped
+from refusals import INF, Code, assert_answer, cut, refused, shipped, toy_auxiliary, toy_explainer
 
 from ptame_lib import PTAME, Explainer, load_auxiliary
 

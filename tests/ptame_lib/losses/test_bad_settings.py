@@ -1,8 +1,7 @@
 """Weights and powers that the loss cannot have."""
 
 import pytest
-from helpers import NAN
-from refusals import assert_answer, refused
+from refusals import NAN, assert_answer, refused
 
 from ptame_lib import PTAMEWeights
 

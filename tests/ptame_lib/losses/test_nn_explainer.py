@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from helpers import Arrays, TinyBackbone, assert_caught
+from helpers import Arrays, TinyBackbone, assert_caught, rand
 
 from ptame_lib import Classifier, ExplainerWeights, RTISWeights, explainer_loss, keep, masking
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
@@ -23,10 +23,6 @@ from ptame_lib.losses.nn_explainer import (
 from ptame_lib.masking import blend
 
 CLOSE = {"atol": 1e-7, "rtol": 1e-5}
-
-
-def rand(*shape, seed=0):
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def logit(values):

@@ -1,8 +1,7 @@
 """Methods and budgets that do not exist."""
 
 import pytest
-from helpers import toy_classifier
-from refusals import assert_answer, refused
+from refusals import assert_answer, refused, toy_classifier
 
 from ptame_lib import Budget, build_methods
 from ptame_lib.methods import rise

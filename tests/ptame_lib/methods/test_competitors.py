@@ -33,11 +33,6 @@ class Constant(nn.Module):
         return 0 * x.mean((2, 3))
 
 
-@pytest.fixture
-def noise():
-    return torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-
-
 def quick(name, classifier, **options):
     """An optimising method with few steps, against black."""
     if name == "igos":

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from helpers import MAPS, NAN, PIXELS, TARGETS, TRUTH, toy_classifier
-from refusals import assert_answer, refused
+from refusals import MAPS, NAN, PIXELS, TARGETS, TRUTH, assert_answer, refused, toy_classifier
 
 from ptame_lib import normalise
 from ptame_lib.metrics import (

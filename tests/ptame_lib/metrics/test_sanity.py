@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from helpers import assert_caught
+from helpers import assert_caught, plain
 
 from ptame_lib import Classifier, decide, load_classifier
 from ptame_lib.methods import gradcam
@@ -73,7 +73,7 @@ def test_one_quadrant_sees_no_other():
 
 def test_the_patch_finder_finds_patches():
     images, colours, truth = plant_patches(torch.rand(30, 3, 64, 64))
-    classifier = Classifier(PatchFinder(), [0.0] * 3, [1.0] * 3, 64)
+    classifier = plain(PatchFinder(), 64)
     assert decide(classifier, images).equal(colours)
     assert truth.sum((1, 2)).tolist() == [64] * 30
     without = torch.where(truth[:, None], images.mean((1, 2, 3), keepdim=True), images)
@@ -86,7 +86,7 @@ def test_the_patch_finder_finds_patches():
 
 def test_gradcam_points_at_the_patch():
     images, colours, truth = plant_patches(torch.rand(10, 3, 64, 64))
-    classifier = Classifier(PatchFinder(), [0.0] * 3, [1.0] * 3, 64)
+    classifier = plain(PatchFinder(), 64)
     maps = gradcam(classifier, classifier.model.smooth)(images, colours)
     assert pointing_game(maps, truth).mean() > 0.9
 

@@ -1,8 +1,7 @@
 """Training settings, images and checkpoints that are refused."""
 
 import pytest
-from helpers import PIXELS, Items, toy_classifier, toy_explainer
-from refusals import Code, assert_answer, refused
+from refusals import PIXELS, Code, Items, assert_answer, refused, toy_classifier, toy_explainer
 
 from ptame_lib import TrainingConfig, train_ptame
 

@@ -9,6 +9,7 @@ import torch
 from helpers import (
     Arrays,
     Images,
+    Noise,
     assert_caught,
     classifier_of,
     explainer_of,
@@ -47,7 +48,7 @@ def fresh(auxiliary):
 
 
 def first_loss(case, loss_set):
-    """The loss of train_ptame's first step on a parity file's images, in whatever order it draws them, with what it should be."""
+    """The loss of train_ptame's first step on a parity file's images, drawn in any order, and the original's."""
     arrays = Arrays(f"ptame_pipeline_{case}")
     data = [{"pixels": image} for image in arrays.pixels("images")]
     config = TrainingConfig(steps=1, batch_size=len(data), loss=weights_of(arrays.description["losses"][loss_set]))
@@ -240,13 +241,6 @@ def test_a_second_training_into_the_same_checkpoint_stops(fresh, classifier, tmp
     assert len(seen) == 1
 
 
-def test_too_few_images_are_refused(fresh, classifier):
-    with pytest.raises(
-        ValueError, match="3 training images are fewer than one batch of 4: give more images or a smaller batch_size"
-    ):
-        train_ptame(fresh(), classifier, Images(n=3), QUICK)
-
-
 def test_batches_depend_on_seed_and_step_alone():
     config = replace(QUICK, steps=6, batch_size=3)
     all_ = list(Batches(10, config, 0))
@@ -266,7 +260,7 @@ def test_trainings_of_different_precision_follow_each_other_in_one_process(auxil
 
 
 def test_images_that_never_change_are_decided_once(classifier, auxiliary):
-    """Eight images, batches of four, six steps: three epochs, but one question about each whole image; augmented ones are asked anew."""
+    """Eight images for three epochs: one question about each whole image, and three where images are augmented."""
 
     class Counting(torch.nn.Module):
         def __init__(self):
@@ -277,23 +271,16 @@ def test_images_that_never_change_are_decided_once(classifier, auxiliary):
             self.whole += 0 if pixels.requires_grad else len(pixels)
             return classifier(pixels)
 
-    class Fixed(torch.utils.data.Dataset):
-        def __len__(self):
-            return 8
-
-        def __getitem__(self, i):
-            return {"pixels": torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(i))}
-
-    class Augmented(Fixed):
+    class Augmented(Noise):
         def draw(self, i, generator):
             return {"pixels": torch.rand(3, 32, 32, generator=generator)}
 
     asked = {}
-    for data in (Fixed(), Augmented()):
+    for data in (Noise(8, 32), Augmented(8, 32)):
         counting = Counting()
         train_ptame(PTAME(auxiliary, 7), counting, data, TrainingConfig(steps=6, batch_size=4))
         asked[type(data).__name__] = counting.whole
-    assert asked == {"Fixed": 8, "Augmented": 24}
+    assert asked == {"Noise": 8, "Augmented": 24}
 
 
 def masked_images(classifier, explainer, pixels, config):
