@@ -39,7 +39,7 @@ def kill_when(process, condition, seconds=60):
 
 
 def team(count, work, *arguments):
-    """Do ``work(rank, ...)`` in ``count`` processes of one group, as ``accelerate launch`` does; return their exit codes."""
+    """Do ``work(rank, ...)`` in ``count`` processes of one group, like ``accelerate launch``; give their exit codes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

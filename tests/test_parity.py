@@ -81,7 +81,7 @@ def test_training_step(case, loss_set):
 
 
 def evaluated(arrays: Arrays, explainer: PTAME, prefix: str) -> None:
-    """Explain, mask and decide again; compare with the arrays ``<prefix>masks``, ``..logits`` and ``..logits_masked``."""
+    """Explain, mask and decide again; compare with the arrays ``<prefix>masks``, ``logits`` and ``logits_masked``."""
     classifier, pixels = classifier_of(arrays), arrays.pixels("images")
     logits = classifier(pixels)
     torch.testing.assert_close(logits, arrays[f"{prefix}logits"], atol=1e-5, rtol=0)

@@ -54,7 +54,7 @@ def test_evaluate_by_hand():
 
 
 def test_an_increase_by_hand():
-    """A classifier that decides class 0 and is the surer the darker the image: whatever is removed, its confidence rises."""
+    """A classifier that decides for class 0, more surely for darker images: every removal raises its confidence."""
 
     class Dark(torch.nn.Module):
         def forward(self, pixels):

@@ -1,4 +1,4 @@
-"""kill -9 at moments of training, of evaluation and of the graph: after a restart, what is finished equals the uninterrupted."""
+"""kill -9 during training, evaluation and the graph: a restarted run ends with the uninterrupted run's results."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def wait():
 
 
 def training(file, said, stop_after=None):
-    """A run that goes on where there is a checkpoint, says its step in a file, and waits to be killed after ``stop_after``."""
+    """Resume from a checkpoint if there is one, write the step to a file, wait to be killed after ``stop_after``."""
     explainer, classifier = small_nets()
 
     def on_step(row):
@@ -224,7 +224,7 @@ def until(condition, process):
 
 
 def test_a_killed_graph(study):
-    """Snakemake, its job and the notebook's kernel are killed past the first checkpoint; the same command finishes the work.
+    """Snakemake, its job and the notebook's kernel are killed after the first checkpoint; a second run finishes.
 
     While the first run works, a second one in the same folder says so and stops.
     """

@@ -30,7 +30,7 @@ class Pyramid(nn.Module):
 
 
 def straightforward(explainer, pixels):
-    """The paper's order of steps: attend, bring every level to the first one's size, concatenate, fuse over all classes."""
+    """The paper's steps: attend, bring every level to the first one's size, concatenate, fuse over all classes."""
     attended = []
     for f, conv, bn in zip(explainer.auxiliary(pixels), explainer.convs, explainer.bns, strict=True):
         a = F.relu(bn(conv(f)) + f)

@@ -30,7 +30,7 @@ def logit(values):
 
 
 def parts(case):
-    """What the original's loss saw: segmentation logits, labels, the classifier's answers by masking in pixel space, and (m, n)."""
+    """What the original's loss saw: logits of masks, labels, the classifier's answers to masked pixels, and (m, n)."""
     arrays = Arrays(f"nn_explainer_loss_{case}")
     net = TinyBackbone(arrays["targets"].shape[1])
     net.features[0], net.features[1] = torch.nn.Conv2d(3, 5, 3, 2, 1), torch.nn.BatchNorm2d(5)
@@ -116,7 +116,7 @@ def test_variation_counts_the_last_difference_twice():
 
 
 def test_the_band_by_hand():
-    """Ten pixels, 20 % should be 1 and from 50 % on 0: with three ones nothing is lost, with none two are, with eight three are."""
+    """Ten pixels: 20 % should be 1, from 50 % on 0. Three ones lose nothing, no ones lose two, eight lose three."""
     masks = torch.zeros(4, 1, 10)
     masks[0, :, :3], masks[2, :, 2:], masks[3] = 1, 1, 0.4
     torch.testing.assert_close(
@@ -176,7 +176,7 @@ def test_rtis_by_hand():
 
 
 def test_a_single_labels_first_term_is_the_softmaxs_cross_entropy():
-    """Two images of three classes: -log of the softmax at each label, by hand; the other terms are those of several labels."""
+    """Two images, three classes: -log of the softmax at each label; the other terms are as for several labels."""
     labels = torch.tensor([[0, 1, 0], [1, 0, 0]])
     kept, removed = torch.tensor([[1.0, 2.0, 0.0], [0.5, -1.0, 3.0]]), rand(2, 3)
     logits = rand(2, 3, 6, 6)
@@ -199,7 +199,8 @@ def test_a_single_label_is_exactly_one(loss, labels):
     logits = rand(2, 2, 4, 4)
     with pytest.raises(
         ValueError,
-        match=r"image 1 of the batch has [02] labels, but the classifier gives one class .* or make .* multi_label=True",
+        match=r"image 1 of the batch has [02] labels, but the classifier gives one class "
+        r".* or make .* multi_label=True",
     ):
         loss(logits, labels, rand(2, 2), rand(2, 2), target_masks(logits, labels), multi_label=False)
 

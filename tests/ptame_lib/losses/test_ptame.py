@@ -32,7 +32,7 @@ def test_a_small_power_prefers_one_full_pixel_to_many_weak_ones():
 
 
 def test_smoothness_of_a_step_edge_by_hand():
-    """3 x 4 pixels, the right half 1: three steps of height 1; border lines 2 (top) + 2 (bottom) + 0 (left) + 3 (right)."""
+    """3 x 4 pixels, the right half 1: three steps of height 1; border lines 2 top + 2 bottom + 0 left + 3 right."""
     masks = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(1, 1, 3, 4)
     assert smoothness_term(masks, 0.0).item() == 3 / 2
     assert smoothness_term(masks, 0.3).item() == pytest.approx((3 + 0.3 * 7) / 2)

@@ -277,7 +277,7 @@ def test_integrated_gradients_of_a_linear_classifier_are_weight_times_pixel(nois
 
 
 def test_guided_backprop_stops_negative_gradients(noise):
-    """logit = relu(x) * (1 - 2) summed: the gradient that reaches the ReLU is negative everywhere, so nothing passes."""
+    """logit = sum of relu(x) * (1 - 2): the gradient that reaches the ReLU is negative everywhere: nothing passes."""
 
     class Negative(nn.Module):
         def __init__(self, sign):

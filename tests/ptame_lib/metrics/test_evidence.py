@@ -37,8 +37,10 @@ def test_the_three_probabilities_and_the_share_by_hand():
     assert found.rest_too.tolist() == [False]
     # More than half of the 25 pixels are needed: 10 % of the image are 10 pixels, 15 % are 15.
     assert found.share.tolist() == [0.15]
-    assert found.text() == "bright: 99% on the whole image, 98% on what the map keeps, 2% on the rest; the first 15% of its pixels are enough " \
-                           "for this decision."  # fmt: skip
+    assert found.text() == (
+        "bright: 99% on the whole image, 98% on what the map keeps, 2% on the rest; "
+        "the first 15% of its pixels are enough for this decision."
+    )
     assert found.warning() == ""
 
 
@@ -170,7 +172,7 @@ def test_what_does_not_belong_together_is_refused(targets, maps, shares, message
 
 
 class Two(nn.Module):
-    """Two labels, each decided for itself: ``left`` and ``right`` are there where that half's mean brightness is above 0.2 and 0.4."""
+    """Two labels, each decided alone: ``left`` if that half is brighter than 0.2, ``right`` if brighter than 0.4."""
 
     labels, multi_label = ("left", "right"), True
 
@@ -180,7 +182,7 @@ class Two(nn.Module):
 
 
 def test_a_label_of_a_multi_label_classifier_is_judged_by_its_own_sigmoid():
-    """On a white image both labels are there with 8 and 6: the second is no softmax's decision, and decided all the same."""
+    """A white image has both labels, with 8 and 6: a softmax would not decide for the second, its own sigmoid does."""
     both, half = torch.tensor([0, 1]), torch.zeros(2, 10, 10)
     half[0, :, :5], half[1, :, 5:] = 1, 1
     found = evidence(Two(), WHITE.expand(2, -1, -1, -1), both, half)

@@ -161,7 +161,7 @@ def test_average_precision_is_scikit_learns():
 
 
 def test_insertion_and_deletion_by_hand():
-    """Brightness answers 1/(1 + 3^-b). Half the pixels are white, half black: deletion turns white to grey first, or black to grey."""
+    """Brightness answers 1/(1 + 3^-b). Half the pixels are white: deletion greys these first, or the black ones."""
     pixels = torch.zeros(2, 3, 8, 8)
     pixels[:, :, :, :4] = 1
     maps = torch.zeros(2, 8, 8)

@@ -149,7 +149,8 @@ def test_the_command_writes_what_notebook_02_writes(study, capsys):
     file = paths.explainer("tiny", "embedded/vgg")
     alone = weights(PTAME.load(file))
     assert sorted(p.name for p in file.parent.iterdir()) == [
-        "history-ptame-embedded-vgg.csv", "ptame-embedded-vgg.ckpt", "ptame-embedded-vgg.history.json", "ptame-embedded-vgg.safetensors",
+        "history-ptame-embedded-vgg.csv", "ptame-embedded-vgg.ckpt", "ptame-embedded-vgg.history.json",
+        "ptame-embedded-vgg.safetensors",
     ]  # fmt: skip
     file.unlink()
     assert team(2, lambda rank: sys.exit(command("--fresh"))) == [0, 0]

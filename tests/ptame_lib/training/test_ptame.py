@@ -166,7 +166,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(fresh, classifier, tmp_path):
     data.pixels[2] = float("nan")
     explainer = fresh()
     start = weights(explainer)
-    message = r"the loss is nan at step 0: lower lr \(now 0\.01\).* The step's images: image \d, .*The classifier's answer is not finite for image 2\.$"
+    message = (
+        r"the loss is nan at step 0: lower lr \(now 0\.01\).* The step's images: image \d, "
+        r".*The classifier's answer is not finite for image 2\.$"
+    )
     with pytest.raises(FloatingPointError, match=message):
         train_ptame(explainer, classifier, data, QUICK, checkpoint=tmp_path / "e.ckpt")
     assert not (tmp_path / "e.ckpt").exists()
