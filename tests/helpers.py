@@ -1,21 +1,16 @@
-"""What several tests need: small networks and data, parity arrays, and work in processes of its own."""
+"""What several tests share: toy networks and data, parity arrays, and planted faults."""
 
 import json
 import math
-import multiprocessing
-import os
-import signal
-import socket
-import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
-from accelerate.state import AcceleratorState, PartialState
 from torch import nn
 
-from ptame_lib import PTAME, Classifier, FeatureExtractor, PTAMEWeights
+from ptame_lib import PTAME, Classifier, FeatureExtractor, PTAMEWeights, keep
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
 
 PARITY = Path(__file__).parent / "parity"
@@ -55,6 +50,10 @@ def small_cnn(widths=(4, 8, 16, 32), classes=5) -> nn.Sequential:
     return net
 
 
+def rand(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
 class TinyBackbone(nn.Module):
     """The parity files' classifier."""
 
@@ -78,7 +77,7 @@ class Images(torch.utils.data.Dataset):
     """Seeded images, augmented by a flip."""
 
     def __init__(self, n=10, side=32):
-        self.pixels = torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(4))
+        self.pixels = rand(n, 3, side, side, seed=4)
 
     def __len__(self):
         return len(self.pixels)
@@ -89,6 +88,48 @@ class Images(torch.utils.data.Dataset):
     def draw(self, i, generator):
         flip = torch.rand((), generator=generator) < 0.5
         return {"pixels": self.pixels[i].flip(-1) if flip else self.pixels[i]}
+
+
+class Noise(torch.utils.data.Dataset):
+    """``n`` images, each made when it is read, with its number as seed."""
+
+    def __init__(self, n, side):
+        self.n, self.side = n, side
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, i):
+        return {"pixels": rand(3, self.side, self.side, seed=i)}
+
+
+def small_auxiliary(layers=("l1", "l2", "l3", "l4"), **name):
+    torch.manual_seed(0)
+    return FeatureExtractor(small_cnn(), list(layers), IMAGENET_MEAN, IMAGENET_STD, 64, **name)
+
+
+def small_classifier():
+    torch.manual_seed(1)
+    return Classifier(TinyBackbone(), IMAGENET_MEAN, IMAGENET_STD, 64)
+
+
+def small_nets(layers=("l1", "l2", "l3", "l4"), kind=PTAME):
+    """An explainer and its classifier, always with the same weights."""
+    auxiliary, classifier = small_auxiliary(layers), small_classifier()
+    torch.manual_seed(5)
+    return kind(auxiliary, 7), classifier
+
+
+def explainer_on(auxiliary, classes=5, bias=False, seed=3):
+    """An explainer whose batch norms are not the identity."""
+    torch.manual_seed(seed)
+    explainer = PTAME(auxiliary, classes, bias)
+    for bn in explainer.bns:
+        bn.running_mean.normal_(0, 0.2)
+        bn.running_var.uniform_(0.5, 2)
+        nn.init.normal_(bn.weight, 1, 0.3)
+        nn.init.normal_(bn.bias, 0, 0.3)
+    return explainer.eval()
 
 
 def weights(explainer):
@@ -174,8 +215,9 @@ class TokenNet(nn.Module):
         return self.head((x + self.mix(y, y, y)[0])[:, 0])
 
 
-def plain(net):
-    return Classifier(net, (0.0,) * 3, (1.0,) * 3, SIDE)
+def plain(net, size=SIDE, labels=None):
+    """A classifier that gives the net its pixels as they are."""
+    return Classifier(net, (0.0,) * 3, (1.0,) * 3, size, labels)
 
 
 def quadrant_shares(maps):
@@ -192,60 +234,32 @@ class Brightness(nn.Module):
         return torch.stack([b, torch.zeros_like(b)], 1)
 
 
-# Processes are forked, so that nothing is imported again: to be killed, or to train side by side.
+class Quarter(nn.Module):
+    """Decides for ``bright`` where the top left quarter's mean brightness is above ``bias``, else for ``dark``."""
 
-FORK = multiprocessing.get_context("fork") if "fork" in multiprocessing.get_all_start_methods() else None
+    labels = ("dark", "bright")
 
+    def __init__(self, bias=0.5):
+        super().__init__()
+        self.bias, self.asked = bias, []  # the size of each batch
 
-def start(work, *arguments, **environment):
-    """A forked process that does ``work``, on one thread, with accelerate as in a new process."""
-
-    def run():
-        os.environ.update(environment)
-        AcceleratorState._reset_state(reset_partial_state=True)
-        torch.set_num_threads(1)
-        work(*arguments)
-
-    process = FORK.Process(target=run, daemon=True)
-    process.start()
-    return process
+    def forward(self, pixels):
+        self.asked.append(len(pixels))
+        z = 10 * (pixels[:, :, :5, :5].mean((1, 2, 3)) - self.bias)
+        return torch.stack([torch.zeros_like(z), z], 1)
 
 
-def kill_when(process, condition, seconds=60):
-    """kill -9 as soon as ``condition()`` holds; the process must not have ended by itself."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.is_alive(), "it ended before it could be killed"
-        assert time.monotonic() < deadline, "the moment to kill it did not come"
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+def keep_normalised(pixels, masks):
+    """The fault of masking the normalised image, given back as pixels, since the classifier normalises."""
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return keep((pixels - mean) / std, masks) * std + mean
 
 
-def team(count, work, *arguments):
-    """``work(rank, ...)`` in ``count`` processes of one group, as ``accelerate launch`` starts them; all must end well."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    connected = FORK.Barrier(count)
-
-    def join(rank):
-        PartialState(cpu=True)  # the group: none may leave it before all have come, however busy the machine is
-        connected.wait(120)
-        work(rank, *arguments)
-
-    common = {
-        "WORLD_SIZE": count,
-        "LOCAL_WORLD_SIZE": count,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-        "ACCELERATE_USE_CPU": "true",
-    }
-    processes = []
-    for rank in range(count):
-        environment = {key: str(value) for key, value in (common | {"RANK": rank, "LOCAL_RANK": rank}).items()}
-        processes.append(start(join, rank, **environment))
-    for process in processes:
-        process.join(120)
-    return [process.exitcode for process in processes]
+def assert_caught(monkeypatch, check, *replacements):
+    """``check`` fails while (where, what, by what) are replaced, and passes again afterwards."""
+    with monkeypatch.context() as patch:
+        for replacement in replacements:
+            patch.setattr(*replacement)
+        with pytest.raises(AssertionError):
+            check()
+    check()

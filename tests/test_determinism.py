@@ -1,8 +1,8 @@
 """The seed fixes everything on one device type: two clean folders end with the same tables, byte for byte.
 
-Across devices, numbers of threads and of processes, sums are added in another order: losses and metrics then differ in the last of
-float32's seven digits, and where such a difference decides (a threshold of ROAD, an argmax, a pixel's rank) in single images. What
-an explanation costs, seconds and megabytes of the process, is no property of the seed and not compared.
+Another device or number of threads or processes adds sums in another order. Losses and metrics then differ in the last
+of float32's seven digits, and in single images where such a difference decides (a threshold of ROAD, an argmax, a
+pixel's rank). What an explanation costs in seconds and megabytes does not depend on the seed and is not compared.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from helpers import FORK, start
+from processes import FORK, start
 
 import ptame_lib
 from ptame_lib import (
@@ -31,7 +31,7 @@ TIMED = ["ms_per_image"]  # of the costs
 
 
 def smoke(seed, compared):
-    """The study in small, from nothing: data composed, an explainer trained, methods compared or not, tables written."""
+    """The study in small, from nothing: compose data, train an explainer, compare methods if asked, write tables."""
     classifier = load_classifier("embedded/vgg")
     torch.manual_seed(seed)
     explainer = PTAME(load_auxiliary("embedded/auxiliary"), 10)

@@ -1,11 +1,25 @@
 """The original implementation's numbers, reproduced (see parity/README.md)."""
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import PARITY, Arrays, auxiliary_of, classifier_of, explainer_of, weights_of
+from helpers import (
+    PARITY,
+    Arrays,
+    assert_caught,
+    auxiliary_of,
+    classifier_of,
+    explainer_of,
+    keep_normalised,
+    weights_of,
+)
+from torch import nn
 
-from ptame_lib import PTAME, keep, keep_share, normalise, ptame_loss, resize
+from ptame_lib import PTAME, FeatureExtractor, keep, keep_share, normalise, ptame_loss, remove, resize
+from ptame_lib.losses import ptame
+from ptame_lib.losses.ptame import smoothness_term
 from ptame_lib.metrics import average_drop, increase_in_confidence, masked_confidence
 from ptame_lib.metrics.drop import confidence
 from ptame_lib.metrics.statistics import mean_of_batch_means
@@ -67,7 +81,7 @@ def test_training_step(case, loss_set):
 
 
 def evaluated(arrays: Arrays, explainer: PTAME, prefix: str) -> None:
-    """Explain, mask and decide again, against the arrays ``<prefix>masks``, ``<prefix>logits`` and ``<prefix>logits_masked``."""
+    """Explain, mask and decide again; compare with the arrays ``<prefix>masks``, ``logits`` and ``logits_masked``."""
     classifier, pixels = classifier_of(arrays), arrays.pixels("images")
     logits = classifier(pixels)
     torch.testing.assert_close(logits, arrays[f"{prefix}logits"], atol=1e-5, rtol=0)
@@ -113,7 +127,7 @@ def test_average_drop_and_increase(case):
 
 @pytest.mark.parametrize("case", [0, 1])
 def test_the_originals_average_over_batches_is_offered_too(case):
-    """Batches of 4, 4 and 3 images: the original averages three means, this study eleven images; both are in the arrays."""
+    """Batches of 4, 4 and 3 images: the original averages three means, this study eleven images."""
     arrays = Arrays(f"adic_{case}")
     classifier = classifier_of(arrays)
     drops, rises = [], []
@@ -134,3 +148,106 @@ def test_the_originals_average_over_batches_is_offered_too(case):
         assert scale * drops[:, i].mean() == pytest.approx(
             arrays["sample_weighted_AD_not_official"][i].item(), abs=1e-4 * scale
         )
+
+
+# Faults planted into the core, one at a time: the check passes without the fault and fails with it.
+
+HERE, MAPS = sys.modules[__name__], PTAME.maps
+
+
+def attention():
+    test_attention(0)
+
+
+def attention_in_training():
+    test_attention_in_training_keeps_the_auxiliary_in_eval_mode(0)
+
+
+def step():
+    test_training_step(0, "default")
+
+
+def drop():
+    test_average_drop_and_increase(0)
+
+
+def attend(then):
+    """Return PTAME.attention with another last step."""
+
+    def method(self, pixels):
+        with torch.no_grad():
+            features = self.auxiliary(pixels)
+        return [then(bn, conv, f) for conv, bn, f in zip(self.convs, self.bns, features, strict=True)]
+
+    return method
+
+
+def in_one_step(levels, _one_step):
+    return sum(F.interpolate(a, levels[0].shape[-2:], mode="bilinear", align_corners=False) for a in levels)
+
+
+def aligned(levels, _one_step):
+    return sum(F.interpolate(a, levels[0].shape[-2:], mode="bilinear", align_corners=True) for a in levels)
+
+
+def lines_missing(masks, border, q=2.0, n=None):
+    return smoothness_term(masks, 0.0, q, n)
+
+
+def corners_once(masks, border, q=2.0, n=None):
+    corners = masks[..., [0, 0, -1, -1], [0, -1, 0, -1]].pow(q).sum()
+    return smoothness_term(masks, border, q, n) - border * corners / (q * masks.shape[0])
+
+
+def mean_of_differences(masks, border, q=2.0, n=None):
+    return smoothness_term(masks, border, q, n) / masks[0].numel()
+
+
+def ties_stay(maps, share):
+    k = int(maps[0].numel() * (1 - share))
+    if k < 1:
+        return maps
+    flat = maps.flatten(1)
+    return torch.where(flat >= flat.kthvalue(k, dim=1, keepdim=True).values, flat, 0.0).view_as(maps)
+
+
+# name: (the check, (where, what is replaced, by what) ...)
+FAULTS = {
+    "no residual": (attention, (PTAME, "attention", attend(lambda bn, conv, f: F.relu(bn(conv(f)))))),
+    "no ReLU": (attention, (PTAME, "attention", attend(lambda bn, conv, f: bn(conv(f)) + f))),
+    "residual after the ReLU": (attention, (PTAME, "attention", attend(lambda bn, conv, f: F.relu(bn(conv(f))) + f))),
+    "no batch norm": (attention, (PTAME, "attention", attend(lambda bn, conv, f: F.relu(conv(f) + f)))),
+    "batch norms in train mode while explaining": (attention, (PTAME, "eval", lambda self: self.train())),
+    "auxiliary in train mode": (attention_in_training, (FeatureExtractor, "train", nn.Module.train)),
+    "one large step instead of x2 steps": (attention, ("ptame_lib.explainers.ptame.upsample_and_add", in_one_step)),
+    "align_corners=True": (attention, ("ptame_lib.explainers.ptame.upsample_and_add", aligned)),
+    "no min-max": (attention, ("ptame_lib.explainers.ptame.normalise", lambda maps: maps)),
+    "sigmoid instead of min-max": (attention, ("ptame_lib.explainers.ptame.normalise", torch.sigmoid)),
+    "the auxiliary sees unnormalised pixels": (
+        attention,
+        (FeatureExtractor, "forward", lambda self, pixels: list(self.model(pixels).values())),
+    ),
+    "maps of the next target": (
+        step,
+        (PTAME, "maps", lambda self, x, c=None: MAPS(self, x, None if c is None else c.roll(1))),
+    ),
+    "masking after normalisation": (step, (HERE, "keep", keep_normalised)),
+    "masking after normalisation, in the metric": (drop, ("ptame_lib.metrics.drop.keep", keep_normalised)),
+    "area without 0.0005": (step, (ptame, "area_term", lambda masks, p, n=None: masks.pow(p).mean())),
+    "power of the mean area": (step, (ptame, "area_term", lambda masks, p, n=None: (masks + 0.0005).mean().pow(p))),
+    "no border lines": (step, (ptame, "smoothness_term", lines_missing)),
+    "corners counted once": (step, (ptame, "smoothness_term", corners_once)),
+    "smoothness as a mean": (step, (ptame, "smoothness_term", mean_of_differences)),
+    "ties with the threshold stay": (
+        drop,
+        (HERE, "keep_share", ties_stay),
+        ("ptame_lib.metrics.drop.keep_share", ties_stay),
+    ),
+    "what is removed is kept": (drop, ("ptame_lib.metrics.drop.keep", remove)),
+    "absolute drop": (drop, (HERE, "average_drop", lambda p, q: (p - q).clamp_min(0))),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_caught(fault, monkeypatch):
+    assert_caught(monkeypatch, *FAULTS[fault])

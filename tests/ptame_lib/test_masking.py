@@ -2,13 +2,10 @@
 
 import pytest
 import torch
+from helpers import rand
 
 from ptame_lib import keep, keep_share, normalise, remove, resize
 from ptame_lib.masking import blend
-
-
-def rand(*shape, seed=0):
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_normalise_by_hand():

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import FORK, Brightness, start
+from helpers import Brightness
+from processes import FORK, start
 from tqdm import tqdm
 
 from ptame_lib import Classifier, Method, files
@@ -57,7 +58,7 @@ def test_evaluate_by_hand():
 
 
 def test_an_increase_by_hand():
-    """A classifier that decides class 0 and is the surer the darker the image: whatever is removed, its confidence rises."""
+    """A classifier that decides for class 0, more surely for darker images: every removal raises its confidence."""
 
     class Dark(torch.nn.Module):
         def forward(self, pixels):
@@ -177,19 +178,6 @@ def test_methods_that_are_done_are_not_done_again(tmp_path):
     assert per_image["method"].tolist() == ["a b"] * 5 + ["b"] * 5
     run(first, {"seed": 1})
     assert len(asked) == 4 * before
-
-
-@pytest.fixture
-def per_image():
-    """P-TAME has an AD 10 points lower than b on every image and ties with c."""
-    n = 12
-    base = np.linspace(20, 42, n)
-    parts = {"P-TAME": base, "b": base + 10, "c": base}
-    frames = [
-        pd.DataFrame({"classifier": "net", "method": m, "image": range(n), "AD100": v, "IC100": 100 - v})
-        for m, v in parts.items()
-    ]
-    return pd.concat(frames, ignore_index=True)
 
 
 def test_cached_computes_once_for_the_same_things(tmp_path, per_image):

@@ -4,8 +4,8 @@ import io
 
 import pytest
 import torch
+from helpers import Quarter
 from PIL import Image
-from torch import nn
 
 from ptame_lib import ImageFolder
 from ptame_lib.metrics.evidence import evidence
@@ -13,19 +13,13 @@ from ptame_study import figures
 from ptame_study.explorer import Explorer, overlay, png, read_image
 
 
-class Quarter(nn.Module):
-    """Class 1's logit is ten times how much of the top left quarter is white, over a half; class 2's is always -1."""
+class ThreeWay(Quarter):
+    """The same with a third class, whose logit is always -1."""
 
     labels = ("dark", "bright", "other")
 
-    def __init__(self):
-        super().__init__()
-        self.asked = []
-
     def forward(self, pixels):
-        self.asked.append(len(pixels))
-        z = 10 * (pixels[:, :, :5, :5].mean((1, 2, 3)) - 0.5)
-        return torch.stack([torch.zeros_like(z), z, torch.full_like(z, -1)], 1)
+        return torch.cat([super().forward(pixels), torch.full((len(pixels), 1), -1.0)], 1)
 
 
 def probability(share_of_quarter):
@@ -56,7 +50,7 @@ METHODS = {
 @pytest.fixture
 def explorer():
     calls.clear()
-    found = Explorer(Quarter(), METHODS)
+    found = Explorer(ThreeWay(), METHODS)
     found.open(WHITE)
     return found
 
@@ -112,7 +106,7 @@ def test_maps_are_computed_once_and_a_move_asks_one_batch(explorer):
 
 def test_the_evidence_is_that_of_the_map(explorer):
     found = explorer.explained("right")
-    expected = evidence(Quarter(), WHITE[None], torch.tensor([1]), FIRST[None])
+    expected = evidence(ThreeWay(), WHITE[None], torch.tensor([1]), FIRST[None])
     assert (found.evidence.text(), found.evidence.warning()) == (expected.text(), expected.warning())
     assert "Do not rely on this map" in explorer.explained("wrong").evidence.warning()
     assert explorer.explained("constant").mask.shape == (10, 10)
@@ -127,9 +121,9 @@ def test_what_can_not_be_is_refused(explorer):
     with pytest.raises(ValueError, match=r"an image \(3,H,W\) is wanted, got \(10, 10\)"):
         explorer.open(FIRST)
     with pytest.raises(ValueError, match="no image is open"):
-        Explorer(Quarter(), METHODS).at(0.5)
+        Explorer(ThreeWay(), METHODS).at(0.5)
     with pytest.raises(ValueError, match="no methods to show"):
-        Explorer(Quarter(), {})
+        Explorer(ThreeWay(), {})
 
 
 def test_an_uploaded_image_is_read_as_one_of_a_folder(tmp_path):

@@ -1,4 +1,4 @@
-"""Notebook 09 in a real browser: JupyterLab runs it, the slider moves, the probability changes, and nothing complains."""
+"""Notebook 09 in a real browser: JupyterLab runs it, the slider moves, the probability changes, no error appears."""
 
 import json
 import os

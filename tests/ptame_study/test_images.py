@@ -4,11 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers import plain
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from ptame_lib import PTAME, Classifier, load_classifier, resize
+from ptame_lib import PTAME, load_classifier, resize
 from ptame_lib.classifiers.groups import GroupedClassifier
 from ptame_lib.explainers.loading import load_explainer
 from ptame_study import paths
@@ -26,7 +27,7 @@ class Mean(nn.Module):
 
 @pytest.fixture
 def five():
-    return Classifier(Mean(), [0.0] * 3, [1.0] * 3, 8)
+    return plain(Mean(), 8)
 
 
 def test_a_coarse_classifier_by_hand(five):

@@ -1,4 +1,4 @@
-"""kill -9 at moments of training, of evaluation and of the graph: after a restart, what is finished equals the uninterrupted."""
+"""kill -9 during training, evaluation and the graph: a restarted run ends with the uninterrupted run's results."""
 
 import json
 import os
@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from helpers import FORK, Images, TinyBackbone, kill_when, same, small_cnn, start, weights
+from helpers import Images, Noise, same, small_nets, weights
+from processes import FORK, kill_when, start
 
 import ptame_lib
-from ptame_lib import PTAME, Classifier, FeatureExtractor, Method, TrainingConfig, train_ptame
-from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
+from ptame_lib import PTAME, Method, TrainingConfig, train_ptame
 from ptame_lib.metrics.suite import MAPS, MASKS
 from ptame_lib.training.ptame import checkpoints
 from ptame_study import evaluation, records, train
@@ -27,15 +27,6 @@ ORIGIN = {"data": "random images", "library": "1f"}
 pytestmark = pytest.mark.skipif(FORK is None, reason="needs fork")
 
 
-def nets(seed=5):
-    torch.manual_seed(0)
-    auxiliary = FeatureExtractor(small_cnn(), ["l1", "l2", "l3", "l4"], IMAGENET_MEAN, IMAGENET_STD, 64)
-    torch.manual_seed(1)
-    classifier = Classifier(TinyBackbone(), IMAGENET_MEAN, IMAGENET_STD, 64)
-    torch.manual_seed(seed)
-    return PTAME(auxiliary, 7), classifier
-
-
 def wait():
     time.sleep(60)
 
@@ -44,8 +35,8 @@ def wait():
 
 
 def training(file, said, stop_after=None):
-    """A run that goes on where there is a checkpoint, says its step in a file, and waits to be killed after ``stop_after``."""
-    explainer, classifier = nets()
+    """Resume from a checkpoint if there is one, write the step to a file, wait to be killed after ``stop_after``."""
+    explainer, classifier = small_nets()
 
     def on_step(row):
         said.write_text(str(row["step"]))
@@ -75,7 +66,7 @@ def training_stuck_in_a_checkpoint(file, said):
 
 @pytest.fixture(scope="module")
 def uninterrupted():
-    explainer, classifier = nets()
+    explainer, classifier = small_nets()
     return train_ptame(explainer, classifier, Images(), CONFIG), weights(explainer)
 
 
@@ -105,7 +96,7 @@ def test_a_checkpoint_made_from_something_else_is_not_gone_on_from(tmp_path):
     assert checkpoints.fits(file, CONFIG, ORIGIN)
     assert not checkpoints.fits(file, CONFIG, ORIGIN | {"library": "2f"})
     assert not checkpoints.fits(tmp_path / "gone", CONFIG, ORIGIN)
-    explainer, classifier = nets()
+    explainer, classifier = small_nets()
     with pytest.raises(
         ValueError,
         match=r"e\.ckpt was made from other data, weights or code \(library\): use those, or start with resume=False",
@@ -120,15 +111,7 @@ def test_a_checkpoint_made_from_something_else_is_not_gone_on_from(tmp_path):
 # ----------------------------------------------------------------------------------------------------------- evaluation
 
 
-class Few(torch.utils.data.Dataset):
-    def __len__(self):
-        return 50
-
-    def __getitem__(self, i):
-        return {"pixels": torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(i))}
-
-
-class FewLabelled(Few):
+class FewLabelled(Noise):
     """Two of seven labels an image, and the left half as the truth of both."""
 
     def __getitem__(self, i):
@@ -137,14 +120,14 @@ class FewLabelled(Few):
         return super().__getitem__(i) | {"labels": labels, "truth": left & labels[:, None, None]}
 
 
-SUITES = {"maps": (MAPS, Few, {"curves": False}), "masks": (MASKS, FewLabelled, {})}
+SUITES = {"maps": (MAPS, Noise, {"curves": False}), "masks": (MASKS, FewLabelled, {})}
 
 
 def evaluating(folder, explain=lambda pixels, targets: pixels.mean(1), suite="maps"):
     methods = [Method(name, explain, 1, 0, "test") for name in ("first", "second")]
     suite, data, options = SUITES[suite]
     return evaluation.evaluate_all(
-        "net", nets()[1], methods, data(), suite=suite, kept=(folder, {"seed": 0}), **options
+        "net", small_nets()[1], methods, data(50, 16), suite=suite, kept=(folder, {"seed": 0}), **options
     )
 
 
@@ -257,7 +240,7 @@ def until(condition, process):
 
 
 def test_a_killed_graph(study):
-    """Snakemake, its job and the notebook's kernel are killed past the first checkpoint; the same command finishes the work.
+    """Snakemake, its job and the notebook's kernel are killed after the first checkpoint; a second run finishes.
 
     While the first run works, a second one in the same folder says so and stops.
     """

@@ -98,7 +98,7 @@ def test_what_is_better_is_known_for_every_metric():
 
 
 def test_masks_are_measured_as_they_are_or_not_at_all():
-    with pytest.raises(ValueError, match="'all 1' gives masks that must not be normalised: .* with the suite MASKS"):
+    with pytest.raises(ValueError, match=r"'all 1' gives masks that must not be normalised: .* with the suite MASKS"):
         evaluate(CLASSIFIER, baselines()[2], [item(0)])
     with pytest.raises(ValueError, match=r"masks must be in \[0,1\], got 3..3"):
         evaluate_masks(method("too bright", lambda pixels, targets: torch.full((len(pixels), 4, 4), 3.0)), [item(0)])

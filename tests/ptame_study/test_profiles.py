@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import papermill
 import pytest
 import torch
-from torch.utils.data import Dataset
+from helpers import Noise
 
 from ptame_lib import load_classifier, train_ptame
 from ptame_study import paths, profiles
@@ -14,23 +14,24 @@ from ptame_study.explainers import new_explainer, training_config
 
 ROWS = {  # lr, weight decay, ce, area, smooth, border, p and channels per level, as published
     "table1-vgg16": (1e-4, 0.13324, 0.07278, 0.977712, 0.0001, 0.3, 0.3, (64, 128, 256, 512)),
-    "table1-resnet50": (1e-4, 0.00024266552933845608, 0.16142940055382465, 0.8385705994463174, 0, 0.3, 0.3, (64, 128, 256, 512)),
-    "table1-vit-b-16": (1e-4, 0.00013308961975909186, 0.13129188542479736, 0.8385705994463174, 0, 0, 0.5, (64, 128, 256, 512)),
-    "table2-resnet50-resnet18": (1e-4, 0.00024266552933845608, 0.16142940055382465, 0.8385705994463174, 0, 0.3, 0.3, (64, 128, 256, 512)),
-    "table2-resnet50-mobilenet": (
-        1e-3, 0.017170843647038966, 0.051073698326945305, 0.9454752532765268, 0.003451048396527767, 0, 0.3, (96, 96, 96, 576),
+    "table1-resnet50": (
+        1e-4, 0.00024266552933845608, 0.16142940055382465, 0.8385705994463174, 0, 0.3, 0.3, (64, 128, 256, 512),
     ),
-    "table2-resnet50-mnasnet": (1e-4, 0.0025160500121080907, 0.16651611180242515, 0.8334838882443403, 0, 0, 0.3, (160, 1280, 1280, 1280)),
+    "table1-vit-b-16": (
+        1e-4, 0.00013308961975909186, 0.13129188542479736, 0.8385705994463174, 0, 0, 0.5, (64, 128, 256, 512),
+    ),
+    "table2-resnet50-resnet18": (
+        1e-4, 0.00024266552933845608, 0.16142940055382465, 0.8385705994463174, 0, 0.3, 0.3, (64, 128, 256, 512),
+    ),
+    "table2-resnet50-mobilenet": (
+        1e-3, 0.017170843647038966, 0.051073698326945305, 0.9454752532765268, 0.003451048396527767, 0, 0.3,
+        (96, 96, 96, 576),
+    ),
+    "table2-resnet50-mnasnet": (
+        1e-4, 0.0025160500121080907, 0.16651611180242515, 0.8334838882443403, 0, 0, 0.3, (160, 1280, 1280, 1280),
+    ),
     "table2-resnet50-ttame": (1e-3, 5e-4, 1.5, 2, 0.01, 0.3, 0.3, (512, 1024, 2048)),
 }  # fmt: skip
-
-
-class Noise(Dataset):
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, i):
-        return {"pixels": torch.rand(3, 224, 224, generator=torch.Generator().manual_seed(i))}
 
 
 def test_every_row_is_here():
@@ -61,11 +62,11 @@ def test_a_published_configuration_trains(profile):
     explainer = new_explainer(cfg, classifier, 1000)
     assert explainer.auxiliary.channels == channels
     before = {key: value.clone() for key, value in explainer.trained_state().items()}
-    history = train_ptame(explainer, classifier, Noise(), training_config(cfg))
+    history = train_ptame(explainer, classifier, Noise(4, 224), training_config(cfg))
     assert [row["step"] for row in history] == [0, 1]
     moved = [key for key, value in explainer.trained_state().items() if not value.equal(before[key])]
     assert {key.split(".")[0] for key in moved} == {"convs", "bns", "fuser"}
-    maps = explainer.explain(Noise()[0]["pixels"][None], torch.tensor([7]))
+    maps = explainer.explain(Noise(4, 224)[0]["pixels"][None], torch.tensor([7]))
     size = {512: 56, 2048: 28}.get(
         channels[-1], 7
     )  # of the first level: ResNet-18's layer1, ResNet-50's layer2, the small ones' last stage

@@ -33,7 +33,7 @@ def test_the_main_figure_and_every_file_the_readme_links_to_is_there():
 
 
 def by_hand():
-    """Two images, one classifier: P-TAME loses 10 and 20, RISE 20 and 40 points, the truth nothing; IoU is 40 and 60 of P-TAME's."""
+    """Two images: P-TAME loses 10 and 20 points, RISE 20 and 40, the truth nothing; P-TAME's IoU is 40 and 60."""
     values = {
         "P-TAME": ([10, 20], [40, 60]),
         "RISE": ([20, 40], [10, 20]),
@@ -89,8 +89,10 @@ def test_a_method_of_one_classifier_has_a_sentence_and_no_row(tables, monkeypatc
     made = readme.comparison_section(compare, marks, cost)
     assert "| Explainer" not in made
     assert "| P-TAME | 1.0 | **15.0** | **50.0** | 1 | 0.4 |" in made  # the best of those with a row
-    assert made.endswith("2 held-out images.\nExplainer explains other alone and is left out of means over all classifiers: "
-                         "there its mean rank is 1.0 of 4, P-TAME's 2.0.\n")  # fmt: skip
+    assert made.endswith(
+        "2 held-out images.\nExplainer explains other alone and is left out of means over all classifiers: "
+        "there its mean rank is 1.0 of 4, P-TAME's 2.0.\n"
+    )
     assert readme.scope(compare) == "1 other methods and 2 controls by 2 metrics"
     assert readme.place(compare, marks, cost).strip() == "By mean rank over all metrics, P-TAME has place 1 of 3."
 
@@ -112,10 +114,8 @@ def test_the_place_and_the_pairs_by_hand(tables):
 def test_fill():
     text = "a <!-- x -->old\n1<!-- end of x --> b <!-- y --><!-- end of y --> <!-- x -->2<!-- end of x -->"
     filled = readme.fill(text, {"x": r"\1 new", "y": "\n| t |\n"})
-    assert (
-        filled
-        == "a <!-- x -->\\1 new<!-- end of x --> b <!-- y -->\n| t |\n<!-- end of y --> <!-- x -->\\1 new<!-- end of x -->"
-    )
+    new = "<!-- x -->\\1 new<!-- end of x -->"
+    assert filled == f"a {new} b <!-- y -->\n| t |\n<!-- end of y --> {new}"
     assert readme.fill(filled, {"x": r"\1 new", "y": "\n| t |\n"}) == filled
     with pytest.raises(ValueError, match=r"README.md has no place for 'z': write <!-- z -->"):
         readme.fill(text, {"z": "3"})

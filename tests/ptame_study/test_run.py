@@ -147,7 +147,8 @@ def test_a_profile_says_who_gets_an_explainer_too(study_root):
     file.with_name("y.yaml").write_text("extends: x\nclassifiers: [embedded/vgg]\n")
     assert profiles.load_profile("y")["explainer_too"] == []
     for wrong, message in {
-        "[embedded/resnet]": "'explainer_too' names 'embedded/resnet': choose from the embedded ones among its classifiers, embedded/vgg, emb",
+        "[embedded/resnet]": "'explainer_too' names 'embedded/resnet': "
+        "choose from the embedded ones among its classifiers, embedded/vgg, emb",
         "embedded/vit": "'explainer_too' must be a list of names, got 'embedded/vit': write",
     }.items():
         file.write_text(content + f"explainer_too: {wrong}\n")

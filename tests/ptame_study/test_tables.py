@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import assert_caught
 
 from ptame_lib.metrics.specificity import Confusion
 from ptame_study.tables import (
@@ -17,23 +18,6 @@ from ptame_study.tables import (
     tidy,
     wins,
 )
-
-
-@pytest.fixture
-def per_image():
-    return by_hand()
-
-
-def by_hand():
-    """P-TAME has an AD 10 points lower than b on every image and ties with c."""
-    n = 12
-    base = np.linspace(20, 42, n)
-    parts = {"P-TAME": base, "b": base + 10, "c": base}
-    frames = [
-        pd.DataFrame({"classifier": "net", "method": m, "image": range(n), "AD100": v, "IC100": 100 - v})
-        for m, v in parts.items()
-    ]
-    return pd.concat(frames, ignore_index=True)
 
 
 def test_tidy_and_the_main_table_by_hand(per_image):
@@ -183,3 +167,8 @@ def test_the_class_specific_test_as_a_table():
     assert table.probability.tolist()[:3] == [90, 80, 10]
     assert table.probability[3:].isna().all()
     assert table.images.tolist() == [3] * 3 + [0] * 3
+
+
+def test_a_comparison_of_means_over_different_images_is_caught(per_image, monkeypatch):
+    unpaired = (pd.DataFrame, "sub", lambda self, other, axis: self)
+    assert_caught(monkeypatch, lambda: test_a_method_on_fewer_images_is_compared_on_those(per_image), unpaired)

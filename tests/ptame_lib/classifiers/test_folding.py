@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from helpers import plain
 from torch import nn
 
-from ptame_lib import BlackBox, Classifier, fold_batch_norms, load_classifier
+from ptame_lib import BlackBox, fold_batch_norms, load_classifier
 
 
 def norms(classifier):
@@ -40,7 +41,7 @@ def test_one_network_by_hand():
     conv.weight.data = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1)
     norm.running_mean[:], norm.running_var[:] = 4.0, 25.0
     norm.weight.data[:], norm.bias.data[:] = 10.0, 7.0
-    folded = fold_batch_norms(Classifier(nn.Sequential(conv, norm, nn.Flatten()), (0, 0, 0), (1, 1, 1), 1)).model[0]
+    folded = fold_batch_norms(plain(nn.Sequential(conv, norm, nn.Flatten()), 1)).model[0]
     assert folded.weight.flatten().tolist() == [2.0, 4.0, 6.0]  # times 10 / sqrt(25)
     assert folded.bias.item() == 7.0 - 4.0 * 2.0
 
@@ -57,7 +58,7 @@ class OtherOrder(nn.Module):
 
 
 def test_what_cannot_be_folded_comes_back():
-    classifier = unlike_identity(Classifier(OtherOrder(), (0, 0, 0), (1, 1, 1), 8))
+    classifier = unlike_identity(plain(OtherOrder(), 8))
     assert fold_batch_norms(classifier) is classifier
     box = BlackBox(lambda pixels: pixels.mean((2, 3)), 8)
     assert fold_batch_norms(box) is box

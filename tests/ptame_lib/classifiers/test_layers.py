@@ -1,4 +1,4 @@
-"""ImageNet, Imagenette and webdataset shards: small stand-ins in the releases' own layouts, against torchvision's and webdataset's loaders."""
+"""ImageNet, Imagenette and webdataset shards: small stand-ins against torchvision's and webdataset's loaders."""
 
 import io
 import pickle
@@ -159,7 +159,7 @@ def test_shards_by_number_in_workers_and_parts(shards, tmp_path):
 
 
 def test_training_on_shards_is_training_on_their_images(tmp_path, monkeypatch):
-    """The same losses and weights as from a folder, with and without workers: what a step sees depends on (seed, step) alone."""
+    """The same losses and weights as from a folder, with and without workers: a step depends on (seed, step) only."""
     auxiliary, classifier = load_auxiliary("embedded/auxiliary"), load_classifier("embedded/resnet")
     monkeypatch.setenv("PTAME_ROOT", str(tmp_path / "root"))
     images = {f"{i:05}": jpeg(20 * i) for i in range(8)}

@@ -1,7 +1,5 @@
 """Classifiers: pixels in, logits out, frozen; weights from wherever, refused with a remedy where they don't fit."""
 
-import pickle
-
 import pytest
 import timm
 import torch
@@ -13,16 +11,6 @@ from ptame_lib import Classifier, decide, load_classifier
 from ptame_lib.classifiers import embedded
 from ptame_lib.classifiers.loading import EMBEDDED, load_timm, load_torchvision, read_state_dict
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
-
-
-class Trap:
-    """Runs code when it is unpickled."""
-
-    def __init__(self, file):
-        self.file = file
-
-    def __reduce__(self):
-        return (open, (self.file, "w"))
 
 
 def test_normalisation_is_inside(pixels):
@@ -152,15 +140,6 @@ def test_garbage(tmp_path, suffix, garbage):
     file.write_bytes(garbage)
     with pytest.raises(ValueError, match=rf"bad{suffix}.* (can't be read as a weights file|is refused)"):
         load_classifier("embedded/vgg", weights=file)
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_code_in_a_pickle_is_not_run(tmp_path):
-    for name, save in (("torch.pth", torch.save), ("plain.pth", lambda v, f: f.write_bytes(pickle.dumps(v)))):
-        save({"weight": Trap(str(tmp_path / "ran"))}, tmp_path / name)
-        with pytest.raises(ValueError, match=f"{name} is refused.*safetensors"):
-            load_classifier("embedded/vgg", weights=tmp_path / name)
-    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(

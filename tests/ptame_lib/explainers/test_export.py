@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 import yaml
-from torch import nn
+from helpers import explainer_on, rand
 
 from ptame_lib import PTAME, TrainingConfig, load_auxiliary, load_classifier, saved_config, write_model_card
 from ptame_lib.explainers.card import model_card
@@ -15,24 +15,13 @@ from ptame_lib.explainers.lcam import lcam
 from ptame_lib.explainers.loading import load_explainer
 
 
-def explainer_on(auxiliary, classes=10):
-    """An explainer whose batch norms are not the identity."""
-    torch.manual_seed(3)
-    explainer = PTAME(auxiliary, classes)
-    for bn in explainer.bns:
-        bn.running_mean.normal_(0, 0.2)
-        bn.running_var.uniform_(0.5, 2)
-        nn.init.normal_(bn.weight, 1, 0.3)
-    return explainer.eval()
-
-
 @pytest.fixture
 def explainer():
-    return explainer_on(load_auxiliary("embedded/auxiliary"))
+    return explainer_on(load_auxiliary("embedded/auxiliary"), 10)
 
 
 def images(n, size):
-    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(7))
+    return rand(n, 3, size, size, seed=7)
 
 
 def onnx_maps(file, pixels, targets):
@@ -45,7 +34,7 @@ def onnx_maps(file, pixels, targets):
 
 
 def test_onnx_of_resnet18_gives_the_explainers_maps_for_any_batch(tmp_path):
-    explainer = explainer_on(load_auxiliary("resnet18", weights=None)).train()
+    explainer = explainer_on(load_auxiliary("resnet18", weights=None), 10).train()
     done = to_onnx(explainer, tmp_path / "e.onnx", about={"classifier": "mine"})
     assert explainer.training  # as it was
     assert done.difference < 1e-4

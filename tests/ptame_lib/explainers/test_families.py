@@ -1,4 +1,4 @@
-"""Any classifier, any auxiliary: every family of timm as the explained one, many as the auxiliary, each explained and trained once."""
+"""Every family of timm as the explained classifier, many as the auxiliary: each is explained and trained once."""
 
 import gc
 
@@ -22,28 +22,40 @@ from ptame_lib import (
 )
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
 
-# The smallest member of each family, and where even that is large, fewer of its blocks. Random weights: nothing is downloaded.
+# The smallest member of each family, with fewer blocks where that is large. Random weights: nothing is downloaded.
 FAMILIES = {
-    "resnet10t": {}, "resnetv2_18": {}, "skresnet18": {}, "legacy_seresnet18": {}, "resnest14d": {}, "res2next50": {"layers": (1, 1, 1, 1)},
-    "vgg11": {}, "densenet121": {}, "dpn48b": {}, "dla46x_c": {}, "hrnet_w18_small": {}, "inception_v3": {}, "selecsls42": {},
-    "cs3darknet_focus_s": {}, "cspnext_tiny": {}, "ese_vovnet19b_slim_dw": {}, "hgnetv2_b0": {}, "tresnet_m": {"layers": (1, 1, 1, 1)},
+    "resnet10t": {}, "resnetv2_18": {}, "skresnet18": {}, "legacy_seresnet18": {}, "resnest14d": {},
+    "res2next50": {"layers": (1, 1, 1, 1)},
+    "vgg11": {}, "densenet121": {}, "dpn48b": {}, "dla46x_c": {}, "hrnet_w18_small": {}, "inception_v3": {},
+    "selecsls42": {},
+    "cs3darknet_focus_s": {}, "cspnext_tiny": {}, "ese_vovnet19b_slim_dw": {}, "hgnetv2_b0": {},
+    "tresnet_m": {"layers": (1, 1, 1, 1)},
     "regnetx_002": {}, "regnety_002": {}, "rexnet_100": {}, "nf_regnet_b0": {}, "repvgg_a0": {}, "mobileone_s0": {},
     "eca_botnext26ts_256": {}, "halonet_h1": {}, "lambda_resnet26t": {},
     "efficientnet_b0": {}, "tinynet_e": {}, "mnasnet_small": {}, "mobilenetv2_035": {}, "mobilenetv3_small_050": {},
-    "mobilenetv4_conv_small_035": {}, "lcnet_035": {}, "lcnetv2_small": {}, "hardcorenas_a": {}, "ghostnet_050": {}, "repghostnet_050": {},
-    "convnext_zepto_rms": {}, "convmixer_1024_20_ks9_p14": {}, "inception_next_atto": {}, "starnet_s050": {}, "fasternet_t0": {},
+    "mobilenetv4_conv_small_035": {}, "lcnet_035": {}, "lcnetv2_small": {}, "hardcorenas_a": {}, "ghostnet_050": {},
+    "repghostnet_050": {},
+    "convnext_zepto_rms": {}, "convmixer_1024_20_ks9_p14": {}, "inception_next_atto": {}, "starnet_s050": {},
+    "fasternet_t0": {},
     "rdnet_tiny": {}, "mambaout_femto": {}, "focalnet_tiny_srf": {}, "cpubone_nano": {},
     "poolformer_s12": {}, "poolformerv2_s12": {}, "convformer_s18": {}, "caformer_s18": {},
-    "edgenext_xx_small": {}, "fastvit_t8": {}, "repvit_m0_9": {}, "shvit_s1": {}, "iformer_t": {}, "efficientvim_m1": {},
-    "efficientvit_b0": {}, "efficientvit_m0": {}, "efficientformer_l1": {}, "efficientformerv2_s0": {}, "swiftformer_xs": {},
+    "edgenext_xx_small": {}, "fastvit_t8": {}, "repvit_m0_9": {}, "shvit_s1": {}, "iformer_t": {},
+    "efficientvim_m1": {},
+    "efficientvit_b0": {}, "efficientvit_m0": {}, "efficientformer_l1": {}, "efficientformerv2_s0": {},
+    "swiftformer_xs": {},
     "levit_128s": {}, "mobilevit_xxs": {}, "mobilevitv2_050": {}, "lowformer_b0": {}, "nextvit_small": {},
-    "coatnet_nano_rw_224": {}, "maxvit_pico_rw_256": {}, "coat_lite_tiny": {}, "convit_tiny": {}, "visformer_tiny": {}, "crossvit_tiny_240": {},
-    "vit_tiny_patch16_224": {}, "deit_tiny_patch16_224": {}, "deit_tiny_distilled_patch16_224": {}, "vit_tiny_r_s16_p8_224": {},
-    "vit_relpos_small_patch16_224": {"depth": 2}, "eva02_tiny_patch14_224": {"num_classes": 10}, "beit_base_patch16_224": {"depth": 2},
-    "cait_xxs24_224": {"depth": 4}, "pit_ti_224": {}, "xcit_nano_12_p16_224": {}, "tnt_s_patch16_224": {"depth": 2}, "flexivit_small": {"depth": 2},
+    "coatnet_nano_rw_224": {}, "maxvit_pico_rw_256": {}, "coat_lite_tiny": {}, "convit_tiny": {},
+    "visformer_tiny": {}, "crossvit_tiny_240": {},
+    "vit_tiny_patch16_224": {}, "deit_tiny_patch16_224": {}, "deit_tiny_distilled_patch16_224": {},
+    "vit_tiny_r_s16_p8_224": {},
+    "vit_relpos_small_patch16_224": {"depth": 2}, "eva02_tiny_patch14_224": {"num_classes": 10},
+    "beit_base_patch16_224": {"depth": 2},
+    "cait_xxs24_224": {"depth": 4}, "pit_ti_224": {}, "xcit_nano_12_p16_224": {}, "tnt_s_patch16_224": {"depth": 2},
+    "flexivit_small": {"depth": 2},
     "swin_tiny_patch4_window7_224": {"depths": (1, 1, 1, 1)}, "swinv2_tiny_window8_256": {"depths": (1, 1, 1, 1)},
     "swinv2_cr_tiny_224": {"depths": (1, 1, 1, 1)}, "twins_svt_small": {}, "pvt_v2_b0": {}, "nest_tiny": {},
-    "volo_d1_224": {}, "gcvit_xxtiny": {}, "davit_tiny": {"depths": (1, 1, 1, 1)}, "hiera_tiny_224": {"stages": (1, 1, 1, 1)},
+    "volo_d1_224": {}, "gcvit_xxtiny": {}, "davit_tiny": {"depths": (1, 1, 1, 1)},
+    "hiera_tiny_224": {"stages": (1, 1, 1, 1)},
     "tiny_vit_5m_224": {}, "vitamin_small_224": {"depth": 2},
     "mixer_s16_224": {}, "gmlp_ti16_224": {}, "resmlp_12_224": {}, "sequencer2d_s": {"layers": (1, 1, 1, 1)},
     "csatv2": {}, "inception_v4": {}, "legacy_xception": {}, "xception41p": {}, "mvitv2_tiny": {},
@@ -71,7 +83,7 @@ def images(size, n=2):
 
 
 def settle(frozen, pixels):
-    """Make random weights answer like trained ones: batch norms that fit images and masked images, a last layer that tells them apart."""
+    """Make random weights answer like trained ones: fit the batch norms, and let the last layer tell images apart."""
     for module in frozen.model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = None  # the running statistics become the batch's
@@ -142,7 +154,8 @@ TIMM_AUXILIARIES = {
     "poolformer_s12": (100, 76), "edgenext_xx_small": None, "fastvit_t8": None, "mobilevit_xxs": None,
     "swin_tiny_patch4_window7_224": None, "swinv2_tiny_window8_256": None, "swin_s3_tiny_224": None,
     "maxvit_pico_rw_256": None, "coatnet_nano_rw_224": None, "pvt_v2_b0": None, "focalnet_tiny_srf": (100, 64),
-    "hiera_tiny_224": None, "vit_tiny_patch16_384": None, "vit_tiny_patch16_224": None, "deit_tiny_distilled_patch16_224": None,
+    "hiera_tiny_224": None, "vit_tiny_patch16_384": None, "vit_tiny_patch16_224": None,
+    "deit_tiny_distilled_patch16_224": None,
     "eva02_tiny_patch14_224": None, "xcit_nano_12_p16_224": None, "mixer_s16_224": None, "levit_128s": None,
     "twins_svt_small": None, "tnt_s_patch16_224": None, "efficientformer_l1": None, "tf_efficientnetv2_s": (384, 384),
 }  # fmt: skip

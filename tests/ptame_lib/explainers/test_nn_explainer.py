@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import rand
 from torch import nn
 from torchvision.models import resnet50
 from torchvision.models.segmentation import DeepLabV3_ResNet50_Weights
@@ -17,7 +18,7 @@ def explainer():
 
 
 def images(n=3, side=64, seed=0):
-    return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(seed))
+    return rand(n, 3, side, side, seed=seed)
 
 
 class Reddish(nn.Module):

@@ -1,13 +1,15 @@
 """The Explainer's loss: the original's numbers, answers worked out by hand, and properties."""
 
 import math
+import sys
 
 import pytest
 import torch
-from helpers import Arrays, TinyBackbone
+from helpers import Arrays, TinyBackbone, assert_caught, rand
 
-from ptame_lib import Classifier, ExplainerWeights, RTISWeights, explainer_loss
+from ptame_lib import Classifier, ExplainerWeights, RTISWeights, explainer_loss, keep, masking
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
+from ptame_lib.losses import nn_explainer
 from ptame_lib.losses.nn_explainer import (
     PUBLISHED,
     class_area_term,
@@ -23,16 +25,12 @@ from ptame_lib.masking import blend
 CLOSE = {"atol": 1e-7, "rtol": 1e-5}
 
 
-def rand(*shape, seed=0):
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def logit(values):
     return torch.as_tensor(values).logit()
 
 
 def parts(case):
-    """What the original's loss saw: segmentation logits, labels, the classifier's answers by masking in pixel space, and (m, n)."""
+    """What the original's loss saw: logits of masks, labels, the classifier's answers to masked pixels, and (m, n)."""
     arrays = Arrays(f"nn_explainer_loss_{case}")
     net = TinyBackbone(arrays["targets"].shape[1])
     net.features[0], net.features[1] = torch.nn.Conv2d(3, 5, 3, 2, 1), torch.nn.BatchNorm2d(5)
@@ -118,7 +116,7 @@ def test_variation_counts_the_last_difference_twice():
 
 
 def test_the_band_by_hand():
-    """Ten pixels, 20 % should be 1 and from 50 % on 0: with three ones nothing is lost, with none two are, with eight three are."""
+    """Ten pixels: 20 % should be 1, from 50 % on 0. Three ones lose nothing, no ones lose two, eight lose three."""
     masks = torch.zeros(4, 1, 10)
     masks[0, :, :3], masks[2, :, 2:], masks[3] = 1, 1, 0.4
     torch.testing.assert_close(
@@ -178,7 +176,7 @@ def test_rtis_by_hand():
 
 
 def test_a_single_labels_first_term_is_the_softmaxs_cross_entropy():
-    """Two images of three classes: -log of the softmax at each label, by hand; the other terms are those of several labels."""
+    """Two images, three classes: -log of the softmax at each label; the other terms are as for several labels."""
     labels = torch.tensor([[0, 1, 0], [1, 0, 0]])
     kept, removed = torch.tensor([[1.0, 2.0, 0.0], [0.5, -1.0, 3.0]]), rand(2, 3)
     logits = rand(2, 3, 6, 6)
@@ -201,7 +199,8 @@ def test_a_single_label_is_exactly_one(loss, labels):
     logits = rand(2, 2, 4, 4)
     with pytest.raises(
         ValueError,
-        match=r"image 1 of the batch has [02] labels, but the classifier gives one class .* or make .* multi_label=True",
+        match=r"image 1 of the batch has [02] labels, but the classifier gives one class "
+        r".* or make .* multi_label=True",
     ):
         loss(logits, labels, rand(2, 2), rand(2, 2), target_masks(logits, labels), multi_label=False)
 
@@ -220,3 +219,24 @@ def test_what_does_not_belong_together_is_refused(loss):
         ValueError, match=r"differ: logits \(2, 3, 4, 4\), labels \(2, 3\), kept \(2, 3\), removed \(2, 4\)"
     ):
         loss(logits, labels, rand(2, 3), rand(2, 4), target_masks(logits, labels))
+
+
+HERE = sys.modules[__name__]
+
+# name: (where, what is replaced, by what)
+FAULTS = {
+    "the complement of the mask is not taken": (HERE, "blend", lambda x, m, c: masking.blend(x, m.round(), c)),
+    "removed pixels are black": (HERE, "blend", lambda x, m, c: keep(x, m)),
+    "target and other masks exchanged": (HERE, "target_masks", lambda z, y: nn_explainer.target_masks(z, 1 - y)),
+    "entropy with its other sign": (nn_explainer, "negative_entropy", lambda z: -negative_entropy(z)),
+    "the area of all classes": (
+        nn_explainer,
+        "class_area_term",
+        lambda z, y, *b: class_area_term(z, torch.ones_like(y), *b),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_caught(fault, monkeypatch):
+    assert_caught(monkeypatch, lambda: test_the_originals_terms(0), FAULTS[fault])

@@ -5,13 +5,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import rand
 
 from ptame_lib import PTAMEWeights, ptame_loss
 from ptame_lib.losses.ptame import area_term, smoothness_term
-
-
-def rand(*shape, seed=0):
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_area_by_hand():
@@ -35,7 +32,7 @@ def test_a_small_power_prefers_one_full_pixel_to_many_weak_ones():
 
 
 def test_smoothness_of_a_step_edge_by_hand():
-    """3 x 4 pixels, the right half 1: three steps of height 1; border lines 2 (top) + 2 (bottom) + 0 (left) + 3 (right)."""
+    """3 x 4 pixels, the right half 1: three steps of height 1; border lines 2 top + 2 bottom + 0 left + 3 right."""
     masks = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(1, 1, 3, 4)
     assert smoothness_term(masks, 0.0).item() == 3 / 2
     assert smoothness_term(masks, 0.3).item() == pytest.approx((3 + 0.3 * 7) / 2)
@@ -104,9 +101,7 @@ def test_the_maps_of_other_images_targets_are_pressed_down_too():
 def test_distinct_classes_with_their_counts_are_the_maps_of_all_targets():
     targets, weights = torch.tensor([2, 0, 2, 2]), PTAMEWeights(p=0.5, smooth=0.3)
     distinct, which, counts = targets.unique(return_inverse=True, return_counts=True)
-    once = torch.rand(
-        4, len(distinct), 5, 6, dtype=torch.float32, generator=torch.Generator().manual_seed(0)
-    ).requires_grad_()
+    once = rand(4, len(distinct), 5, 6).requires_grad_()
     for w in (weights, PTAMEWeights(p=1, q=1.5, smooth=0.3)):
         short, whole = (
             ptame_loss(rand(4, 3), targets, once, w, counts),

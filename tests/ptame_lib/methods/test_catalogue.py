@@ -8,7 +8,6 @@ from torch import nn
 from ptame_lib import (
     PTAME,
     Budget,
-    Classifier,
     Explainer,
     build_methods,
     decide,
@@ -43,11 +42,6 @@ from ptame_lib.metrics import one_by_one
 SMALL = Budget(
     masks=12, path_steps=4, samples=60, segments=12, opti_steps=3, perturbation_steps=2, igos_steps=1, igos_path=2
 )
-
-
-@pytest.fixture
-def noise():
-    return torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("name", ["embedded/vgg", "embedded/resnet", "embedded/vit"])
@@ -276,7 +270,7 @@ def test_cams_are_the_packages(case, method, monkeypatch):
     arrays = Arrays(f"gradcam_{case}")
     net = CamNet(arrays.description["c3"], arrays.description["num_classes"])
     net.load_state_dict(arrays.part("model/"))
-    classifier = Classifier(net, (0.0,) * 3, (1.0,) * 3, 48)
+    classifier = plain(net, 48)
     for layer in ("relu3", "layer"):
         maps = cam(method, classifier, net.get_submodule(layer))(arrays["images"], arrays["targets"])
         torch.testing.assert_close(maps, arrays[f"cam/{CAMS[method].kind.__name__}/{layer}"], atol=1e-4, rtol=0)
@@ -314,7 +308,7 @@ def test_integrated_gradients_of_a_linear_classifier_are_weight_times_pixel(nois
 
 
 def test_guided_backprop_stops_negative_gradients(noise):
-    """logit = relu(x) * (1 - 2) summed: the gradient that reaches the ReLU is negative everywhere, so nothing passes."""
+    """logit = sum of relu(x) * (1 - 2): the gradient that reaches the ReLU is negative everywhere: nothing passes."""
 
     class Negative(nn.Module):
         def __init__(self, sign):

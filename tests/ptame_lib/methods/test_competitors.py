@@ -1,4 +1,4 @@
-"""Edges, truth, L-CAM, extremal perturbations and iGOS++: classifiers whose evidence is known, the papers' formulas, and promises."""
+"""Edges, truth, L-CAM, extremal perturbations and iGOS++: known evidence, the papers' formulas, and promises."""
 
 import pytest
 import torch
@@ -18,8 +18,10 @@ PATCH = (slice(8, 16), slice(16, 24))
 
 
 class Planted(nn.Module):
-    """Linear: the logit of class 0 grows with the mean brightness of one patch, that of class 1 falls; at 0.65 they are equal, which
-    the patches here surpass, but not when they are blurred."""
+    """Linear: with the mean brightness of one patch the logit of class 0 grows and that of class 1 falls.
+
+    At 0.65 they are equal. The patches here are brighter, but not when they are blurred.
+    """
 
     def forward(self, x):
         evidence = 12 * (x[:, :, *PATCH].mean((1, 2, 3)) - 0.65)
@@ -31,11 +33,6 @@ class Constant(nn.Module):
 
     def forward(self, x):
         return 0 * x.mean((2, 3))
-
-
-@pytest.fixture
-def noise():
-    return torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
 
 
 def quick(name, classifier, **options):

@@ -1,4 +1,4 @@
-"""Noisy linear imputation: the originals' arrays, systems solved by hand and by a direct solver, and what always holds."""
+"""Noisy linear imputation: the originals' arrays, systems solved by hand and by a direct solver, and properties."""
 
 import numpy as np
 import pytest

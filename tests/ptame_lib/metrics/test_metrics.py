@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from helpers import Brightness
+from helpers import Brightness, assert_caught
 
 from ptame_lib import resize
 from ptame_lib.metrics import (
@@ -161,7 +161,7 @@ def test_average_precision_is_scikit_learns():
 
 
 def test_insertion_and_deletion_by_hand():
-    """Brightness answers 1/(1 + 3^-b). Half the pixels are white, half black: deletion turns white to grey first, or black to grey."""
+    """Brightness answers 1/(1 + 3^-b). Half the pixels are white: deletion greys these first, or the black ones."""
     pixels = torch.zeros(2, 3, 8, 8)
     pixels[:, :, :, :4] = 1
     maps = torch.zeros(2, 8, 8)
@@ -210,3 +210,9 @@ def test_sparseness_by_hand():
     assert sparseness(one).item() == pytest.approx(15 / 16)  # 1 - 1/n
     assert sparseness(torch.tensor([[[0.0, 1.0], [0.0, 1.0]]])).item() == pytest.approx(0.5)
     assert sparseness(one * 9 - 2).item() == pytest.approx(15 / 16)
+
+
+def test_a_metric_that_masks_with_the_map_as_it_is_is_caught(monkeypatch):
+    """The maps of the parity files do not show this fault: they are normalised already."""
+    fault = ("ptame_lib.metrics.drop.normalise", lambda maps: maps)
+    assert_caught(monkeypatch, test_masked_confidence_by_hand, fault)

@@ -1,14 +1,17 @@
 """ROAD: the original's arrays, cases decided by hand, and what always holds."""
 
+import sys
+
 import pytest
 import torch
-from helpers import Arrays, TinyBackbone
+from helpers import Arrays, TinyBackbone, assert_caught
 from torch import nn
 from torchvision.transforms import Normalize
 
 from ptame_lib import Classifier, normalise, resize
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
 from ptame_lib.metrics import known_pixels, linear_imputation, road, telea_imputation
+from ptame_lib.metrics.ranking import ranked
 from ptame_lib.metrics.road import SHARES, summary
 
 
@@ -131,8 +134,19 @@ def test_summary_by_hand():
     assert summary(torch.tensor([[0.0, 0.0, 0.0, 0.0]])).item() == pytest.approx(0.1 / 2)
 
 
-def test_bad_input_is_named():
-    with pytest.raises(ValueError, match=r"order must be MoRF or LeRF and share in \[0, 1\], got 'most' and 0\.5"):
-        known_pixels(torch.rand(1, 4, 4), 0.5, "most")
-    with pytest.raises(ValueError, match="got 'MoRF' and 50"):
-        known_pixels(torch.rand(1, 4, 4), 50, "MoRF")
+# name: (the check, (where, what is replaced, by what))
+FAULTS = {
+    "least relevant pixels go first": (
+        test_exactly_the_share_is_removed_in_order,
+        (sys.modules[known_pixels.__module__], "ranked", lambda maps, seed: ranked(maps, seed=seed).flip(1)),
+    ),
+    "a curve without its ends": (
+        test_summary_by_hand,
+        (sys.modules[__name__], "summary", lambda values, shares=SHARES: values.mean(1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_caught(fault, monkeypatch):
+    assert_caught(monkeypatch, *FAULTS[fault])

@@ -1,11 +1,14 @@
 """Sanity checks: the spoiled networks are spoiled where they should be, and the made ones see what they should see."""
 
+import sys
+
 import pytest
 import torch
+from helpers import assert_caught, plain
 
 from ptame_lib import Classifier, decide, load_classifier
 from ptame_lib.methods import gradcam
-from ptame_lib.metrics import pointing_game
+from ptame_lib.metrics import pointing_game, sanity
 from ptame_lib.metrics.sanity import OneQuadrant, PatchFinder, plant_patches, quadrant_mask, randomise, similarity
 
 
@@ -70,7 +73,7 @@ def test_one_quadrant_sees_no_other():
 
 def test_the_patch_finder_finds_patches():
     images, colours, truth = plant_patches(torch.rand(30, 3, 64, 64))
-    classifier = Classifier(PatchFinder(), [0.0] * 3, [1.0] * 3, 64)
+    classifier = plain(PatchFinder(), 64)
     assert decide(classifier, images).equal(colours)
     assert truth.sum((1, 2)).tolist() == [64] * 30
     without = torch.where(truth[:, None], images.mean((1, 2, 3), keepdim=True), images)
@@ -83,6 +86,31 @@ def test_the_patch_finder_finds_patches():
 
 def test_gradcam_points_at_the_patch():
     images, colours, truth = plant_patches(torch.rand(10, 3, 64, 64))
-    classifier = Classifier(PatchFinder(), [0.0] * 3, [1.0] * 3, 64)
+    classifier = plain(PatchFinder(), 64)
     maps = gradcam(classifier, classifier.model.smooth)(images, colours)
     assert pointing_game(maps, truth).mean() > 0.9
+
+
+def spoiled():
+    test_only_the_first_layers_are_randomised("embedded/resnet", "layer2", ("layer3", "layer4", "fc"))
+
+
+HERE = sys.modules[__name__]
+
+# name: (the check, (where, what is replaced, by what))
+FAULTS = {
+    "nothing is randomised": (spoiled, (HERE, "randomise", lambda classifier, upto, seed=0: classifier)),
+    "all is randomised": (
+        spoiled,
+        (HERE, "randomise", lambda classifier, upto, seed=0: sanity.randomise(classifier, "fc", seed)),
+    ),
+    "values instead of ranks": (
+        test_similarity_by_hand,
+        ("ptame_lib.metrics.sanity.rankdata", lambda values, axis: values),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_caught(fault, monkeypatch):
+    assert_caught(monkeypatch, *FAULTS[fault])

@@ -13,7 +13,7 @@ from ptame_lib.metrics import class_confusion, label_confidence, one_by_one, sal
 
 
 class Corners(nn.Module):
-    """Four classes; the logit of class c is ln 3 where the mean of quarter c of the normalised image is above half, else 0."""
+    """Four classes: class c has the logit ln 3 where quarter c of the normalised image has a mean above 0.5, else 0."""
 
     def forward(self, x):
         gray = x.mean(1)

@@ -24,7 +24,7 @@ def test_every_metric_is_measured_once():
 
 
 def test_by_hand():
-    """Brightness answers 3/4 to white and 1/2 to black; a white image stays white whatever is removed and imputed, but for noise."""
+    """Brightness answers 3/4 to white, 1/2 to black; imputing a white image leaves it white, except for noise."""
     found = {name: values[0].item() for name, values in measured().items()}
     half = math.sqrt(3) / (math.sqrt(3) + 1)
     assert found["AD100"] == pytest.approx(100 * (0.75 - half) / 0.75, abs=1e-4)

@@ -85,7 +85,7 @@ def test_a_surrogate_learns_the_boxs_answers(box, auxiliary, data):
 
 
 def test_antithetic_slopes_are_exact_for_a_linear_box(data):
-    """A box linear in the mask, asked with as many patterns as there are: the mean over all of them is the gradient itself."""
+    """A box that is linear in the mask, asked with all patterns: the mean over them is the gradient itself."""
     weights = torch.rand(3, 3 * 8 * 8, generator=torch.Generator().manual_seed(2))
     asked = Antithetic(BlackBox(lambda x: x.flatten(1) @ weights.T, 8), pairs=4000, cells=8, step=0.1)
     pixels, masks = (

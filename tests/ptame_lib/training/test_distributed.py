@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import FORK, Images, TinyBackbone, same, small_cnn, team, weights
+from helpers import Images, same, small_nets, weights
+from processes import FORK, team
 from torch import nn
 
 import ptame_lib
-from ptame_lib import PTAME, Classifier, ExplainerConfig, FeatureExtractor, TrainingConfig, train_explainer, train_ptame
-from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
+from ptame_lib import PTAME, ExplainerConfig, TrainingConfig, train_explainer, train_ptame
 from ptame_lib.explainers.lcam import LCAM
 from ptame_lib.training.distributed import GlobalBatchNorm
 from ptame_lib.training.ptame import lcam_config
@@ -25,18 +25,9 @@ CHECKOUT = Path(ptame_lib.__file__).parent.parent
 pytestmark = pytest.mark.skipif(FORK is None, reason="needs fork")
 
 
-def nets(layers=("l1", "l2", "l3", "l4"), kind=PTAME):
-    torch.manual_seed(0)
-    auxiliary = FeatureExtractor(small_cnn(), list(layers), IMAGENET_MEAN, IMAGENET_STD, 64)
-    torch.manual_seed(1)
-    classifier = Classifier(TinyBackbone(), IMAGENET_MEAN, IMAGENET_STD, 64)
-    torch.manual_seed(5)
-    return kind(auxiliary, 7), classifier
-
-
 def train_one(rank, config, out, kind=PTAME, layers=("l1", "l2", "l3", "l4"), **options):
     """As a process of a team does it; what it ends with goes to a file of its own."""
-    explainer, classifier = nets(layers, kind)
+    explainer, classifier = small_nets(layers, kind)
     seen = []
     history = train_ptame(explainer, classifier, Images(20), config, on_step=seen.append, **options)
     torch.save({"weights": explainer.trained_state(), "history": history, "seen": len(seen)}, out / f"{rank}.pt")
@@ -75,7 +66,7 @@ def test_two_processes_end_with_the_weights_of_one(config, options, tmp_path):
     equal_up_to_rounding(alone, main)
     assert same(main["weights"], other["weights"])
     assert (main["seen"], other["seen"]) == (6, 0)
-    start = nets(options.get("layers", ("l1", "l2", "l3", "l4")), options.get("kind", PTAME))[0].trained_state()
+    start = small_nets(options.get("layers", ("l1", "l2", "l3", "l4")), options.get("kind", PTAME))[0].trained_state()
     assert max((alone["weights"][key] - start[key]).abs().max() for key in start) > 1e-2  # far more than the tolerance
 
 
@@ -100,7 +91,7 @@ def test_a_training_goes_on_in_another_number_of_processes(tmp_path):
             if row["step"] == 4:
                 os._exit(3)
 
-        train_ptame(*nets(), Images(20), CONFIG, checkpoint=tmp_path / "e.ckpt", on_step=stop)
+        train_ptame(*small_nets(), Images(20), CONFIG, checkpoint=tmp_path / "e.ckpt", on_step=stop)
 
     assert 3 in team(2, interrupted)
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")) == ["e.ckpt", "e.history.json"]
@@ -115,7 +106,7 @@ def test_a_loss_that_is_not_finite_stops_all_and_names_the_image(tmp_path):
         data = Images(8)
         data.pixels[3] = float("nan")
         with pytest.raises(FloatingPointError, match=r"at step 0.*answer is not finite for image 3\.$"):
-            train_ptame(*nets(), data, CONFIG)
+            train_ptame(*small_nets(), data, CONFIG)
 
     assert team(2, spoiled) == [0, 0]
 
@@ -123,11 +114,11 @@ def test_a_loss_that_is_not_finite_stops_all_and_names_the_image(tmp_path):
 def test_what_cannot_be_shared_is_refused():
     def refused(rank):
         with pytest.raises(ValueError, match="batch_size=7 can't be shared equally by 2 processes: choose a multiple"):
-            train_ptame(*nets(), Images(20), replace(CONFIG, batch_size=7))
-        box = nets()[1]
+            train_ptame(*small_nets(), Images(20), replace(CONFIG, batch_size=7))
+        box = small_nets()[1]
         box.learned_state = dict
         with pytest.raises(ValueError, match="learned from in one process"):
-            train_ptame(nets()[0], box, Images(20), CONFIG)
+            train_ptame(small_nets()[0], box, Images(20), CONFIG)
 
     assert team(2, refused) == [0, 0]
 
@@ -158,7 +149,8 @@ def test_the_command_writes_what_notebook_02_writes(study, capsys):
     file = paths.explainer("tiny", "embedded/vgg")
     alone = weights(PTAME.load(file))
     assert sorted(p.name for p in file.parent.iterdir()) == [
-        "history-ptame-embedded-vgg.csv", "ptame-embedded-vgg.ckpt", "ptame-embedded-vgg.history.json", "ptame-embedded-vgg.safetensors",
+        "history-ptame-embedded-vgg.csv", "ptame-embedded-vgg.ckpt", "ptame-embedded-vgg.history.json",
+        "ptame-embedded-vgg.safetensors",
     ]  # fmt: skip
     file.unlink()
     assert team(2, lambda rank: sys.exit(command("--fresh"))) == [0, 0]
@@ -176,7 +168,7 @@ def test_the_command_writes_what_notebook_02_writes(study, capsys):
 
 def test_explainers_with_a_validation_are_trained_in_one_process():
     def refused(rank):
-        classifier = nets()[1]
+        classifier = small_nets()[1]
         data = [{"pixels": torch.rand(3, 32, 32), "labels": torch.zeros(7)}] * 16
         explainer = nn.Module()
         explainer.num_classes = 7

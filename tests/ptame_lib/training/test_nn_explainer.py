@@ -3,9 +3,10 @@
 import json
 from dataclasses import replace
 
+import helpers
 import pytest
 import torch
-from helpers import TinyBackbone
+from helpers import TinyBackbone, same
 
 from ptame_lib import (
     PTAME,
@@ -28,8 +29,8 @@ QUICK = ExplainerConfig(steps=6, batch_size=4, lr=1e-3, validate_every=2, seed=0
 CLASSES = 3
 
 
-class Images(torch.utils.data.Dataset):
-    """Seeded images with one or two labels, augmented by a flip."""
+class Images(helpers.Images):
+    """The same with one or more labels for each image."""
 
     def __init__(self, n=10, side=16, seed=4):
         generator = torch.Generator().manual_seed(seed)
@@ -37,15 +38,11 @@ class Images(torch.utils.data.Dataset):
         self.labels = torch.rand(n, CLASSES, generator=generator) < 0.5
         self.labels[torch.arange(n), torch.arange(n) % CLASSES] = True
 
-    def __len__(self):
-        return len(self.pixels)
-
     def __getitem__(self, i):
-        return {"pixels": self.pixels[i], "labels": self.labels[i]}
+        return super().__getitem__(i) | {"labels": self.labels[i]}
 
     def draw(self, i, generator):
-        flip = torch.rand((), generator=generator) < 0.5
-        return {"pixels": self.pixels[i].flip(-1) if flip else self.pixels[i], "labels": self.labels[i]}
+        return super().draw(i, generator) | {"labels": self.labels[i]}
 
 
 @pytest.fixture
@@ -65,10 +62,6 @@ def train(explainer, classifier, config=QUICK, data=None, val=None, **more):
 
 def weights(explainer):
     return {key: value.clone() for key, value in explainer.state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(a[key].equal(b[key]) for key in a)
 
 
 def test_the_first_steps_loss_is_that_of_its_parts(classifier):
@@ -259,7 +252,7 @@ def test_what_cannot_be_trained(classifier, auxiliary):
 
 
 class Patches(torch.nn.Module):
-    """Logits known by hand: 10 times how red, green and blue the most coloured 8x8 patch is, beyond the other two colours."""
+    """Logits: 10 times how red, green and blue the most coloured 8x8 patch is, beyond the other two colours."""
 
     def forward(self, pixels):
         beyond = pixels - (pixels.sum(1, keepdim=True) - pixels) / 2

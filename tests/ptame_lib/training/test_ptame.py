@@ -6,9 +6,20 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import Arrays, Images, classifier_of, explainer_of, same, weights, weights_of
+from helpers import (
+    Arrays,
+    Images,
+    Noise,
+    assert_caught,
+    classifier_of,
+    explainer_of,
+    keep_normalised,
+    same,
+    weights,
+    weights_of,
+)
 
-from ptame_lib import PTAME, TrainingConfig, files, keep, keep_share, normalise, resize, train_ptame
+from ptame_lib import PTAME, TrainingConfig, files, keep, keep_share, normalise, ptame_loss, resize, train_ptame
 from ptame_lib.training.batches import Batches
 
 QUICK = TrainingConfig(steps=7, batch_size=4, lr=1e-2, checkpoint_every=2)
@@ -37,7 +48,7 @@ def fresh(auxiliary):
 
 
 def first_loss(case, loss_set):
-    """The loss of train_ptame's first step on a parity file's images, in whatever order it draws them, with what it should be."""
+    """The loss of train_ptame's first step on a parity file's images, drawn in any order, and the original's."""
     arrays = Arrays(f"ptame_pipeline_{case}")
     data = [{"pixels": image} for image in arrays.pixels("images")]
     config = TrainingConfig(steps=1, batch_size=len(data), loss=weights_of(arrays.description["losses"][loss_set]))
@@ -155,7 +166,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(fresh, classifier, tmp_path):
     data.pixels[2] = float("nan")
     explainer = fresh()
     start = weights(explainer)
-    message = r"the loss is nan at step 0: lower lr \(now 0\.01\).* The step's images: image \d, .*The classifier's answer is not finite for image 2\.$"
+    message = (
+        r"the loss is nan at step 0: lower lr \(now 0\.01\).* The step's images: image \d, "
+        r".*The classifier's answer is not finite for image 2\.$"
+    )
     with pytest.raises(FloatingPointError, match=message):
         train_ptame(explainer, classifier, data, QUICK, checkpoint=tmp_path / "e.ckpt")
     assert not (tmp_path / "e.ckpt").exists()
@@ -230,13 +244,6 @@ def test_a_second_training_into_the_same_checkpoint_stops(fresh, classifier, tmp
     assert len(seen) == 1
 
 
-def test_too_few_images_are_refused(fresh, classifier):
-    with pytest.raises(
-        ValueError, match="3 training images are fewer than one batch of 4: give more images or a smaller batch_size"
-    ):
-        train_ptame(fresh(), classifier, Images(n=3), QUICK)
-
-
 def test_batches_depend_on_seed_and_step_alone():
     config = replace(QUICK, steps=6, batch_size=3)
     all_ = list(Batches(10, config, 0))
@@ -256,7 +263,7 @@ def test_trainings_of_different_precision_follow_each_other_in_one_process(auxil
 
 
 def test_images_that_never_change_are_decided_once(classifier, auxiliary):
-    """Eight images, batches of four, six steps: three epochs, but one question about each whole image; augmented ones are asked anew."""
+    """Eight images for three epochs: one question about each whole image, and three where images are augmented."""
 
     class Counting(torch.nn.Module):
         def __init__(self):
@@ -267,23 +274,16 @@ def test_images_that_never_change_are_decided_once(classifier, auxiliary):
             self.whole += 0 if pixels.requires_grad else len(pixels)
             return classifier(pixels)
 
-    class Fixed(torch.utils.data.Dataset):
-        def __len__(self):
-            return 8
-
-        def __getitem__(self, i):
-            return {"pixels": torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(i))}
-
-    class Augmented(Fixed):
+    class Augmented(Noise):
         def draw(self, i, generator):
             return {"pixels": torch.rand(3, 32, 32, generator=generator)}
 
     asked = {}
-    for data in (Fixed(), Augmented()):
+    for data in (Noise(8, 32), Augmented(8, 32)):
         counting = Counting()
         train_ptame(PTAME(auxiliary, 7), counting, data, TrainingConfig(steps=6, batch_size=4))
         asked[type(data).__name__] = counting.whole
-    assert asked == {"Fixed": 8, "Augmented": 24}
+    assert asked == {"Noise": 8, "Augmented": 24}
 
 
 def masked_images(classifier, explainer, pixels, config):
@@ -329,3 +329,32 @@ def test_tied_rows_of_the_fuser_move_alike(fresh, classifier):
         assert moved.abs().amax() > 1e-3
         assert torch.allclose(moved, moved[:1].expand_as(moved), atol=1e-6) == tied
         assert not explainer.fuser.weight._backward_hooks
+
+
+def first_step():
+    test_the_first_step_is_the_originals(0, "default")
+
+
+def own_map(masks, targets):
+    """Each image's own map (B,h,w), of the maps of the batch's distinct targets (B,n,h,w)."""
+    return masks[torch.arange(len(targets)), targets.unique(return_inverse=True)[1]]
+
+
+# name: (what is replaced in training.ptame, by what)
+FAULTS = {
+    "masking after normalisation": ("keep", keep_normalised),
+    "the map of another image is used for masking": ("keep", lambda x, m: keep(x, m.roll(1, 0))),
+    "the image is not masked": ("keep", lambda x, m: x),
+    "labels other than the decision": ("decide", lambda f, x: f(x).argmin(1)),
+    "only each image's own map is pressed down": (
+        "ptame_loss",
+        lambda z, t, m, w, n: ptame_loss(z, t, own_map(m, t)[:, None], w),
+    ),
+    "a class of several images counts once": ("ptame_loss", lambda z, t, m, w, n: ptame_loss(z, t, m, w)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_caught(fault, monkeypatch):
+    name, replacement = FAULTS[fault]
+    assert_caught(monkeypatch, first_step, (f"ptame_lib.training.ptame.{name}", replacement))

@@ -104,13 +104,15 @@ def test_images_are_explained_with_figures_and_verdicts(trained, tmp_path):
     assert Image.open(tmp_path / "figures" / "0.explained.png").width > 800
     known = json.loads(saved_config(file)["metrics"])
     assert said.startswith(
-        "e.safetensors: P-TAME for embedded/resnet, 10 classes; trained on 7 images of the folder photos, 8 steps, seed 0; "
+        "e.safetensors: P-TAME for embedded/resnet, 10 classes; "
+        "trained on 7 images of the folder photos, 8 steps, seed 0; "
         f"on 3 held-out images {known['faithful']:g} % of its maps keep the decision. 0.png: "
     )
     assert (
         len(
             re.findall(
-                r"0\.png: \d: \d+% on the whole image, \d+% on what the map keeps, \d+% on the rest; .*? for this decision\.",
+                r"0\.png: \d: \d+% on the whole image, \d+% on what the map keeps, \d+% on the rest; "
+                r".*? for this decision\.",
                 said,
             )
         )

@@ -1,0 +1,66 @@
+"""Work in separate processes, to be killed or to train side by side. They are forked: nothing is imported again."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import time
+
+import torch
+from accelerate.state import AcceleratorState, PartialState
+
+FORK = multiprocessing.get_context("fork") if "fork" in multiprocessing.get_all_start_methods() else None
+
+
+def start(work, *arguments, **environment):
+    """Start a forked process that does ``work`` on one thread, with accelerate as in a new process."""
+
+    def run():
+        os.environ.update(environment)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        torch.set_num_threads(1)
+        work(*arguments)
+
+    process = FORK.Process(target=run, daemon=True)
+    process.start()
+    return process
+
+
+def kill_when(process, condition, seconds=60):
+    """kill -9 as soon as ``condition()`` holds; the process must not have ended by itself."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.is_alive(), "it ended before it could be killed"
+        assert time.monotonic() < deadline, "the moment to kill it did not come"
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def team(count, work, *arguments):
+    """Do ``work(rank, ...)`` in ``count`` processes of one group, like ``accelerate launch``; give their exit codes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    connected = FORK.Barrier(count)
+
+    def join(rank):
+        PartialState(cpu=True)  # the group: none may leave it before all have come, however busy the machine is
+        connected.wait(120)
+        work(rank, *arguments)
+
+    common = {
+        "WORLD_SIZE": count,
+        "LOCAL_WORLD_SIZE": count,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "ACCELERATE_USE_CPU": "true",
+    }
+    processes = []
+    for rank in range(count):
+        environment = {key: str(value) for key, value in (common | {"RANK": rank, "LOCAL_RANK": rank}).items()}
+        processes.append(start(join, rank, **environment))
+    for process in processes:
+        process.join(120)
+    return [process.exitcode for process in processes]

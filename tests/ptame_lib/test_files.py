@@ -1,0 +1,58 @@
+"""Full and read-only disks: the error says what to do, and the file from before stays."""
+
+import pytest
+import torch
+from PIL import Image
+from refusals import ROOM, assert_answer, refused, toy_explainer
+
+from ptame_lib import files
+
+
+def checkpoint(file):
+    with files.whole(file) as unfinished:
+        torch.save({"x": torch.rand(9999)}, unfinished)
+
+
+def figure(file):
+    with files.whole(file) as unfinished:
+        Image.effect_noise((200, 200), 50).save(unfinished)
+
+
+def onnx(file):
+    with files.whole(file) as unfinished:  # as onnx_ir does: in one go, its error is the system's
+        unfinished.write_bytes(bytes(9999))
+
+
+def failing(place):
+    with files.whole(place / "a.json"):
+        raise KeyError("mine")
+
+
+# name: (what is done in a place, what must come of it)
+ROWS = {
+    "full disk: explainer": (
+        lambda place: place.small_disk("e.safetensors", toy_explainer(99).save),
+        refused(ROOM.format(r"e\.safetensors"), OSError),
+    ),
+    "full disk: checkpoint": (
+        lambda place: place.small_disk("c.pt", checkpoint),
+        refused(ROOM.format(r"c\.pt"), OSError),
+    ),
+    "full disk: figure": (lambda place: place.small_disk("f.png", figure), refused(ROOM.format(r"f\.png"), OSError)),
+    "full disk: ONNX": (lambda place: place.small_disk("e.onnx", onnx), refused(ROOM.format(r"e\.onnx"), OSError)),
+    "folder below a file": (
+        lambda place: toy_explainer().save(place.file("notes.txt") / "new" / "e.safetensors"),
+        refused(r"notes\.txt/new can't be written \(Not a directory\): make .* a writable folder", OSError),
+    ),
+    "explainer that is a folder": (
+        lambda place: toy_explainer().save(place.file("e.safetensors/x").parent),
+        refused(r"e\.safetensors can't be written \(Is a directory\): make .* or choose one", OSError),
+    ),
+    "an error of one's own stays as it is": (failing, refused("^mine$", KeyError)),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_bad_input(name, place):
+    act, expected = ROWS[name]
+    assert_answer(lambda: act(place), expected)

@@ -1,0 +1,47 @@
+"""Training settings, images and checkpoints that are refused."""
+
+import pytest
+from refusals import PIXELS, Code, Items, assert_answer, refused, toy_classifier, toy_explainer
+
+from ptame_lib import TrainingConfig, train_ptame
+
+
+def resumed(place, content):
+    file = place.file("c.pt", content) if isinstance(content, bytes) else place.torch("c.pt", content)
+    return train_ptame(
+        toy_explainer(), toy_classifier(), Items(), TrainingConfig(steps=1, batch_size=2), checkpoint=file, resume=True
+    )
+
+
+# name: (what is done in a place, what must come of it)
+ROWS = {
+    "pickle as training checkpoint": (
+        lambda place: resumed(place, {"config": Code()}),
+        refused(r"c\.pt can't be read as a training checkpoint .*: delete it and start with resume=False"),
+    ),
+    "no training checkpoint": (
+        lambda place: resumed(place, b"hello"),
+        refused(r"c\.pt can't be read as a training checkpoint .*: delete it"),
+    ),
+    "negative learning rate": (
+        lambda place: TrainingConfig(lr=-0.1),
+        refused("can't be -0.1 and 0.01: give finite numbers"),
+    ),
+    "training in 0..255": (
+        lambda place: train_ptame(
+            toy_explainer(), toy_classifier(), Items(pixels=255 * PIXELS[0]), TrainingConfig(steps=1, batch_size=2)
+        ),
+        refused(r"pixels must be in \[0,1\], got .*: divide by 255"),
+    ),
+    "training batch larger than the data": (
+        lambda place: train_ptame(toy_explainer(), toy_classifier(), Items(), TrainingConfig(steps=1, batch_size=32)),
+        refused("2 training images are fewer than one batch of 32: give more images or a smaller batch_size"),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("name", ROWS)
+def test_bad_settings(name, place):
+    act, expected = ROWS[name]
+    assert_answer(lambda: act(place), expected)

@@ -1,0 +1,34 @@
+"""Arguments of the command that are refused."""
+
+import pytest
+from refusals import ROOM, assert_answer, refused
+
+from ptame_study.command import actions
+
+# name: (what is done in a place, what must come of it)
+ROWS = {
+    "class of the command": (
+        lambda place: actions.class_number("12", 10, None),
+        refused(r"no class 12: give a number in 0\.\.9"),
+    ),
+    "labels that are no text": (
+        lambda place: actions.read_labels(place.file("l.txt", b"\xff\xfe\x00")),
+        refused(r"l\.txt is no text in UTF-8 .*: save it so"),
+    ),
+    "training for a folder that is a file": (
+        lambda place: actions.train("embedded/vgg", place.folder, place.file("notes.txt") / "e.safetensors"),
+        refused(r"notes\.txt can't be written \(File exists\): make .* a writable folder", OSError),
+    ),
+    "training for a full disk": (
+        lambda place: place.small_disk(
+            "a.txt", lambda f: actions.train("embedded/vgg", place.folder, f.with_name("e.safetensors"))
+        ),
+        refused(ROOM.format(r"e\.safetensors"), OSError),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_bad_input(name, place):
+    act, expected = ROWS[name]
+    assert_answer(lambda: act(place), expected)
