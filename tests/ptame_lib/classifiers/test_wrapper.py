@@ -32,9 +32,14 @@ def test_eval_mode_restores_the_mode_of_every_part(mixed):
 
 def test_eval_mode_restores_it_after_an_exception(mixed):
     before = modes(mixed)
-    with pytest.raises(KeyError, match="mine"), eval_mode(mixed):
-        mixed.train()  # whatever the block did
-        raise KeyError("mine")
+
+    def fail():
+        with eval_mode(mixed):
+            mixed.train()  # whatever the block did
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        fail()
     assert modes(mixed) == before
 
 
