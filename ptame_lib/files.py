@@ -27,7 +27,7 @@ def checkout() -> Path | None:
 
 
 def study() -> Path | None:
-    """The folder of a study: ``$PTAME_ROOT``, else the checkout; None for an installed copy without either."""
+    """The folder of a study: ``$PTAME_ROOT``, else the checkout; None if there is neither."""
     named = os.environ.get("PTAME_ROOT")
     return Path(named).expanduser().resolve() if named else checkout()
 
@@ -46,7 +46,7 @@ def embedded() -> Path:
 
 
 def cache() -> Path:
-    """The folder for what can be made again: ``data/cache`` of the study, without one the user's cache folder."""
+    """The folder for what can be made again: ``data/cache`` of the study, else the user's cache folder."""
     place = study()
     return make_folder(place / "data" / "cache" if place else user_cache_path("ptame-study", appauthor=False))
 
@@ -59,14 +59,14 @@ def make_folder(folder: Path) -> Path:
 
 
 def show(path: Path) -> str:
-    """A path to print: relative to the root if it lies below it, so that outputs name no machine's folders."""
+    """A path to print: relative to the root if it is below it, so that outputs name no machine's folders."""
     path = Path(path)
     return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)
 
 
 @contextmanager
 def whole(file: Path) -> Iterator[Path]:
-    """Give a temporary name to write ``file`` under, and rename it when the block ends well: it is never half there.
+    """Give a temporary name to write ``file`` under; it is renamed when the block ends without an error.
 
     If the block fails, the temporary file is removed and what was at ``file`` stays. A full disk or a folder that can't
     be written to raises OSError with the folder and a remedy, whatever error the writing library makes of it.
@@ -134,10 +134,8 @@ def alone(file: Path, what: str | None = None) -> Iterator[None]:
         holder = ""
         with suppress(OSError):
             holder = mark.read_text()
-        raise RuntimeError(
-            f"{what or show(file)} is being made by another run ({holder or 'its process is not known'}): "
-            "wait for it or stop it, or set PTAME_ROOT to another folder"
-        ) from None
+        problem = f"{what or show(file)} is being made by another run ({holder or 'its process is not known'})"
+        raise RuntimeError(f"{problem}: wait for it or stop it, or set PTAME_ROOT to another folder") from None
     try:
         # say who holds it, and remove what a killed run left
         mark.write_text(f"process {os.getpid()} on {platform.node()}")

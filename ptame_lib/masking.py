@@ -11,10 +11,7 @@ from torch import Tensor
 
 
 def normalise(maps: Tensor) -> Tensor:
-    """Min-max normalise each map (..., h, w) to [0,1], in float32; a constant map becomes 0.
-
-    The denominator is clamped at 1e-8.
-    """
+    """Min-max normalise each map (..., h, w) to [0,1], in float32; a constant map becomes 0."""
     maps = maps.float()
     low = maps.amin((-2, -1), keepdim=True)
     high = maps.amax((-2, -1), keepdim=True)
@@ -22,7 +19,7 @@ def normalise(maps: Tensor) -> Tensor:
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize maps (B,h,w) to ``size`` = (H,W), bilinearly without align_corners; ValueError for another shape."""
+    """Resize maps (B,h,w) to ``size`` = (H,W) bilinearly. Raises ValueError for maps of another shape."""
     if maps.ndim != 3:
         raise ValueError(f"maps must be (B,h,w), got {tuple(maps.shape)}: one map for each image, without channels")
     if maps.shape[-2:] == tuple(size):
@@ -54,7 +51,7 @@ def blend(pixels: Tensor, masks: Tensor, colour: Tensor) -> Tensor:
 
 
 def keep_share(maps: Tensor, share: float) -> Tensor:
-    """Keep only the largest ``share``, in (0, 1], of the values of each map (B,H,W), and set the others to 0.
+    """Keep only the largest ``share``, in (0, 1], of the values of each map (B,H,W); the others become 0.
 
     The threshold is the k-th smallest value, k = int(N (1 - share)); only values strictly above it are kept, so values
     tied with it go. A share of 1 keeps the map as it is (P-TAME's AD/IC at 100 %). Raises ValueError for another share.

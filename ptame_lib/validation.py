@@ -91,8 +91,7 @@ def check_answer_shape(logits: Tensor, of: str = "the classifier") -> Tensor:
 def check_answers(logits: Tensor, of: str = "the classifier") -> Tensor:
     """Return the class (B,) int64 of the largest of the logits (B,K).
 
-    Raises ValueError for another shape, and FloatingPointError for an image whose largest logit is not finite (-inf for
-    some classes is fine).
+    Raises ValueError for another shape, FloatingPointError if the largest is not finite (-inf for others is fine).
     """
     largest, decided = check_answer_shape(logits, of).max(1)
     check_finite(largest, of)
@@ -100,7 +99,7 @@ def check_answers(logits: Tensor, of: str = "the classifier") -> Tensor:
 
 
 def check_finite(values: Tensor, of: str = "the classifier") -> Tensor:
-    """Return the ``values`` (B,...); raise FloatingPointError with the first image where one is NaN or infinite."""
+    """Return the ``values`` (B,...); raise FloatingPointError, with the image, if one is not finite."""
     good = values.isfinite()
     if not good.all():
         bad = first_bad(good)

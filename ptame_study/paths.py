@@ -47,7 +47,7 @@ def runs(profile: str) -> Path:
 
 
 def explainer(profile: str, classifier: str, method: str = "P-TAME", seed: int = 0) -> Path:
-    """The explainer of a trained ``method``: ``ptame-embedded-vgg.safetensors``, ``ptame-embedded-vgg-seed1...``."""
+    """The explainer of a trained ``method``: ``ptame-embedded-vgg.safetensors``; of seed 1 ``...-seed1``."""
     return results(profile) / f"{stem(method)}-{slug(classifier)}{tail(seed)}.safetensors"
 
 
@@ -67,7 +67,7 @@ def per_image(profile: str, classifier: str, seed: int = 0) -> Path:
 
 
 def slug(name: str) -> str:
-    """A name as one file name: ``embedded/vgg`` -> ``embedded-vgg``, ``ground truth`` -> ``ground-truth``."""
+    """A name as a file name: ``embedded/vgg`` -> ``embedded-vgg``, ``ground truth`` -> ``ground-truth``."""
     return name.replace("/", "-").replace(" ", "-")
 
 

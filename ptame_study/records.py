@@ -26,7 +26,7 @@ RECORDED = ("torch", "torchvision", "timm", "grad-cam", "accelerate", "numpy")
 
 
 class Record:
-    """The JSON record of one run: ``Record(cfg, "02_train_ptame")`` at the start, ``write(accuracy=...)`` at the end."""
+    """One run's JSON: ``Record(cfg, "02_train_ptame")`` at its start, ``write(accuracy=...)`` at its end."""
 
     def __init__(self, cfg: Any, name: str):
         self.cfg, self.name, self.start = cfg, name, time.perf_counter()
@@ -50,16 +50,14 @@ def provenance(cfg: Any, seconds: float) -> dict[str, Any]:
         except PackageNotFoundError:
             versions[package] = "absent"
     # where it ran
-    device = f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
+    cpu = f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
     parameters = asdict(cfg)
     return {
         "commit": _commit(),
         "versions": versions,
         "seed": parameters.get("seed"),
-        "device": device,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
         "parameters": parameters,
         "seconds": round(seconds, 1),
         "peak_memory_mb": round(peak),
@@ -68,25 +66,24 @@ def provenance(cfg: Any, seconds: float) -> dict[str, Any]:
 
 def _commit() -> str:
     """The commit of the checkout, with a mark if the code was changed since."""
-    unknown = "unknown (no git checkout)"
-    if files.checkout() is None:
-        return unknown
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(files.checkout()), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--", *PACKAGES, "workflow")
-        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+        if files.checkout():
+            changed = git("status", "--porcelain", "--", *PACKAGES, "workflow")
+            return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
-        return unknown
+        pass
+    return "unknown (no git checkout)"
 
 
 def fingerprint(*made_from: Path, **parameters: Any) -> dict[str, Any]:
-    """What a result was made from: the parameters, hashes of the files, and one of both packages and the weights."""
-    installed = Path(__file__).resolve().parent.parent
-    sources = [file for package in PACKAGES for file in sorted((installed / package).rglob("*.py"))]
+    """What a result was made from: parameters, hashes of files, and one of both packages and the weights."""
+    here = Path(__file__).resolve().parent.parent
+    sources = [file for package in PACKAGES for file in sorted((here / package).rglob("*.py"))]
     library = _hash(sources + sorted(files.embedded().glob("*.safetensors")))
     hashes = {files.show(file): _hash([file]) for file in made_from}
     return {**parameters, "files": hashes, "library": library, "torch": version("torch")}

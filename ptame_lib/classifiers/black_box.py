@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..validation import check_image_shape, first_bad
-from .wrapper import height_and_width
+from .wrapper import Size, height_and_width
 
 INSTALL = "pip install 'ptame-study[classifiers]'"
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
@@ -39,7 +39,7 @@ class BlackBox(nn.Module):
     def __init__(
         self,
         function: Callable[[Tensor], Tensor | np.ndarray],
-        input_size: int | tuple[int, int],
+        input_size: Size,
         labels: Sequence[str] | None = None,
         num_classes: int | None = None,
         *,
@@ -111,7 +111,7 @@ def load_onnx(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     *,
-    input_size: int | tuple[int, int] | None = None,
+    input_size: Size | None = None,
     labels: Sequence[str] | None = None,
     probabilities: bool = False,
 ) -> BlackBox:

@@ -19,6 +19,8 @@ from .embedded import MEAN, STD
 from .huggingface import load_huggingface
 from .wrapper import IMAGENET_MEAN, IMAGENET_STD, Classifier
 
+Weights = str | Path | None  # as `load_classifier` takes them
+
 EMBEDDED = ("embedded/vgg", "embedded/resnet", "embedded/vit")
 EMBEDDED_MULTI = ("embedded/multi-vgg", "embedded/multi-resnet")
 TORCHVISION = ("vgg16", "resnet50", "vit_b_16")
@@ -26,13 +28,7 @@ HEADS = {"vgg16": "classifier.6", "resnet50": "fc"}  # the last layer of torchvi
 
 
 def load_classifier(
-    name: str,
-    weights: str | Path | None = "default",
-    labels: Sequence[str] | None = None,
-    *,
-    mean=None,
-    std=None,
-    **options,
+    name: str, weights: Weights = "default", labels: Sequence[str] | None = None, *, mean=None, std=None, **options
 ) -> Classifier | BlackBox:
     """A wrapped classifier by name.
 
@@ -85,7 +81,7 @@ def load_classifier(
 
 
 def load_multilabel(
-    name: str, num_classes: int, weights: str | Path | None = "default", labels: Sequence[str] | None = None
+    name: str, num_classes: int, weights: Weights = "default", labels: Sequence[str] | None = None
 ) -> Classifier:
     """torchvision's ``vgg16`` or ``resnet50`` with a head for ``num_classes`` labels, for 224x224 pixels.
 
@@ -104,7 +100,7 @@ def load_multilabel(
     return Classifier(net, IMAGENET_MEAN, IMAGENET_STD, 224, labels, multi_label=True)
 
 
-def load_embedded_net(name: str, weights: str | Path | None) -> nn.Module:
+def load_embedded_net(name: str, weights: Weights) -> nn.Module:
     """An embedded network ``embedded/<net>``; ``weights`` as in `load_classifier`."""
     short = name.removeprefix("embedded/")
     net = embedded.build(short)
@@ -112,7 +108,7 @@ def load_embedded_net(name: str, weights: str | Path | None) -> nn.Module:
     return net
 
 
-def load_torchvision(name: str, weights: str | Path | None, default: str) -> nn.Module:
+def load_torchvision(name: str, weights: Weights, default: str) -> nn.Module:
     """A torchvision classification network by name; ``weights`` as in `load_classifier`."""
     # random weights, or those of a local file
     weights = default if weights == "default" else weights
@@ -135,7 +131,7 @@ def load_torchvision(name: str, weights: str | Path | None, default: str) -> nn.
         ) from error
 
 
-def load_timm(name: str, weights: str | Path | None, **options) -> tuple[nn.Module, dict]:
+def load_timm(name: str, weights: Weights, **options) -> tuple[nn.Module, dict]:
     """A timm network ``timm/<model>`` and its data config; options go to ``timm.create_model``."""
     model = name.removeprefix("timm/")
     if "checkpoint_path" in options:
@@ -160,10 +156,11 @@ def load_timm(name: str, weights: str | Path | None, **options) -> tuple[nn.Modu
 
 
 def is_file_name(weights: str | Path) -> bool:
+    """Whether these weights are a local file and not a name such as ``IMAGENET1K_V2``."""
     return isinstance(weights, Path) or "/" in weights or weights.endswith((".safetensors", ".pth", ".pt"))
 
 
-def fill_network(net: nn.Module, weights: str | Path | None, whole: bool = True) -> None:
+def fill_network(net: nn.Module, weights: Weights, whole: bool = True) -> None:
     """Fill a network from a local file; None leaves it random. ``num_batches_tracked`` may be missing.
 
     With ``whole=False`` the file may hold more than the network, as a whole classifier's does for a feature extractor.

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from ..validation import check_answer_shape, check_answers, check_image_shape, check_images
 
+Size = int | tuple[int, int]  # a side, or (height, width)
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -21,9 +23,7 @@ class Frozen(nn.Module):
     (height, width), of the images it was made for.
     """
 
-    def __init__(
-        self, model: nn.Module, mean: Sequence[float], std: Sequence[float], input_size: int | tuple[int, int]
-    ):
+    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], input_size: Size):
         super().__init__()
         self.model = model.eval().requires_grad_(False)
         # channels last is faster on CPU and GPU; model.to(memory_format=...) refuses networks with a Conv3d
@@ -60,7 +60,7 @@ class Classifier(Frozen):
         model: nn.Module,
         mean: Sequence[float],
         std: Sequence[float],
-        input_size: int | tuple[int, int],
+        input_size: Size,
         labels: Sequence[str] | None = None,
         num_classes: int | None = None,
         multi_label: bool = False,
@@ -110,7 +110,7 @@ def device_of(classifier: nn.Module) -> torch.device:
     return next((tensor.device for tensor in [*classifier.parameters(), *classifier.buffers()]), torch.device("cpu"))
 
 
-def height_and_width(input_size: int | tuple[int, int]) -> tuple[int, int]:
+def height_and_width(input_size: Size) -> tuple[int, int]:
     """A side, or (height, width), as (height, width). Raises ValueError for anything else."""
     sides = (input_size, input_size) if isinstance(input_size, Integral) else tuple(input_size)
     if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):

@@ -47,11 +47,8 @@ class Embedded(torch.utils.data.Dataset):
         return len(self.images)
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
-        return {
-            "pixels": self.images[i].float() / 255,
-            "label" if self.labels.ndim == 1 else "labels": self.labels[i],
-            "truth": self.truth[i],
-        }
+        label = "label" if self.labels.ndim == 1 else "labels"
+        return {"pixels": self.images[i].float() / 255, label: self.labels[i], "truth": self.truth[i]}
 
 
 def load_embedded(split: str, n: int, *, multi_label: bool = False, seed: int = 0, cached: bool = True) -> Embedded:
@@ -76,7 +73,9 @@ def load_embedded(split: str, n: int, *, multi_label: bool = False, seed: int = 
     rows = []
     with progress(n, f"compose {split} images") as bar:
         for i in range(n):
-            rows.append(compose(split, np.random.default_rng([seed, SPLITS.index(split), int(multi_label), i])))
+            rng = np.random.default_rng([seed, SPLITS.index(split), int(multi_label), i])
+            canvas, *known = compose(split, rng)
+            rows.append((np.round(np.clip(canvas, 0, 1) * 255).astype(np.uint8), *known))
             bar.update()
     images, labels, truth = (torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True))
     images = images.permute(0, 3, 1, 2).contiguous()
@@ -172,10 +171,6 @@ def _start(split: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray
     return canvas, digits, labels
 
 
-def _finish(canvas: np.ndarray) -> np.ndarray:
-    return np.round(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
-
-
 def _compose_single(split: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     canvas, digits, labels = _start(split, rng)
     pick = int(rng.integers(len(digits)))
@@ -184,7 +179,7 @@ def _compose_single(split: str, rng: np.random.Generator) -> tuple[np.ndarray, n
     paste(canvas, opacity, int(x), int(y), rng)
     truth = np.zeros((SIZE, SIZE), dtype=bool)
     truth[y : y + len(opacity), x : x + len(opacity)] = opacity > 0
-    return _finish(canvas), np.int64(labels[pick]), truth
+    return canvas, np.int64(labels[pick]), truth
 
 
 def _compose_multi(split: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -210,4 +205,4 @@ def _compose_multi(split: str, rng: np.random.Generator) -> tuple[np.ndarray, np
         truth[label, y : y + side, x : x + side] = opacity > 0
         taken[y : y + side, x : x + side] = True
         present[label] = True
-    return _finish(canvas), present, truth
+    return canvas, present, truth

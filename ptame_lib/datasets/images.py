@@ -45,6 +45,7 @@ def read_image(file: str | Path | BinaryIO, needed: int = 256, name: str = "") -
     another range, or more than twice `PIL.Image.MAX_IMAGE_PIXELS`.
     """
     name = name or str(file)
+    # read what the decoder can, then bring it into one form
     try:
         with Image.open(file) as image:
             if image.width * image.height > LARGE:

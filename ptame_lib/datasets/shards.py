@@ -112,6 +112,7 @@ def _read_shard(shard: Path) -> list[tuple[str, int, int, int]]:
     """(name, label, offset, size) of every image of a shard; a label of -1 for none."""
     images: dict[str, tuple[int, int]] = {}
     labels: dict[str, int] = {}
+    # a sample is several members of one key
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:

@@ -20,7 +20,7 @@ RELEASE, REMEDY = "VOC-2007", "unpack the archive again"
 
 
 class VOC(torch.utils.data.Dataset):
-    """The part ``train``, ``val`` or ``test`` of the VOC-2007 whose ``VOCdevkit/VOC2007`` is in ``folder``.
+    """The part ``train``, ``val`` or ``test`` of VOC-2007; ``folder`` holds ``VOCdevkit/VOC2007``.
 
     An item is a dict of ``pixels`` (3,size,size) float32 in [0,1], resized without keeping the aspect, and ``labels``
     (20,) bool: the classes of all annotated objects, including difficult ones. With ``truth`` only the images with a
