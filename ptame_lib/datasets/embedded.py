@@ -99,6 +99,7 @@ def load_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 @lru_cache(maxsize=1)
 def load_photographs() -> list[Image.Image]:
+    """The twelve photographs and textures, as RGB."""
     from skimage import data
     from sklearn.datasets import load_sample_images
 
