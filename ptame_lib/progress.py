@@ -16,7 +16,9 @@ def progress(total: int, what: str, shown: bool = True) -> Iterator[tqdm]:
     In a notebook the output of the cell is cleared when the work is done, so keep such a call in a cell of its own.
     If several processes work, only one of them has it ``shown``.
     """
-    notebook = "ipykernel" in sys.modules
+    # a running kernel, not just its package: pytest's plugin for notebooks imports that one too
+    ipython = sys.modules.get("IPython")
+    notebook = ipython is not None and hasattr(ipython.get_ipython(), "kernel")
     interval = 2.0 if notebook else 0.2
     options = {"leave": False, "disable": not shown, "dynamic_ncols": not notebook, "mininterval": interval}
     with tqdm(total=total, desc=what, **options) as bar:
