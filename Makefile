@@ -3,14 +3,14 @@
 #   make reproduce [PROFILE=embedded] [CORES=2] [ARGS=-n]   run the notebooks; ARGS go to snakemake (-n shows the plan)
 #     DATA=/path        the images, weights and tables that the profile names: see the top of workflow/profiles/<profile>.yaml
 #     CLUSTER=slurm     run the jobs on a cluster: slurm or kubernetes, set up in workflow/cluster/
-#     GPUS=1            graphics cards of this machine, where a profile wants one per job
-#   make test       lint, pytest on ptame_lib, pytest --nbval on every notebook
-#   make lint       ruff, and whether the committed notebooks are executed, in order, without errors
-#   make setup      the environment: .venv, or the activated environment where it already has this package
+#     GPUS=1            GPUs of this machine, for profiles that need one per job
+#   make test       lint, pytest on both packages, pytest --nbval on every notebook
+#   make lint       ruff, imports in one direction only, and committed notebooks executed, in order, without errors
+#   make setup      the environment: .venv, or the activated environment if it has this package
 #   make bench      speed and memory side by side, into results/bench.csv (ARGS="--only explainer" for a part)
 #   make lab        open the notebooks in JupyterLab
-#   make docs       the site: README and notebooks as they are, into site/
-#   make readme [PROFILE=embedded]   take a finished profile's tables into results/reference, and their figures into README.md
+#   make docs       the site, README and notebooks, into site/
+#   make readme [PROFILE=embedded]   copy a finished profile's tables to results/reference, and their figures into README.md
 #   make lock       renew constraints.txt (needs uv)
 #   make clean      remove everything that can be made again, except .venv
 
@@ -22,7 +22,7 @@ DATA ?=
 CLUSTER ?=
 GPUS ?= 1
 
-# An activated environment (venv or conda) that has this checkout's package is used as it is.
+# An activated environment (venv or conda) that has this checkout's packages is used as it is.
 ACTIVE := $(if $(VIRTUAL_ENV)$(CONDA_PREFIX),$(shell python workflow/make_venv.py --has-package 2>/dev/null))
 ifneq ($(ACTIVE),)
 PYTHON := python
@@ -32,7 +32,7 @@ PYTHON := .venv/bin/python
 READY := .venv/ready
 endif
 
-# On this machine as many jobs at once as there are cores, or on a cluster as its profile says.
+# On this machine one job per core, on a cluster as its profile says.
 WHERE := $(if $(CLUSTER),--profile workflow/cluster/$(CLUSTER),--cores $(CORES) --resources gpu=$(GPUS))
 
 .PHONY: help setup reproduce test lint bench lab docs readme lock clean
@@ -59,6 +59,7 @@ test: lint
 lint: setup
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()" --no-cache --no-logo
 	$(PYTHON) workflow/check_notebooks.py
 
 # one thread per core, and glibc keeps freed memory, as in the study's own runs
@@ -79,5 +80,5 @@ lock:
 	uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate --upgrade pyproject.toml -o constraints.txt
 
 clean:
-	rm -rf data/cache runs site .snakemake
+	rm -rf data/cache runs site build .snakemake
 	find results figures -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Files: the study's root, caches, writing whole files, and one run at a time in a folder."""
+"""Files: the study's root, caches, files written whole, and one run at a time in a folder."""
 
 from __future__ import annotations
 
@@ -11,147 +11,137 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-
-PATIENCE = 5.0  # seconds to wait for a run that is just ending
-
-
-@contextmanager
-def alone(file: Path, what: str | None = None) -> Iterator[None]:
-    """While the block runs, no other run writes ``file``, nor what is kept beside it on the way there.
-
-    The lock is the operating system's, on a hidden file beside ``file``: it ends with the process, ``kill -9`` included, so that
-    none is ever left behind. What a killed run left half-written under a temporary name is removed. ``what``: what people call it,
-    by default the file's name.
-
-    Raises RuntimeError that names the process which holds it.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    mark = file.with_name(f".{file.name}.lock")
-    lock = FileLock(mark)
-    try:
-        lock.acquire(timeout=PATIENCE)
-    except Timeout:
-        name = what or show(file)
-        raise RuntimeError(
-            f"{name} is being made by another run ({_holder(mark)}): wait for it or stop it, or set PTAME_ROOT to another folder"
-        ) from None
-    try:
-        mark.write_text(f"process {os.getpid()} on {platform.node()}")
-        for left in file.parent.glob(f".{glob.escape(file.stem)}.*.tmp*"):
-            left.unlink(missing_ok=True)
-        yield
-    finally:
-        mark.unlink(
-            missing_ok=True
-        )  # while it is held: who waits for it sees that the file is gone, and makes a new one
-        lock.release()
-
-
-def _holder(mark: Path) -> str:
-    try:
-        return mark.read_text() or "its process is not known"
-    except OSError:
-        return "its process is not known"
-
+from platformdirs import user_cache_path
 
 ELSEWHERE = "for the whole study: PTAME_ROOT"
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+PATIENCE = 5.0  # seconds to wait for a run that is just ending
+PROBE = 2**16  # bytes that a disk must still take
+
+
+def checkout() -> Path | None:
+    """The checkout that holds this package; None for an installed copy."""
+    folder = Path(__file__).resolve().parent.parent
+    return folder if (folder / "pyproject.toml").is_file() else None
+
+
+def study() -> Path | None:
+    """The folder of a study: ``$PTAME_ROOT``, else the checkout; None if there is neither."""
+    named = os.environ.get("PTAME_ROOT")
+    return Path(named).expanduser().resolve() if named else checkout()
 
 
 def root() -> Path:
-    """The study's root: ``$PTAME_ROOT``, else the checkout, else (package installed as a copy) the current folder."""
-    if os.environ.get("PTAME_ROOT"):
-        return Path(os.environ["PTAME_ROOT"]).expanduser().resolve()
-    checkout = Path(__file__).resolve().parent.parent
-    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+    """The study's root, below which results lie: `study`, else the current folder."""
+    return study() or Path.cwd()
 
 
 def embedded() -> Path:
-    """Shipped weights of the embedded classifiers."""
-    return root() / "data" / "embedded"
+    """The folder of the shipped weights: the study's, else the checkout's, else the package's."""
+    for place in (study(), checkout()):
+        if place and (place / "data" / "embedded").is_dir():
+            return place / "data" / "embedded"
+    return Path(__file__).resolve().parent / "classifiers" / "weights"  # data/embedded, where pyproject.toml puts it
 
 
 def cache() -> Path:
-    """Data sets that were composed once and can be composed again (ignored by git)."""
-    return make_folder(root() / "data" / "cache")
+    """The folder for what can be made again: ``data/cache`` of the study, else the user's cache folder."""
+    place = study()
+    return make_folder(place / "data" / "cache" if place else user_cache_path("ptame-study", appauthor=False))
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder and its parents; raises OSError with a remedy where that fails."""
+    with _explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def show(path: Path) -> str:
-    """``path`` for people: relative to the root where it lies below it, so that outputs name no machine's folders."""
+    """A path to print: relative to the root if it is below it, so that outputs name no machine's folders."""
     path = Path(path)
     return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)
 
 
 @contextmanager
 def whole(file: Path) -> Iterator[Path]:
-    """A temporary name to write ``file`` under; it gets its own name when the block ends well, else it is removed: never half there.
+    """Give a temporary name to write ``file`` under; it is renamed when the block ends without an error.
 
-    A full disk, a folder that can't be written to and the like raise OSError (PermissionError ...) saying which folder and what to
-    do, whatever the writing library makes of them; what was at ``file`` before stays.
+    If the block fails, the temporary file is removed and what was at ``file`` stays. A full disk or a folder that can't
+    be written to raises OSError with the folder and a remedy, whatever error the writing library makes of it.
     """
-    unfinished = file.with_name(f".{file.stem}.{os.getpid()}.tmp{file.suffix}")
-    try:
-        make_folder(file.parent)
+    unfinished = make_folder(file.parent) / f".{file.stem}.{os.getpid()}.tmp{file.suffix}"
+    with _explained(file):
         try:
             yield unfinished
             unfinished.replace(file)
-        except Exception as error:  # torch and safetensors have errors of their own: ask the disk
-            reason = error if isinstance(error, OSError) else _asked(unfinished)
-            if refusal := _refusal(file, reason):
-                raise refusal from error
+        except Exception as error:
+            if not isinstance(error, OSError):  # torch and safetensors raise errors of their own: is it the disk?
+                _append(unfinished)
             raise
-    finally:
-        with suppress(OSError):
+        finally:
             unfinished.unlink(missing_ok=True)
 
 
 def writable(file: Path) -> None:
-    """Raises as `whole` does where ``file`` could not be written: to know it before hours of work, not after."""
+    """Raise as `whole` does if ``file`` can't be written: to know it before hours of work, not after."""
     probe = make_folder(file.parent) / f".{file.stem}.{os.getpid()}.probe"
-    try:
-        if refusal := _refusal(file, _asked(probe)):
-            raise refusal
-    finally:
-        with suppress(OSError):
+    with _explained(file):
+        try:
+            _append(probe)
+        finally:
             probe.unlink(missing_ok=True)
 
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+def _append(file: Path) -> None:
+    with file.open("ab") as stream:
+        stream.write(bytes(PROBE))
 
 
-CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
-
-
-def _refusal(file: Path, error: OSError | None) -> OSError | None:
-    """An error for people, of the same kind, where ``file`` could not be written; None for any other."""
-    code = getattr(error, "errno", None)
-    if code in FULL:
-        return OSError(
-            code,
-            f"no space left for {show(file)}: free some on the disk of {file.parent}, or write to another ({ELSEWHERE})",
-        )
-    if code in CLOSED:
-        return OSError(
-            code,
-            f"{show(file)} can't be written ({os.strerror(code)}): make {file.parent} a writable folder, or choose one ({ELSEWHERE})",
-        )
-    return None
-
-
-def _asked(unfinished: Path) -> OSError | None:
-    """Why the disk takes no more of a file, None where it does."""
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Name ``path`` and a remedy in the errors of a full disk or a folder that is not writable."""
     try:
-        with unfinished.open("ab") as stream:
-            stream.write(bytes(2**20))
+        yield
     except OSError as error:
-        return error
-    return None
+        if error.errno in FULL:
+            problem = f"no space left for {show(path)}: free some on the disk of {path.parent}, or write to another"
+        elif error.errno in CLOSED:
+            reason = os.strerror(error.errno)
+            problem = f"{show(path)} can't be written ({reason}): make {path.parent} a writable folder, or choose one"
+        else:
+            raise
+        raise OSError(error.errno, f"{problem} ({ELSEWHERE})") from error
 
 
-def make_folder(folder: Path) -> Path:
+@contextmanager
+def alone(file: Path, what: str | None = None) -> Iterator[None]:
+    """While the block runs, no other run writes ``file`` or the temporary files next to it.
+
+    The operating system holds the lock, on a hidden file next to ``file``: it ends with the process, even after
+    ``kill -9``. Temporary files that a killed run left are removed. ``what``: the name to print instead of the file's.
+
+    Raises RuntimeError with the process that holds the lock.
+    """
+    # take the lock
+    file.parent.mkdir(parents=True, exist_ok=True)
+    mark = file.with_name(f".{file.name}.lock")
+    lock = FileLock(mark)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if refusal := _refusal(folder, error):
-            raise refusal from error
-        raise
-    return folder
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        holder = ""
+        with suppress(OSError):
+            holder = mark.read_text()
+        problem = f"{what or show(file)} is being made by another run ({holder or 'its process is not known'})"
+        raise RuntimeError(f"{problem}: wait for it or stop it, or set PTAME_ROOT to another folder") from None
+    try:
+        # say who holds it, and remove what a killed run left
+        mark.write_text(f"process {os.getpid()} on {platform.node()}")
+        for left in file.parent.glob(f".{glob.escape(file.stem)}.*.tmp*"):
+            left.unlink(missing_ok=True)
+        yield
+    finally:
+        mark.unlink(missing_ok=True)  # before the release: a run that waits sees that it is gone, and makes a new one
+        lock.release()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def normalise(maps: Tensor) -> Tensor:
-    """Min-max normalise each map (..., h, w) to [0,1], in float32; the denominator is clamped at 1e-8, so a constant map becomes 0."""
+    """Min-max normalise each map (..., h, w) to [0,1], in float32; a constant map becomes 0."""
     maps = maps.float()
     low = maps.amin((-2, -1), keepdim=True)
     high = maps.amax((-2, -1), keepdim=True)
@@ -19,18 +19,16 @@ def normalise(maps: Tensor) -> Tensor:
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize maps (B,h,w) to ``size`` = (H,W) bilinearly (align_corners=False). Raises ValueError for maps of another shape."""
+    """Resize maps (B,h,w) to ``size`` = (H,W) bilinearly. Raises ValueError for maps of another shape."""
     if maps.ndim != 3:
-        raise ValueError(
-            f"maps must be (B,h,w), got {tuple(maps.shape)}: one map for each image, without an axis of channels"
-        )
+        raise ValueError(f"maps must be (B,h,w), got {tuple(maps.shape)}: one map for each image, without channels")
     if maps.shape[-2:] == tuple(size):
         return maps
     return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def keep(pixels: Tensor, masks: Tensor) -> Tensor:
-    """What the masks (B,h,w) keep of the pixels: resized to the image and multiplied; a removed pixel is black.
+    """Multiply the pixels by the masks (B,h,w), resized to the image; a removed pixel is black.
 
     >>> keep(torch.ones(1, 3, 2, 2), torch.tensor([[[1.0, 0.5], [0.0, 0.0]]]))[0, 0]
     tensor([[1.0000, 0.5000],
@@ -45,7 +43,7 @@ def remove(pixels: Tensor, masks: Tensor) -> Tensor:
 
 
 def blend(pixels: Tensor, masks: Tensor, colour: Tensor) -> Tensor:
-    """What the masks (B,h,w) keep of the pixels, as in `keep`, but a removed pixel takes the ``colour`` (1,3,1,1) or (B,3,1,1).
+    """As `keep`, but a removed pixel takes the ``colour`` (1,3,1,1) or (B,3,1,1).
 
     With a classifier's ``mean`` as colour, this multiplies its normalised image by the mask.
     """
@@ -53,11 +51,10 @@ def blend(pixels: Tensor, masks: Tensor, colour: Tensor) -> Tensor:
 
 
 def keep_share(maps: Tensor, share: float) -> Tensor:
-    """Maps (B,H,W) with only the largest ``share`` (0..1) of each map's values, the others 0; the kept ones stay soft.
+    """Keep only the largest ``share``, in (0, 1], of the values of each map (B,H,W); the others become 0.
 
-    The threshold is the k-th smallest value, k = int(N (1 - share)), and what lies strictly above it is kept, so that all
-    values tied with the threshold go. A share of 1 keeps the map as it is (P-TAME's AD/IC at 100 %). Raises ValueError for
-    a share outside (0, 1].
+    The threshold is the k-th smallest value, k = int(N (1 - share)); only values strictly above it are kept, so values
+    tied with it go. A share of 1 keeps the map as it is (P-TAME's AD/IC at 100 %). Raises ValueError for another share.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share must be in (0, 1], got {share}")

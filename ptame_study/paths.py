@@ -1,8 +1,4 @@
-"""The one place that knows the folders of the study.
-
-The root is the checkout that holds this package (an editable install, which is what ``make setup`` and
-``environment.yml`` make). Set the environment variable ``PTAME_ROOT`` to work in another folder.
-"""
+"""The folders and file names of the study, below its root: ``$PTAME_ROOT``, by default the checkout."""
 
 from __future__ import annotations
 
@@ -13,8 +9,11 @@ from ptame_lib.files import make_folder, root
 
 
 def given(name: str | Path) -> Path:
-    """A file or folder somebody named, ``~`` allowed: relative names are looked up in ``$PTAME_DATA`` (the ``DATA=`` of ``make reproduce``),
-    then in the checkout, and without either are relative to the current folder."""
+    """A file or folder that the user named; ``~`` is allowed.
+
+    Relative names are looked up in ``$PTAME_DATA`` (the ``DATA=`` of ``make reproduce``), then in the root; without
+    ``$PTAME_DATA`` they are relative to the current folder.
+    """
     name, data = Path(name).expanduser(), os.environ.get("PTAME_DATA")
     if not data or name.is_absolute():
         return name
@@ -47,30 +46,29 @@ def runs(profile: str) -> Path:
     return make_folder(root() / "runs" / profile)
 
 
-def slug(name: str) -> str:
-    """A name as one file name: ``embedded/vgg`` -> ``embedded-vgg``, ``ground truth`` -> ``ground-truth``."""
-    return name.replace("/", "-").replace(" ", "-")
-
-
 def explainer(profile: str, classifier: str, method: str = "P-TAME", seed: int = 0) -> Path:
-    """Where the explainer of a trained ``method`` for ``classifier`` lies: ``ptame-embedded-vgg.safetensors``, of another seed than 0
-    ``ptame-embedded-vgg-seed1.safetensors``."""
+    """The explainer of a trained ``method``: ``ptame-embedded-vgg.safetensors``; of seed 1 ``...-seed1``."""
     return results(profile) / f"{stem(method)}-{slug(classifier)}{tail(seed)}.safetensors"
 
 
-def tail(seed: int) -> str:
-    """A seed of the profile as the end of a file name: nothing for 0."""
-    return f"-seed{seed}" if seed else ""
+def masks(profile: str, classifier: str, loss: str = "explainer") -> Path:
+    """The Explainer trained with a loss (explainer or rtis): ``rtis-embedded-multi-vgg.safetensors``."""
+    return results(profile) / f"{loss}-{slug(classifier)}.safetensors"
 
 
 def multilabel(profile: str, classifier: str) -> Path:
-    """Where the weights of the multi-label ``classifier`` that was fine-tuned for a profile lie: ``multilabel-vgg16.safetensors``."""
+    """The weights of a fine-tuned multi-label classifier: ``multilabel-vgg16.safetensors``."""
     return results(profile) / f"multilabel-{slug(classifier)}.safetensors"
 
 
-def masks(profile: str, classifier: str, loss: str = "explainer") -> Path:
-    """Where the Explainer trained with a loss (explainer or rtis) for ``classifier`` lies: ``rtis-embedded-multi-vgg.safetensors``."""
-    return results(profile) / f"{loss}-{slug(classifier)}.safetensors"
+def per_image(profile: str, classifier: str, seed: int = 0) -> Path:
+    """The per-image values of the comparison; the JSON next to it says what they were made from."""
+    return make_folder(results(profile) / "per_image") / f"{slug(classifier)}{tail(seed)}.csv"
+
+
+def slug(name: str) -> str:
+    """A name as a file name: ``embedded/vgg`` -> ``embedded-vgg``, ``ground truth`` -> ``ground-truth``."""
+    return name.replace("/", "-").replace(" ", "-")
 
 
 def stem(method: str) -> str:
@@ -78,7 +76,6 @@ def stem(method: str) -> str:
     return method.lower().replace("-", "")
 
 
-def per_image(profile: str, classifier: str, seed: int = 0) -> Path:
-    """Where the per-image values of the comparison for ``classifier`` lie (a JSON beside it tells what they were made from), of
-    explainers trained with a seed."""
-    return make_folder(results(profile) / "per_image") / f"{slug(classifier)}{tail(seed)}.csv"
+def tail(seed: int) -> str:
+    """A seed of the profile as the end of a file name: nothing for 0."""
+    return f"-seed{seed}" if seed else ""

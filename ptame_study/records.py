@@ -1,4 +1,4 @@
-"""Records with provenance, fingerprints, and tables written whole."""
+"""Records of runs with their provenance, fingerprints of what results are made from, and tables."""
 
 from __future__ import annotations
 
@@ -25,68 +25,67 @@ PACKAGES = ("ptame_lib", "ptame_study")
 RECORDED = ("torch", "torchvision", "timm", "grad-cam", "accelerate", "numpy")
 
 
-# ----------------------------------------------------------------------------------------------------- records
-
-
 class Record:
-    """One run's JSON: ``record = Record(cfg, "02_train_ptame")`` at the start, ``record.write(accuracy=...)`` at the end."""
+    """One run's JSON: ``Record(cfg, "02_train_ptame")`` at its start, ``write(accuracy=...)`` at its end."""
 
     def __init__(self, cfg: Any, name: str):
         self.cfg, self.name, self.start = cfg, name, time.perf_counter()
 
     def write(self, **results: Any) -> Path:
         """Write ``results/<profile>/<name>.json`` with the results and their provenance."""
-        content = {
-            "run": self.name,
-            "results": results,
-            "provenance": provenance(self.cfg, time.perf_counter() - self.start),
-        }
+        origin = provenance(self.cfg, time.perf_counter() - self.start)
+        content = {"run": self.name, "results": results, "provenance": origin}
         return write_whole(paths.results(self.cfg.profile) / f"{self.name}.json", json.dumps(content, indent=1) + "\n")
 
 
 def provenance(cfg: Any, seconds: float) -> dict[str, Any]:
-    """Commit, versions, seed, device, parameters, seconds, peak memory in MB (of this process)."""
+    """Commit, versions, seed, device, parameters, seconds, and peak memory of this process in MB."""
     import torch
 
+    # what ran
     versions = {"python": platform.python_version()}
     for package in RECORDED:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "absent"
+    # where it ran
+    cpu = f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
     parameters = asdict(cfg)
     return {
         "commit": _commit(),
         "versions": versions,
         "seed": parameters.get("seed"),
-        "device": torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
         "parameters": parameters,
         "seconds": round(seconds, 1),
-        "peak_memory_mb": round(
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
-        ),
+        "peak_memory_mb": round(peak),
     }
 
 
 def _commit() -> str:
-    git = ["git", "-C", str(files.root())]
+    """The commit of the checkout, with a mark if the code was changed since."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(files.checkout()), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--", *PACKAGES, "workflow"], capture_output=True, text=True, check=True
-        ).stdout
+        if files.checkout():
+            changed = git("status", "--porcelain", "--", *PACKAGES, "workflow")
+            return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown (no git checkout)"
-    return commit + ("+changes" if changed else "")
+        pass
+    return "unknown (no git checkout)"
 
 
 def fingerprint(*made_from: Path, **parameters: Any) -> dict[str, Any]:
-    """What a result was made from: the parameters, a hash of the files' contents and one of both packages and the data."""
-    sources = [file for package in PACKAGES for file in sorted((files.root() / package).rglob("*.py"))]
-    hashes = {files.show(f): _hash([f]) for f in made_from}
+    """What a result was made from: parameters, hashes of files, and one of both packages and the weights."""
+    here = Path(__file__).resolve().parent.parent
+    sources = [file for package in PACKAGES for file in sorted((here / package).rglob("*.py"))]
     library = _hash(sources + sorted(files.embedded().glob("*.safetensors")))
+    hashes = {files.show(file): _hash([file]) for file in made_from}
     return {**parameters, "files": hashes, "library": library, "torch": version("torch")}
 
 
@@ -98,7 +97,7 @@ def _hash(contents: Sequence[Path]) -> str:
 
 
 def write_whole(file: Path, text: str) -> Path:
-    """Write a text file under a temporary name and rename it, so that it is never half there."""
+    """Write a text file whole or not at all, and return it."""
     with files.whole(file) as unfinished:
         unfinished.write_text(text)
     return file

@@ -223,7 +223,9 @@ def test_commit_hooks_use_the_environment_and_check_what_make_lint_checks():
     assert {hook["language"] for hook in hooks} == {"system"}  # nothing is downloaded
     entries = " ".join(hook["entry"] for hook in hooks)
     recipe = re.search(r"^lint: setup\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)[1]
-    for command in re.findall(r"\$\(PYTHON\) (-m ruff \w+|\S+\.py)", recipe):
+    commands = re.findall(r"\$\(PYTHON\) (-m ruff \w+|-c \".*\"|\S+\.py)", recipe)
+    assert len(commands) == recipe.count("$(PYTHON)") == 4
+    for command in commands:
         assert command in entries
 
 

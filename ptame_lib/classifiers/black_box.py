@@ -1,4 +1,4 @@
-"""Classifiers that only answer: any callable, and ONNX files, as *pixels in [0,1] -> logits* without a gradient."""
+"""Classifiers that only answer, without a gradient: any callable, and ONNX files."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..validation import check_image_shape
-from .wrapper import height_and_width
+from ..validation import check_image_shape, first_bad
+from .wrapper import Size, height_and_width
 
 INSTALL = "pip install 'ptame-study[classifiers]'"
-
-
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
 class BlackBox(nn.Module):
-    """A classifier known by its answers alone: pixels (B,3,H,W) in [0,1] -> logits (B,K) float32.
+    """A classifier known only by its answers: pixels (B,3,H,W) in [0,1] -> logits (B,K) float32.
 
-    ``function`` takes pixels as a float32 tensor without a gradient, on the caller's device, and gives (B,K) logits as a
-    tensor or a NumPy array. With ``probabilities=True`` it gives probabilities in [0,1], which are turned into their
+    ``function`` takes pixels as a float32 tensor without a gradient, on the caller's device, and gives (B,K) logits as
+    a tensor or a NumPy array. With ``probabilities=True`` it gives probabilities in [0,1], which are turned into their
     logarithms (0 becomes about -87), so that softmax gives them back.
 
-    ``queries`` counts the images asked for; set it to 0 to count anew. ``num_classes`` is taken from ``labels`` or from the
-    first answer where it is not given. ``differentiable`` is False: going backward through an answer raises RuntimeError.
+    ``queries`` counts the images asked for; set it to 0 to start again. ``num_classes`` is taken from ``labels``, or
+    from the first answer. ``differentiable`` is False: going backward through an answer raises RuntimeError.
 
-    Raises TypeError for an answer that is no array, ValueError for one of another shape, not finite, or no probability.
+    Raises TypeError for an answer that is not an array, and ValueError for another shape, values that are not finite,
+    or values that can't be probabilities.
 
     >>> from sklearn.ensemble import RandomForestClassifier                        # doctest: +SKIP
     >>> forest = RandomForestClassifier().fit(images.flatten(1), digits)           # doctest: +SKIP
@@ -40,7 +39,7 @@ class BlackBox(nn.Module):
     def __init__(
         self,
         function: Callable[[Tensor], Tensor | np.ndarray],
-        input_size: int | tuple[int, int],
+        input_size: Size,
         labels: Sequence[str] | None = None,
         num_classes: int | None = None,
         *,
@@ -60,38 +59,36 @@ class BlackBox(nn.Module):
         check_image_shape(pixels)
         self.queries += pixels.shape[0]
         with torch.no_grad():
-            answer = self._checked(self.function(pixels.detach().float()), pixels)
+            logits = self._read(self.function(pixels.detach().float()), pixels)
         if torch.is_grad_enabled() and pixels.requires_grad:
-            return _NoWayBack.apply(pixels, answer)
-        return answer
+            return _NoWayBack.apply(pixels, logits)
+        return logits
 
-    def _checked(self, answer: Tensor | np.ndarray, pixels: Tensor) -> Tensor:
+    def _read(self, answer: Tensor | np.ndarray, pixels: Tensor) -> Tensor:
+        """An answer as logits on the pixels' device, checked."""
         if not isinstance(answer, Tensor | np.ndarray):
-            raise TypeError(
-                f"the black box gave a {type(answer).__name__}: it must give a tensor or a NumPy array of shape (images, classes)"
+            problem = (
+                f"gave a {type(answer).__name__}: it must give a tensor or a NumPy array of shape (images, classes)"
             )
+            raise TypeError(f"the black box {problem}")
         logits = torch.as_tensor(answer).detach().to(pixels.device, torch.float32)
-        wanted = (pixels.shape[0], self.num_classes if self.num_classes is not None else "classes")
-        if (
-            logits.ndim != 2
-            or logits.shape[0] != wanted[0]
-            or (self.num_classes is not None and logits.shape[1] != wanted[1])
-        ):
-            raise ValueError(
-                f"the black box gave shape {tuple(logits.shape)} for {wanted[0]} images: expected ({wanted[0]}, {wanted[1]})"
-            )
-        if not torch.isfinite(logits).all():
-            bad = (~torch.isfinite(logits)).any(1).nonzero()[0].item()
-            raise ValueError(
-                f"the black box gave a value that is not finite for image {bad} of the batch: check the function and its input"
-            )
+        # shape
+        n, known = len(pixels), self.num_classes is not None
+        if logits.ndim != 2 or len(logits) != n or (known and logits.shape[1] != self.num_classes):
+            expected = f"expected ({n}, {self.num_classes if known else 'classes'})"
+            raise ValueError(f"the black box gave shape {tuple(logits.shape)} for {n} images: {expected}")
         self.num_classes = logits.shape[1]
+        # values
+        if not logits.isfinite().all():
+            where = f"image {first_bad(logits.isfinite())} of the batch"
+            raise ValueError(
+                f"the black box gave a value that is not finite for {where}: check the function and its input"
+            )
         if not self.probabilities:
             return logits
         if logits.min() < 0 or logits.max() > 1 + 1e-4:
-            raise ValueError(
-                f"the black box gave values in {logits.min():.3g}..{logits.max():.3g}, which are no probabilities: use probabilities=False for logits"
-            )
+            values = f"values in {logits.min():.3g}..{logits.max():.3g}, which are no probabilities"
+            raise ValueError(f"the black box gave {values}: use probabilities=False for logits")
         return logits.clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
@@ -114,61 +111,60 @@ def load_onnx(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     *,
-    input_size: int | tuple[int, int] | None = None,
+    input_size: Size | None = None,
     labels: Sequence[str] | None = None,
     probabilities: bool = False,
 ) -> BlackBox:
     """The classifier in an ONNX file, run by onnxruntime on the CPU: a `BlackBox`.
 
-    ``mean`` and ``std``: (pixels - mean) / std is what the network gets. An exported network usually expects this, and the
-    file does not say so; without them it gets the pixels in [0,1] as they are. ``input_size`` is needed only where the file
-    leaves height or width open. The network's one input is (B,3,H,W) or (B,H,W,3); its first output, the logits (or with
-    ``probabilities=True`` the probabilities), is (B,K). A file made for a fixed batch size is asked in parts of that size.
+    The network gets (pixels - mean) / std. An exported network usually expects this, and the file does not say so;
+    without ``mean`` and ``std`` it gets the pixels in [0,1] as they are. ``input_size`` is needed only if the file
+    leaves height or width open. The network has one input, (B,3,H,W) or (B,H,W,3); its first output, the logits (or
+    with ``probabilities=True`` the probabilities), is (B,K). A network of a fixed batch size gets batches of that size.
 
-    Raises ImportError without onnxruntime, FileNotFoundError, ValueError for a file that is no such network.
+    Raises ImportError without onnxruntime, FileNotFoundError, and ValueError for a file that is no such network.
     """
+    path = Path(path).expanduser()
+    session = _open_session(path)
+    # what the network takes and gives
+    inputs = session.get_inputs()
+    shape = inputs[0].shape if len(inputs) == 1 else ()
+    channels_last = len(shape) == 4 and shape[3] == 3 and shape[1] != 3
+    if len(shape) != 4 or inputs[0].type not in TYPES or (shape[1] != 3 and not channels_last):
+        found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
+        raise ValueError(f"{path} takes {found}: expected one input of floating point, shape (B,3,H,W) or (B,H,W,3)")
+    batch = shape[0] if isinstance(shape[0], int) else None  # otherwise a name, or None: any number of images
+    size = tuple(shape[1:3] if channels_last else shape[2:])
+    if input_size is None and not all(isinstance(side, int) for side in size):
+        raise ValueError(f"{path} leaves the size of its images open ({size[0]} x {size[1]}): pass input_size")
+    classes = session.get_outputs()[0].shape[-1:]
+    classes = classes[0] if classes and isinstance(classes[0], int) else None
+    mean, std = (np.asarray(values, np.float32).reshape(1, 3, 1, 1) for values in (mean or (0, 0, 0), std or (1, 1, 1)))
+
+    def ask(pixels: Tensor) -> np.ndarray:
+        # normalise, fill up the last batch of a fixed size, and run batch by batch
+        values = ((pixels.cpu().numpy() - mean) / std).astype(TYPES[inputs[0].type])
+        if channels_last:
+            values = values.transpose(0, 2, 3, 1)
+        n, step = len(values), batch or len(values)
+        values = np.concatenate([values, np.repeat(values[-1:], -n % step, axis=0)])
+        parts = [values[i : i + step] for i in range(0, len(values), step)]
+        answers = [session.run(None, {inputs[0].name: np.ascontiguousarray(part)})[0] for part in parts]
+        return np.concatenate(answers)[:n]
+
+    return BlackBox(ask, size if input_size is None else input_size, labels, classes, probabilities=probabilities)
+
+
+def _open_session(path: Path):
     try:
         import onnxruntime
     except ImportError as error:
         raise ImportError(f"ONNX files need onnxruntime, which is not installed: {INSTALL}") from error
-    path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"no ONNX file at {path}: check the path")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes, one for each kind of failure
         raise ValueError(f"{path} can't be read as an ONNX network ({error}): export it again") from error
-    inputs = session.get_inputs()
-    shape = inputs[0].shape if len(inputs) == 1 else None
-    channels_last = shape is not None and len(shape) == 4 and shape[3] == 3 and shape[1] != 3
-    if shape is None or len(shape) != 4 or inputs[0].type not in TYPES or (shape[1] != 3 and not channels_last):
-        found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
-        raise ValueError(f"{path} takes {found}: expected one input of floating point, shape (B,3,H,W) or (B,H,W,3)")
-    batch = shape[0] if isinstance(shape[0], int) else None  # else a name, or None: any number of images
-    size = tuple(shape[1:3] if channels_last else shape[2:])
-    if input_size is None:
-        if not all(isinstance(side, int) for side in size):
-            raise ValueError(f"{path} leaves the size of its images open ({size[0]} x {size[1]}): pass input_size")
-        input_size = size
-    classes = session.get_outputs()[0].shape[-1:]
-    mean, std = (np.asarray(values, np.float32).reshape(1, 3, 1, 1) for values in (mean or (0, 0, 0), std or (1, 1, 1)))
-
-    def ask(pixels: Tensor) -> np.ndarray:
-        values = ((pixels.cpu().numpy() - mean) / std).astype(TYPES[inputs[0].type])
-        if channels_last:
-            values = values.transpose(0, 2, 3, 1)
-        n, step = len(values), batch or len(values)
-        values = np.concatenate([values, np.repeat(values[-1:], -n % step, axis=0)])  # a fixed batch has to be full
-        parts = [values[i : i + step] for i in range(0, len(values), step)]
-        answers = [session.run(None, {inputs[0].name: np.ascontiguousarray(part)})[0] for part in parts]
-        return np.concatenate(answers)[:n]
-
-    return BlackBox(
-        ask,
-        input_size,
-        labels,
-        classes[0] if classes and isinstance(classes[0], int) else None,
-        probabilities=probabilities,
-    )

@@ -1,4 +1,4 @@
-"""The small networks of the embedded profile: three classifiers of different families and one auxiliary, 64x64 pixels.
+"""The small networks of the embedded profile: three classifiers and one auxiliary.
 
 They take normalised images (B,3,64,64) and give logits (B,10). Blocks come from torchvision and timm.
 """
@@ -10,6 +10,8 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation
+
+MEAN, STD = (0.36, 0.36, 0.36), (0.23, 0.23, 0.23)  # of the training images, rounded and averaged over colours
 
 
 class VGGLike(nn.Module):
@@ -53,10 +55,10 @@ def _stage(inside: int, outside: int, stride: int) -> nn.Sequential:
 
 
 class ViTLike(nn.Module):
-    """A convolutional stem down to stride 8 (five 3x3 convolutions), then transformer blocks on 8x8 tokens.
+    """Five 3x3 convolutions down to stride 8, then transformer blocks on 8x8 tokens.
 
-    ``token_head`` classifies each token (the ten digits or background). Only training uses it: without that help so small
-    a transformer does not learn where to look from a few thousand images.
+    ``token_head`` classifies each token (the ten digits or background). Only training uses it: without it, so small a
+    transformer does not learn from a few thousand images where to look.
     """
 
     grid = 8  # tokens per side
@@ -85,8 +87,10 @@ class ViTLike(nn.Module):
 
 
 def build(name: str) -> nn.Module:
-    """The untrained network ``vgg``, ``resnet``, ``vit`` or ``auxiliary`` (a narrower ResNet); ``multi-vgg`` and ``multi-resnet``
-    are built alike and trained on several labels per image."""
+    """The untrained network ``vgg``, ``resnet``, ``vit`` or ``auxiliary`` (a narrower ResNet).
+
+    ``multi-vgg`` and ``multi-resnet`` are the same networks, to train on several labels per image.
+    """
     return {
         "vgg": VGGLike,
         "resnet": ResNetLike,
@@ -95,6 +99,3 @@ def build(name: str) -> nn.Module:
         "multi-resnet": ResNetLike,
         "auxiliary": lambda: ResNetLike(widths=(16, 32, 64, 128)),
     }[name]()
-
-
-MEAN, STD = (0.36, 0.36, 0.36), (0.23, 0.23, 0.23)  # of the training images, rounded and averaged over colours

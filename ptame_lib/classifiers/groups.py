@@ -1,4 +1,4 @@
-""""""
+"""A classifier of groups of classes, made from a classifier of the classes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .wrapper import Classifier
 
 
 class GroupedClassifier(Classifier):
-    """A classifier of groups: pixels (B,3,H,W) in [0,1] -> logits (B,G), each the log-sum-exp of the logits of a group's classes.
+    """A classifier of groups: pixels (B,3,H,W) in [0,1] -> logits (B,G).
 
-    The softmax over these logits is then the probability of each group, as the softmax over all classes gives it, among the classes that
-    are in any group. It shares the network of ``classifier``; ``groups`` (class number -> group's name) may leave classes out. The
-    groups are numbered in the order in which they come first, and are its ``labels``.
+    The logit of a group is the log-sum-exp of the logits of its classes, so that the softmax gives each group's
+    probability among the classes that are in a group. ``groups`` maps class numbers to group names, and may leave
+    classes out; the names, in order of first appearance, are the ``labels``. The network is shared with ``classifier``.
 
-    Raises ValueError for no groups, and for a class number that the classifier has not.
+    Raises ValueError for no groups, and for a class number that the classifier does not have.
     """
 
     def __init__(self, classifier: Classifier, groups: Mapping[int, str]):
@@ -25,13 +25,10 @@ class GroupedClassifier(Classifier):
         super().__init__(classifier.model, mean, std, classifier.input_size, tuple(dict.fromkeys(groups.values())))
         with torch.no_grad():
             count = self.run(torch.zeros(1, 3, *self.input_size, device=classifier.mean.device)).shape[1]
-        wrong = [c for c in groups if not 0 <= c < count]
-        if wrong or not groups:
-            raise ValueError(
-                f"the groups name class {wrong[0]}, but the classifier has 0..{count - 1}"
-                if wrong
-                else "there are no groups of classes"
-            )
+        if not groups:
+            raise ValueError("there are no groups of classes")
+        if wrong := [c for c in groups if not 0 <= c < count]:
+            raise ValueError(f"the groups name class {wrong[0]}, but the classifier has 0..{count - 1}")
         self.members = [torch.tensor([c for c, name in groups.items() if name == label]) for label in self.labels]
 
     def forward(self, pixels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Image classifiers in Hugging Face's format: the network, and what its own image processor does to pixels."""
+"""Image classifiers in Hugging Face's format, with what their image processors do to pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ PROBE = 512  # side of the plain-coloured images the processor is asked with
 
 
 class Logits(nn.Module):
-    """A transformers image classifier as normalised pixels (B,3,H,W) -> logits (B,K); ``order`` of its channels (0,1,2) is RGB."""
+    """A transformers image classifier as normalised pixels (B,3,H,W) -> logits (B,K).
+
+    ``order`` is that of its channels; (0,1,2) is RGB.
+    """
 
     def __init__(self, net: nn.Module, order: tuple[int, ...] = (0, 1, 2)):
         super().__init__()
@@ -28,45 +31,41 @@ class Logits(nn.Module):
 
 
 def load_huggingface(name: str, pretrained: bool = True, mean=None, std=None) -> tuple[Logits, dict]:
-    """The network of a repository or local folder, and its data config: mean, std (RGB), input_size (height, width), labels.
+    """The network of a repository or local folder, and its data config.
 
-    The config is what the repository's image processor is seen to do, so that it holds whatever its options are called.
-    ``mean`` and ``std`` replace the processor's; both are needed where the repository has none.
+    The config holds mean and std (RGB), input_size (height, width) and labels. It is measured on images that go through
+    the repository's image processor, so it holds whatever the options of that are called. ``mean`` and ``std`` replace
+    the measured ones; both are needed if the repository has no image processor.
 
-    Raises ImportError without transformers, RuntimeError where the repository can't be had, ValueError where it has no image
-    classifier, weights that are cut off or a pickle of more than tensors, or no (or an odd) image processor.
+    Raises ImportError without transformers, RuntimeError for a repository that can't be loaded, and ValueError for one
+    without an image classifier, weights that are cut off or more than tensors, and no or an odd image processor.
     """
     try:
-        from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+        from transformers import AutoConfig, AutoImageProcessor
+        from transformers import AutoModelForImageClassification as Model
     except ImportError as error:
         raise ImportError(f"'hf/{name}' needs transformers, which is not installed: {INSTALL}") from error
+    # the network
     place = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
     try:
         config = AutoConfig.from_pretrained(place)
-        net = (
-            AutoModelForImageClassification.from_pretrained(place, weights_only=True)
-            if pretrained
-            else AutoModelForImageClassification.from_config(config)
-        )
+        net = Model.from_pretrained(place, weights_only=True) if pretrained else Model.from_config(config)
     except OSError as error:
-        raise RuntimeError(
-            f"'hf/{name}' can't be loaded ({error}). Where it can't be downloaded, download the repository on a machine with internet access "
-            f"and pass its folder as 'hf/<folder>'."
-        ) from error
+        remedy = "download the repository on a machine with internet access and pass its folder as 'hf/<folder>'"
+        raise RuntimeError(f"'hf/{name}' can't be loaded ({error}). If it can't be downloaded, {remedy}.") from error
     except (UnpicklingError, SafetensorError) as error:
-        raise ValueError(
-            f"the weights of 'hf/{name}' are refused ({error}): they must be tensors alone, as whole .safetensors"
-        ) from error
+        remedy = "they must be tensors alone, as whole .safetensors"
+        raise ValueError(f"the weights of 'hf/{name}' are refused ({error}): {remedy}") from error
     except ValueError as error:
         raise ValueError(f"'hf/{name}' is no image classifier that transformers knows ({error})") from error
+    # its normalisation and size
     try:
         processor = AutoImageProcessor.from_pretrained(place)
     except (OSError, ValueError) as error:
         size = getattr(config, "image_size", None)
         if mean is None or std is None or size is None:
-            raise ValueError(
-                f"'hf/{name}' has no image processor that says how to normalise pixels ({error}): pass mean and std"
-            ) from error
+            problem = f"has no image processor that says how to normalise pixels ({error})"
+            raise ValueError(f"'hf/{name}' {problem}: pass mean and std") from error
         seen, order = {"input_size": (size, size) if isinstance(size, int) else tuple(size)}, (0, 1, 2)
     else:
         seen, order = _probe(processor, name)
@@ -76,21 +75,23 @@ def load_huggingface(name: str, pretrained: bool = True, mean=None, std=None) ->
 
 
 def _probe(processor, name: str) -> tuple[dict, tuple[int, ...]]:
-    """What the processor does to plain-coloured images: an affine map of each channel, perhaps in another order."""
+    """The affine map of each channel, and their order, measured on plain-coloured images."""
 
     def answer(*colour: int) -> Tensor:
         image = Image.fromarray(np.full((PROBE, PROBE, 3), colour, np.uint8))
         return torch.as_tensor(processor(images=image, return_tensors="pt")["pixel_values"])[0].double()  # (3,H,W)
 
+    # black and white give offset and gain (3,), in the network's order
     black, white, ramp = answer(0, 0, 0), answer(255, 255, 255), answer(51, 102, 153)
-    offset, gain = black.mean((1, 2)), white.mean((1, 2)) - black.mean((1, 2))  # (3,) in the network's order
-    shares = ((ramp.mean((1, 2)) - offset) / gain * 5).round().int().tolist()  # 1, 2, 3 fifths are red, green, blue
+    offset, gain = black.mean((1, 2)), white.mean((1, 2)) - black.mean((1, 2))
+    # one, two and three fifths are red, green and blue
+    shares = ((ramp.mean((1, 2)) - offset) / gain * 5).round().int().tolist()
     order = tuple(share - 1 for share in shares)
     exact = offset.view(3, 1, 1) + gain.view(3, 1, 1) * torch.tensor(shares, dtype=torch.double).view(3, 1, 1) / 5
     if sorted(order) != [0, 1, 2] or not torch.allclose(ramp, exact, atol=1e-3):
-        raise ValueError(
-            f"the image processor of 'hf/{name}' does not normalise each channel by a mean and a deviation: wrap it as a BlackBox"
-        )
+        problem = "does not normalise each channel by a mean and a deviation: wrap it as a BlackBox"
+        raise ValueError(f"the image processor of 'hf/{name}' {problem}")
+    # back to RGB
     mean, std = (-offset / gain).tolist(), (1 / gain).tolist()
     back = [order.index(channel) for channel in range(3)]
     return {"mean": [mean[i] for i in back], "std": [std[i] for i in back], "input_size": tuple(ramp.shape[1:])}, order

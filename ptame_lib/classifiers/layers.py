@@ -8,12 +8,14 @@ from math import log
 import torch
 from torch import Tensor, nn
 
+POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+
 
 def find_layout(level: Tensor, image: tuple[int, int], model: nn.Module, timm_features: bool = False) -> str | int:
-    """How a level of an image is laid out: ``"NCHW"``, ``"NHWC"``, or the number of prefix tokens of (B,P+N,C).
+    """The layout of a level: ``"NCHW"``, ``"NHWC"``, or the number of prefix tokens of (B,P+N,C).
 
-    Of timm's features the model says it. Elsewhere the two sides nearer to the image's aspect are the spatial ones. Raises
-    ValueError for anything else.
+    timm's feature models tell it. For others, the two sides closer to the aspect of the ``image`` are the spatial ones.
+    Raises ValueError for anything else.
     """
     shape = tuple(level.shape) if isinstance(level, Tensor) else ()
     if len(shape) == 4 and timm_features:
@@ -21,12 +23,10 @@ def find_layout(level: Tensor, image: tuple[int, int], model: nn.Module, timm_fe
     if len(shape) == 4:
         return "NHWC" if _skew(shape[1:3], image) < _skew(shape[2:4], image) else "NCHW"
     if len(shape) == 3:
-        known = [(model.num_prefix_tokens, False)] if hasattr(model, "num_prefix_tokens") else []
-        guesses = [
-            *known,
-            *((n, True) for n in range(9)),
-            *((n, False) for n in range(shape[1] // 2)),
-        ]  # the likelier first
+        # numbers of prefix tokens, the likelier first, and whether the rest must be a grid of whole patches
+        guesses = [(n, True) for n in range(9)] + [(n, False) for n in range(shape[1] // 2)]
+        if hasattr(model, "num_prefix_tokens"):
+            guesses.insert(0, (model.num_prefix_tokens, False))
         for prefix, whole in guesses:
             if shape[1] - prefix > 1 and _is_patch_grid(token_grid(shape[1] - prefix, image), image, whole):
                 return prefix
@@ -45,7 +45,7 @@ def to_map(level: Tensor, layout: str | int, image: tuple[int, int]) -> Tensor:
 
 
 def token_grid(n: int, image: tuple[int, int]) -> tuple[int, int]:
-    """(h,w) with h * w = n, nearest to the image's aspect.
+    """(h,w) with h * w = n, closest to the aspect of the image.
 
     >>> token_grid(196, (224, 224)), token_grid(98, (224, 112))
     ((14, 14), (14, 7))
@@ -53,45 +53,14 @@ def token_grid(n: int, image: tuple[int, int]) -> tuple[int, int]:
     return min(((h, n // h) for h in range(1, n + 1) if n % h == 0), key=lambda grid: _skew(grid, image))
 
 
-def _skew(grid: Sequence[int], image: tuple[int, int]) -> float:
-    return abs(log(grid[0] * image[1] / (grid[1] * image[0])))
-
-
-def _is_patch_grid(grid: tuple[int, int], image: tuple[int, int], whole: bool) -> bool:
-    """Whether square patches of some size make this grid: ``whole`` ones, or with a rest that is left out or padded."""
-    pairs = list(zip(grid, image, strict=True))
-    return any(
-        all(
-            count * patch == side or (not whole and count in (side // patch, -(-side // patch)))
-            for count, side in pairs
-        )
-        for patch in range(1, max(image) + 1)
-    )
-
-
-POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-
-
-def layer_features(classifier: nn.Module, pixels: Tensor, layer: nn.Module | None = None) -> Tensor:
-    """What ``layer`` (default: `target_layer`) gives for the pixels (B,3,H,W), as maps (B,C,h,w) without a gradient."""
-    found, prefix = (layer, None) if layer is not None else target_layer(classifier, pixels[:1])
-    kept: list[Tensor] = []
-    hook = found.register_forward_hook(lambda _, __, output: kept.append(output.detach()))
-    try:
-        with torch.no_grad():
-            classifier(pixels)
-    finally:
-        hook.remove()
-    return kept[-1] if prefix is None else to_map(kept[-1], prefix, tuple(pixels.shape[-2:]))
-
-
 def target_layer(classifier: nn.Module, pixels: Tensor) -> tuple[nn.Module, int | None]:
-    """The layer CAM methods look at, and how many tokens stand before the grid (None for a convolutional layer).
+    """The layer CAM methods look at, and its number of prefix tokens (None for a convolutional layer).
 
-    A convolutional network: the last module that gives a feature map (B,C,h,w) with more than one position, before any
-    pooling. A transformer: the first norm of the last block, as the grad-cam package advises (past it, a class token's
-    network lets no gradient reach the other tokens). Raises ValueError where neither exists.
+    Of a convolutional network, the last module before any pooling that gives a feature map (B,C,h,w) of more than one
+    position. Of a transformer, the first norm of the last block, as the grad-cam package advises: after it, no gradient
+    reaches any token but the class token. Raises ValueError if neither exists.
     """
+    # run the network once, and note the modules in the order in which they answer
     names = {module: name for name, module in classifier.named_modules()}
     order: list[nn.Module] = []
     shapes: dict[nn.Module, tuple[int, ...]] = {}
@@ -108,19 +77,45 @@ def target_layer(classifier: nn.Module, pixels: Tensor) -> tuple[nn.Module, int 
     finally:
         for hook in hooks:
             hook.remove()
-    image = tuple(pixels.shape[-2:])
-    convolutional = [m for m in order if _is_map(shapes[m], image) and order.count(m) == 1 and not _ends_in_pool(m)]
-    norms = [
-        m for m in order if isinstance(m, nn.LayerNorm) and len(shapes[m]) == 3 and names[m].endswith(("norm1", "ln_1"))
-    ]
-    if norms and (not convolutional or order.index(norms[-1]) > order.index(convolutional[-1])):
+
+    # choose among feature maps and norms of tokens
+    image, net = tuple(pixels.shape[-2:]), getattr(classifier, "model", classifier)
+    maps = [m for m in order if _is_map(shapes[m], image) and order.count(m) == 1 and not _ends_in_pool(m)]
+    norms = [m for m in order if isinstance(m, nn.LayerNorm) and len(shapes[m]) == 3]
+    norms = [m for m in norms if names[m].endswith(("norm1", "ln_1"))]
+    if norms and (not maps or order.index(norms[-1]) > order.index(maps[-1])):
         tokens = torch.empty(shapes[norms[-1]], device="meta")
-        return norms[-1], find_layout(tokens, image, getattr(classifier, "model", classifier))
-    if not convolutional:
-        raise ValueError(
-            f"no feature map found in {type(getattr(classifier, 'model', classifier)).__name__}: pass the layer for Grad-CAM"
-        )
-    return convolutional[-1], None
+        return norms[-1], find_layout(tokens, image, net)
+    if not maps:
+        raise ValueError(f"no feature map found in {type(net).__name__}: pass the layer for Grad-CAM")
+    return maps[-1], None
+
+
+def layer_features(classifier: nn.Module, pixels: Tensor, layer: nn.Module | None = None) -> Tensor:
+    """The output of ``layer`` (default: `target_layer`) for pixels (B,3,H,W), as detached maps (B,C,h,w)."""
+    found, prefix = (layer, None) if layer is not None else target_layer(classifier, pixels[:1])
+    kept: list[Tensor] = []
+    hook = found.register_forward_hook(lambda _, __, output: kept.append(output.detach()))
+    try:
+        with torch.no_grad():
+            classifier(pixels)
+    finally:
+        hook.remove()
+    return kept[-1] if prefix is None else to_map(kept[-1], prefix, tuple(pixels.shape[-2:]))
+
+
+def _skew(grid: Sequence[int], image: tuple[int, int]) -> float:
+    return abs(log(grid[0] * image[1] / (grid[1] * image[0])))
+
+
+def _is_patch_grid(grid: tuple[int, int], image: tuple[int, int], whole: bool) -> bool:
+    """Whether square patches make this grid: ``whole`` ones, or with a rest that is left out or padded."""
+
+    def fits(count: int, side: int, patch: int) -> bool:
+        return count * patch == side or (not whole and count in (side // patch, -(-side // patch)))
+
+    sides = list(zip(grid, image, strict=True))
+    return any(all(fits(*side, patch) for side in sides) for patch in range(1, max(image) + 1))
 
 
 def _is_map(shape: tuple[int, ...], image: tuple[int, int]) -> bool:
@@ -128,7 +123,5 @@ def _is_map(shape: tuple[int, ...], image: tuple[int, int]) -> bool:
 
 
 def _ends_in_pool(module: nn.Module) -> bool:
-    children = list(module.children())
-    return isinstance(module, POOLS) or (
-        isinstance(module, nn.Sequential) and bool(children) and _ends_in_pool(children[-1])
-    )
+    children = list(module.children()) if isinstance(module, nn.Sequential) else []
+    return isinstance(module, POOLS) or (bool(children) and _ends_in_pool(children[-1]))

@@ -19,79 +19,53 @@ from .embedded import MEAN, STD
 from .huggingface import load_huggingface
 from .wrapper import IMAGENET_MEAN, IMAGENET_STD, Classifier
 
+Weights = str | Path | None  # as `load_classifier` takes them
+
 EMBEDDED = ("embedded/vgg", "embedded/resnet", "embedded/vit")
-
-
 EMBEDDED_MULTI = ("embedded/multi-vgg", "embedded/multi-resnet")
-
-
 TORCHVISION = ("vgg16", "resnet50", "vit_b_16")
+HEADS = {"vgg16": "classifier.6", "resnet50": "fc"}  # the last layer of torchvision's networks
 
 
 def load_classifier(
-    name: str,
-    weights: str | Path | None = "default",
-    labels: Sequence[str] | None = None,
-    *,
-    mean=None,
-    std=None,
-    **options,
+    name: str, weights: Weights = "default", labels: Sequence[str] | None = None, *, mean=None, std=None, **options
 ) -> Classifier | BlackBox:
     """A wrapped classifier by name.
 
     - ``embedded/vgg``, ``embedded/resnet``, ``embedded/vit``: 64x64 pixels, 10 digits, one per image;
-    - ``embedded/multi-vgg``, ``embedded/multi-resnet``: the same with several digits per image, one binary decision each;
-    - torchvision's ``vgg16``, ``resnet50`` and ``vit_b_16``: 224x224, 1000 classes;
-    - ``timm/<any model>``, with mean, std and size from timm's data config; options go to ``timm.create_model``;
-    - ``hf/<repository or local folder>``: a Hugging Face image classifier, with what its own image processor says;
-    - ``onnx/<file>``: a network run by onnxruntime, a `BlackBox` without gradients; options as in `black_box.load_onnx`.
+    - ``embedded/multi-vgg``, ``embedded/multi-resnet``: the same with several digits per image, decided one by one;
+    - torchvision's ``vgg16``, ``resnet50`` and ``vit_b_16``: 224x224 pixels, 1000 classes;
+    - ``timm/<any model>``, with mean, std and size of timm's data config; options go to ``timm.create_model``;
+    - ``hf/<repository or local folder>``: a Hugging Face image classifier, with what its own image processor does;
+    - ``onnx/<file>``: a network run by onnxruntime, a `BlackBox` without gradients; options as in `load_onnx`.
 
-    ``weights``: ``"default"`` (shipped for the embedded ones; ``IMAGENET1K_V1`` for torchvision, as in the paper; timm's and
-    Hugging Face's pretrained ones), a weights enum name such as ``"IMAGENET1K_V2"`` (torchvision), the path of a local state
-    dict (.safetensors, or .pth read with ``weights_only=True``), or ``None`` for random weights.
-
-    ``mean`` and ``std`` replace the usual ones, where local weights were trained with others.
+    ``weights``: ``"default"`` (shipped for the embedded ones; ``IMAGENET1K_V1`` of torchvision, as in the paper; the
+    pretrained ones of timm and Hugging Face), a name such as ``"IMAGENET1K_V2"`` (torchvision), the path of a local
+    state dict (.safetensors, or .pth, which is read with ``weights_only=True``), or ``None`` for random weights.
+    ``mean`` and ``std`` replace the usual ones, for local weights that were trained with others.
 
     Raises ValueError for an unknown name, weights or options that do not fit, FileNotFoundError for a missing file,
-    RuntimeError where weights can't be downloaded, ImportError where onnxruntime or transformers is wanted and missing.
+    RuntimeError if weights can't be downloaded, ImportError if onnxruntime or transformers is needed and missing.
     """
     kind, _, rest = name.partition("/")
-    if kind not in ("timm", "onnx") and options:
-        raise ValueError(
-            f"{name!r} takes no options {', '.join(options)}: only 'timm/<model>' and 'onnx/<file>' take any"
-        )
-    if name in (
-        *EMBEDDED,
-        *EMBEDDED_MULTI,
-        "embedded/auxiliary",
-    ):  # the auxiliary is a classifier too, though the study does not explain it
-        labels = labels or [str(digit) for digit in range(10)]
-        return Classifier(
-            load_embedded_net(name, weights), mean or MEAN, std or STD, 64, labels, multi_label=name in EMBEDDED_MULTI
-        )
+    if options and kind not in ("timm", "onnx"):
+        takers = "only 'timm/<model>' and 'onnx/<file>' take any"
+        raise ValueError(f"{name!r} takes no options {', '.join(options)}: {takers}")
+    # each family with the normalisation and the size its networks were made for
+    if name in (*EMBEDDED, *EMBEDDED_MULTI, "embedded/auxiliary"):  # the study does not explain the auxiliary, but can
+        net, labels = load_embedded_net(name, weights), labels or [str(digit) for digit in range(10)]
+        return Classifier(net, mean or MEAN, std or STD, 64, labels, multi_label=name in EMBEDDED_MULTI)
     if name in TORCHVISION:
-        return Classifier(
-            load_torchvision(name, weights, "IMAGENET1K_V1"),
-            mean or IMAGENET_MEAN,
-            std or IMAGENET_STD,
-            224,
-            labels,
-            1000,
-        )
+        net = load_torchvision(name, weights, "IMAGENET1K_V1")
+        return Classifier(net, mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, labels, 1000)
     if kind == "timm":
         net, config = load_timm(name, weights, **options)
-        if getattr(net, "num_classes", None) == 0:
-            raise ValueError(
-                f"{name!r} is an encoder without classes: choose a model with a head, or pass num_classes with the weights of your own"
-            )
-        return Classifier(
-            net,
-            mean or config["mean"],
-            std or config["std"],
-            config["input_size"][1:],
-            labels,
-            getattr(net, "num_classes", None),
-        )
+        classes = getattr(net, "num_classes", None)
+        if classes == 0:
+            remedy = "choose a model with a head, or pass num_classes with weights of your own"
+            raise ValueError(f"{name!r} is an encoder without classes: {remedy}")
+        mean, std = mean or config["mean"], std or config["std"]
+        return Classifier(net, mean, std, config["input_size"][1:], labels, classes)
     if kind == "hf" and rest:
         net, config = load_huggingface(rest, weights == "default", mean, std)
         if weights != "default":
@@ -101,53 +75,72 @@ def load_classifier(
         if weights != "default":
             raise ValueError(f"{name!r} holds its weights: weights={weights!r} can't replace them")
         return load_onnx(rest, mean, std, labels=labels, **options)
-    raise ValueError(
-        f"unknown classifier {name!r}: choose one of {', '.join(EMBEDDED + EMBEDDED_MULTI + TORCHVISION)}, or 'timm/<model>' with a name from "
-        f"timm.list_models(), 'hf/<repository or folder>', 'onnx/<file>'"
-    )
+    named = ", ".join(EMBEDDED + EMBEDDED_MULTI + TORCHVISION)
+    others = "'timm/<model>' with a name from timm.list_models(), 'hf/<repository or folder>', 'onnx/<file>'"
+    raise ValueError(f"unknown classifier {name!r}: choose one of {named}, or {others}")
 
 
-def load_embedded_net(name: str, weights: str | Path | None) -> nn.Module:
+def load_multilabel(
+    name: str, num_classes: int, weights: Weights = "default", labels: Sequence[str] | None = None
+) -> Classifier:
+    """torchvision's ``vgg16`` or ``resnet50`` with a head for ``num_classes`` labels, for 224x224 pixels.
+
+    ``weights``: the file of a fine-tuned network's state dict; otherwise the network below the head is loaded as in
+    `load_classifier` and gets a random head to fine-tune. Raises as `load_classifier` does.
+    """
+    if name not in HEADS:
+        raise ValueError(f"unknown network {name!r}: choose {' or '.join(HEADS)}")
+    # the network with its own head, then with a new one, then the weights of a fine-tuned one
+    tuned = weights not in (None, "default") and is_file_name(weights)
+    net = load_torchvision(name, None if tuned else weights, "IMAGENET1K_V1")
+    parent, _, last = HEADS[name].rpartition(".")
+    setattr(net.get_submodule(parent), last, nn.Linear(net.get_submodule(HEADS[name]).in_features, num_classes))
+    if tuned:
+        fill_network(net, weights)
+    return Classifier(net, IMAGENET_MEAN, IMAGENET_STD, 224, labels, multi_label=True)
+
+
+def load_embedded_net(name: str, weights: Weights) -> nn.Module:
     """An embedded network ``embedded/<net>``; ``weights`` as in `load_classifier`."""
-    net = embedded.build(name.removeprefix("embedded/"))
-    fill_network(
-        net, files.embedded() / f"{name.removeprefix('embedded/')}.safetensors" if weights == "default" else weights
-    )
+    short = name.removeprefix("embedded/")
+    net = embedded.build(short)
+    fill_network(net, files.embedded() / f"{short}.safetensors" if weights == "default" else weights)
     return net
 
 
-def load_torchvision(name: str, weights: str | Path | None, default: str) -> nn.Module:
+def load_torchvision(name: str, weights: Weights, default: str) -> nn.Module:
     """A torchvision classification network by name; ``weights`` as in `load_classifier`."""
-    enum = torchvision.models.get_model_weights(name)
+    # random weights, or those of a local file
     weights = default if weights == "default" else weights
     if weights is None or is_file_name(weights):
         net = torchvision.models.get_model(name, weights=None)
         fill_network(net, weights)
         return net
+    # torchvision's own
+    enum = torchvision.models.get_model_weights(name)
     if weights not in [*enum.__members__, "DEFAULT"]:
-        raise ValueError(
-            f"unknown weights {weights!r} for {name}: choose {', '.join(enum.__members__)}, the path of a local file, or None"
-        )
+        choice = f"{', '.join(enum.__members__)}, the path of a local file, or None"
+        raise ValueError(f"unknown weights {weights!r} for {name}: choose {choice}")
     try:
         return torchvision.models.get_model(name, weights=enum[weights])
     except OSError as error:
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise RuntimeError(
-            f"the weights {weights} of {name} are not in {folder} and could not be downloaded ({error}). Download {enum[weights].url} on a "
-            f"machine with internet access and put the file into that folder, or pass its path as weights."
+            f"the weights {weights} of {name} are not in {torch.hub.get_dir()}/checkpoints and could not be downloaded "
+            f"({error}). Download {enum[weights].url} on a machine with internet access and put the file into that "
+            "folder, or pass its path as weights."
         ) from error
 
 
-def load_timm(name: str, weights: str | Path | None, **options) -> tuple[nn.Module, dict]:
+def load_timm(name: str, weights: Weights, **options) -> tuple[nn.Module, dict]:
     """A timm network ``timm/<model>`` and its data config; options go to ``timm.create_model``."""
     model = name.removeprefix("timm/")
     if "checkpoint_path" in options:
-        raise ValueError(
-            f"{name!r} takes no checkpoint_path={options['checkpoint_path']!r}: pass the file as weights, which runs no code in it"
-        )
+        given = f"checkpoint_path={options['checkpoint_path']!r}"
+        raise ValueError(f"{name!r} takes no {given}: pass the file as weights, which runs no code in it")
     if not timm.is_model(model):
         close = ", ".join(timm.list_models(f"*{model.split('_')[0]}*")[:5]) or "see timm.list_models()"
         raise ValueError(f"unknown timm model {model!r} in {name!r}; similar names: {close}")
+    # timm's own weights, or those of a local file
     try:
         net = timm.create_model(model, pretrained=weights == "default", **options)
     except Exception as error:
@@ -163,73 +156,45 @@ def load_timm(name: str, weights: str | Path | None, **options) -> tuple[nn.Modu
 
 
 def is_file_name(weights: str | Path) -> bool:
+    """Whether these weights are a local file and not a name such as ``IMAGENET1K_V2``."""
     return isinstance(weights, Path) or "/" in weights or weights.endswith((".safetensors", ".pth", ".pt"))
 
 
-def fill_network(net: nn.Module, weights: str | Path | None, whole: bool = True) -> None:
-    """Fill a network from a local file; None leaves it random. A missing ``num_batches_tracked`` counter is no error.
+def fill_network(net: nn.Module, weights: Weights, whole: bool = True) -> None:
+    """Fill a network from a local file; None leaves it random. ``num_batches_tracked`` may be missing.
 
     With ``whole=False`` the file may hold more than the network, as a whole classifier's does for a feature extractor.
     """
     if weights is None:
         return
-    state = read_state_dict(Path(weights).expanduser())
-    own = net.state_dict()
+    # compare names and shapes
+    state, own = read_state_dict(Path(weights).expanduser()), net.state_dict()
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     extra = [key for key in state if key not in own] if whole else []
-    state = {key: value for key, value in state.items() if key in own or whole}
+    refusal = f"{weights} does not fit {type(net).__name__}"
     if missing or extra:
-        raise ValueError(
-            f"{weights} does not fit {type(net).__name__}: missing {missing[:3] or 'nothing'}, unexpected {extra[:3] or 'nothing'}"
-        )
+        raise ValueError(f"{refusal}: missing {missing[:3] or 'nothing'}, unexpected {extra[:3] or 'nothing'}")
+    state = {key: value for key, value in state.items() if key in own}
     for key, value in state.items():
         if value.shape != own[key].shape:
-            raise ValueError(
-                f"{weights} does not fit {type(net).__name__}: {key} has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}"
-            )
+            shapes = f"{key} has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}"
+            raise ValueError(f"{refusal}: {shapes}")
+    # fill, each tensor in the network's own type
     net.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items()}, strict=False)
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:
-    """Tensors of a .safetensors file, or of a .pth file without running any code in it."""
+    """The tensors of a .safetensors file, or of a .pth file without running any code in it."""
     if not file.is_file():
         raise FileNotFoundError(f"no weights file at {file}: check the path, or pass weights=None for random weights")
     try:
-        state = (
-            load_file(file)
-            if file.suffix == ".safetensors"
-            else torch.load(file, map_location="cpu", weights_only=True)
-        )
+        safe = file.suffix == ".safetensors"
+        state = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(f"{file} can't be read as a weights file ({error}): download or make it again") from error
     except Exception as error:  # pickle.UnpicklingError: more than tensors inside
-        raise ValueError(
-            f"{file} is refused: it is no plain state dict ({type(error).__name__}). Save it as .safetensors."
-        ) from error
+        problem = f"it is no plain state dict ({type(error).__name__}). Save it as .safetensors."
+        raise ValueError(f"{file} is refused: {problem}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{file} holds no plain state dict (names -> tensors): save model.state_dict() alone")
     return state
-
-
-HEADS = {"vgg16": "classifier.6", "resnet50": "fc"}  # the last layer of torchvision's networks
-
-
-def load_multilabel(
-    name: str, num_classes: int, weights: str | Path | None = "default", labels: Sequence[str] | None = None
-) -> Classifier:
-    """torchvision's ``vgg16`` or ``resnet50`` with a head for ``num_classes`` labels, as a classifier of 224x224 pixels.
-
-    ``weights``: a file with a fine-tuned network's state dict; else the network below the head as in `load_classifier` (``"default"``
-    for ImageNet's) and a random head, for `finetune`. Raises as `load_classifier`.
-    """
-    if name not in HEADS:
-        raise ValueError(f"unknown network {name!r}: choose {' or '.join(HEADS)}")
-    tuned = weights not in (None, "default") and is_file_name(weights)
-    net = (
-        torchvision.models.get_model(name, weights=None) if tuned else load_torchvision(name, weights, "IMAGENET1K_V1")
-    )
-    parent, _, last = HEADS[name].rpartition(".")
-    setattr(net.get_submodule(parent), last, nn.Linear(net.get_submodule(HEADS[name]).in_features, num_classes))
-    if tuned:
-        fill_network(net, weights)
-    return Classifier(net, IMAGENET_MEAN, IMAGENET_STD, 224, labels, multi_label=True)

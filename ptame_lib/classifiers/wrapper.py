@@ -1,4 +1,4 @@
-"""Classifiers to explain, each wrapped once as *pixels in [0,1] -> logits*."""
+"""The wrapper of the classifiers to explain: *pixels in [0,1] -> logits*."""
 
 from __future__ import annotations
 
@@ -11,46 +11,24 @@ from torch import Tensor, nn
 
 from ..validation import check_answer_shape, check_answers, check_image_shape, check_images
 
-
-def height_and_width(input_size: int | tuple[int, int]) -> tuple[int, int]:
-    """A side, or (height, width), as (height, width). Raises ValueError for anything else."""
-    sides = (input_size, input_size) if isinstance(input_size, Integral) else tuple(input_size)
-    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
-        raise ValueError(f"input_size must be a side or (height, width), whole numbers above 0, got {input_size!r}")
-    return sides
-
+Size = int | tuple[int, int]  # a side, or (height, width)
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-@contextmanager
-def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Put a module in eval mode while the block runs; every part of it then has its own mode again, whatever happened."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
-
-
 class Frozen(nn.Module):
-    """A network that never leaves eval mode and never learns, behind the normalisation it expects: what `Classifier` and
-    `FeatureExtractor` share. Its parameters ask for no gradient; gradients still flow to the pixels.
+    """A network that stays in eval mode and never learns, behind the normalisation it expects.
 
-    ``input_size`` is the side, or (height, width), of the images it was made for.
+    `Classifier` and `FeatureExtractor` share it. Gradients still flow to the pixels. ``input_size`` is the side, or
+    (height, width), of the images it was made for.
     """
 
-    def __init__(
-        self, model: nn.Module, mean: Sequence[float], std: Sequence[float], input_size: int | tuple[int, int]
-    ):
+    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], input_size: Size):
         super().__init__()
         self.model = model.eval().requires_grad_(False)
+        # channels last is faster on CPU and GPU; model.to(memory_format=...) refuses networks with a Conv3d
         for parameter in model.parameters():
-            if (
-                parameter.ndim == 4
-            ):  # the faster layout on CPU and GPU; a module's own .to refuses a model that has a Conv3d
+            if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
@@ -61,7 +39,7 @@ class Frozen(nn.Module):
         return super().train(False)
 
     def run(self, pixels: Tensor):
-        """What the model itself answers to pixels (B,3,H,W) in [0,1]; ValueError for another shape or whole numbers."""
+        """The model's own answer to pixels (B,3,H,W) in [0,1]; ValueError for another shape or whole numbers."""
         check_image_shape(pixels, self.mean.shape[1])
         return self.model(((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
 
@@ -69,10 +47,10 @@ class Frozen(nn.Module):
 class Classifier(Frozen):
     """A frozen classifier: pixels (B,3,H,W) in [0,1] -> logits (B,K).
 
-    Its normalisation is inside, so that masking is always done in pixel space. ``labels`` are the names of its classes. It is
-    ``differentiable`` with respect to the pixels, which a `BlackBox` is not. ``num_classes``: K; where neither it nor labels are
-    given, None before the first answer. ``multi_label``: it was trained to decide every label for itself, by the sigmoid of its logit;
-    else the softmax over all logits gives one decision.
+    Its normalisation is inside, so that masking is always done in pixel space. ``labels`` are the names of its classes.
+    ``num_classes`` is K, or None before the first answer if neither it nor labels are given. With ``multi_label`` each
+    label is decided on its own, by the sigmoid of its logit; otherwise the softmax over all logits gives one decision.
+    ``differentiable``: it has gradients with respect to the pixels, unlike a `BlackBox`.
     """
 
     differentiable = True
@@ -82,7 +60,7 @@ class Classifier(Frozen):
         model: nn.Module,
         mean: Sequence[float],
         std: Sequence[float],
-        input_size: int | tuple[int, int],
+        input_size: Size,
         labels: Sequence[str] | None = None,
         num_classes: int | None = None,
         multi_label: bool = False,
@@ -101,8 +79,8 @@ class Classifier(Frozen):
 def decide(classifier: nn.Module, pixels: Tensor) -> Tensor:
     """The classifier's own decisions (B,) int64: what the study explains.
 
-    Raises ValueError for pixels that are not (B,3,H,W) in [0,1] or logits that are not (B,K), FloatingPointError where the
-    classifier answers NaN or infinity.
+    Raises ValueError for pixels that are not (B,3,H,W) in [0,1] or logits that are not (B,K), and FloatingPointError
+    for an answer that is NaN or infinite.
     """
     check_images(pixels)
     with torch.no_grad():
@@ -115,6 +93,26 @@ def likeliest(classifier: nn.Module, pixels: Tensor) -> Tensor:
         return classifier(pixels).argmax(1)
 
 
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module in eval mode while the block runs, then give every sub-module its own mode again."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
 def device_of(classifier: nn.Module) -> torch.device:
-    """Where the classifier's tensors are; the CPU for one without any."""
+    """The device of the classifier's tensors; the CPU if it has none."""
     return next((tensor.device for tensor in [*classifier.parameters(), *classifier.buffers()]), torch.device("cpu"))
+
+
+def height_and_width(input_size: Size) -> tuple[int, int]:
+    """A side, or (height, width), as (height, width). Raises ValueError for anything else."""
+    sides = (input_size, input_size) if isinstance(input_size, Integral) else tuple(input_size)
+    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
+        raise ValueError(f"input_size must be a side or (height, width), whole numbers above 0, got {input_size!r}")
+    return sides

@@ -6,9 +6,9 @@ from torch.utils.data import Dataset, Subset
 
 
 def first(data: Dataset, n: int) -> Subset:
-    """The first ``n`` items of a data set, with their ``labels``; it still augments by ``draw`` where it did.
+    """The first ``n`` items of a data set, with their ``labels``, and with ``draw`` if it augments.
 
-    Raises ValueError where it has fewer.
+    Raises ValueError if it has fewer.
     """
     if not 0 < n <= len(data):
         raise ValueError(f"the first {n} images are asked for, but there are {len(data)}")
@@ -18,17 +18,3 @@ def first(data: Dataset, n: int) -> Subset:
     if hasattr(data, "labels"):
         part.labels = data.labels[:n]
     return part
-
-
-__all__ = [
-    "COCO",
-    "VOC",
-    "Embedded",
-    "ImageFolder",
-    "Pictures",
-    "Shards",
-    "first",
-    "load_embedded",
-    "load_imagenet",
-    "load_imagenette",
-]

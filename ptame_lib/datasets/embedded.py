@@ -1,9 +1,9 @@
-"""The embedded data set: handwritten digits on photographs, composed from what two installed libraries carry.
+"""The embedded data set: handwritten digits on photographs, from data of two installed libraries.
 
 The pixels of the digit are the only evidence for its class, so that explanations can be checked against a known truth.
 Digits: scikit-learn's ``load_digits`` (1797 real 8x8 handwritten digits). Photographs and textures: those inside the
-wheels of scikit-learn and scikit-image. No digit and no part of a photograph is in two of the parts train and test;
-``val`` has its own digits and shares the training backgrounds.
+wheels of scikit-learn and scikit-image. ``train`` and ``test`` share no digit and no part of a photograph; ``val`` has
+its own digits and shares the training backgrounds.
 """
 
 from __future__ import annotations
@@ -20,19 +20,12 @@ from torch import Tensor
 
 from .. import files
 from ..progress import progress
+from .images import check_split
 
 SIZE = 64  # pixels per side
-
-
 CLASSES = 10
-
-
 SPLITS = ("train", "val", "test")
-
-
 VERSION = 2  # of the composition: a new number makes old cache files unused
-
-
 GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
@@ -40,9 +33,9 @@ GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 class Embedded(torch.utils.data.Dataset):
     """Composed images with their truth.
 
-    ``images`` (N,3,64,64) uint8; ``labels`` (N,) int64 for the single-label form, (N,10) bool for the multi-label one;
-    ``truth`` the digits' pixels, (N,64,64) bool, or (N,10,64,64) with one mask per class. An item is a dict of
-    ``pixels`` (3,64,64) float32 in [0,1], ``label`` (``labels`` in the multi-label form) and ``truth``.
+    ``images`` (N,3,64,64) uint8; ``labels`` (N,) int64, or (N,10) bool in the multi-label form; ``truth``, the pixels
+    of the digits, (N,64,64) bool, or (N,10,64,64) with one mask per class. An item is a dict of ``pixels`` (3,64,64)
+    float32 in [0,1], ``label`` (``labels`` in the multi-label form) and ``truth``.
     """
 
     images: Tensor
@@ -54,35 +47,35 @@ class Embedded(torch.utils.data.Dataset):
         return len(self.images)
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
-        return {
-            "pixels": self.images[i].float() / 255,
-            "label" if self.labels.ndim == 1 else "labels": self.labels[i],
-            "truth": self.truth[i],
-        }
+        label = "label" if self.labels.ndim == 1 else "labels"
+        return {"pixels": self.images[i].float() / 255, label: self.labels[i], "truth": self.truth[i]}
 
 
 def load_embedded(split: str, n: int, *, multi_label: bool = False, seed: int = 0, cached: bool = True) -> Embedded:
-    """The first ``n`` images of a split; image i depends on (split, form, seed, i) alone, so a larger n only adds images.
+    """The first ``n`` images of a split. Image i depends on (split, form, seed, i) alone.
 
-    The composed images are kept under ``data/cache`` as safetensors. Raises ValueError for an unknown split or n < 1.
+    The composed images are kept in the cache folder. Raises ValueError for an unknown split or n < 1.
     """
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}: the embedded data set has {', '.join(SPLITS)}")
+    check_split(split, SPLITS, "the embedded data set")
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
+    # known images
     form = "multi" if multi_label else "single"
     file = files.cache() / f"embedded-v{VERSION}-{form}-{split}-seed{seed}-{n}.safetensors"
     if cached and file.is_file():
         try:
             with safe_open(file, "pt") as tensors:
                 return Embedded(*(tensors.get_tensor(key) for key in ("images", "labels", "truth")))
-        except (SafetensorError, OSError):  # a damaged cache is worth nothing: compose it again
+        except (SafetensorError, OSError):  # damaged: compose them again
             file.unlink()
+    # new ones
     compose = _compose_multi if multi_label else _compose_single
     rows = []
     with progress(n, f"compose {split} images") as bar:
         for i in range(n):
-            rows.append(compose(split, np.random.default_rng([seed, SPLITS.index(split), int(multi_label), i])))
+            rng = np.random.default_rng([seed, SPLITS.index(split), int(multi_label), i])
+            canvas, *known = compose(split, rng)
+            rows.append((np.round(np.clip(canvas, 0, 1) * 255).astype(np.uint8), *known))
             bar.update()
     images, labels, truth = (torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True))
     images = images.permute(0, 3, 1, 2).contiguous()
@@ -93,11 +86,11 @@ def load_embedded(split: str, n: int, *, multi_label: bool = False, seed: int = 
 
 
 @lru_cache(maxsize=1)
-def _digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Digits (n,8,8) uint8 0..255 and labels of each split: every fifth source is test, every tenth (from 7) val."""
-    from sklearn.datasets import load_digits
+def load_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Digits (n,8,8) uint8 and labels of each split: every fifth is test, every tenth (from 7) val."""
+    from sklearn import datasets
 
-    bunch = load_digits()
+    bunch = datasets.load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
     index = np.arange(len(images))
     parts = np.where(index % 5 == 0, 2, np.where(index % 10 == 7, 1, 0))
@@ -105,30 +98,31 @@ def _digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 @lru_cache(maxsize=1)
-def _photographs() -> list[Image.Image]:
+def load_photographs() -> list[Image.Image]:
+    """The twelve photographs and textures, as RGB."""
     from skimage import data
     from sklearn.datasets import load_sample_images
 
     colour = [data.astronaut(), data.chelsea(), data.coffee(), data.rocket(), data.hubble_deep_field()]
     colour += [data.stereo_motorcycle()[0], *load_sample_images().images]
     grey = [data.brick(), data.grass(), data.gravel(), data.camera()]
-    return [Image.fromarray(np.ascontiguousarray(a)) for a in colour] + [
-        Image.fromarray(a).convert("RGB") for a in grey
-    ]
+    return [Image.fromarray(np.ascontiguousarray(a)).convert("RGB") for a in colour + grey]
 
 
-def _background(split: str, rng: np.random.Generator) -> np.ndarray:
-    """A random crop, shrunk, flipped both ways, its colours exchanged, darkened a little: (64,64,3) float32 in [0,1].
+def draw_background(split: str, rng: np.random.Generator) -> np.ndarray:
+    """A random crop, shrunk, flipped, with exchanged colours and darkened: (64,64,3) float32 in [0,1].
 
     Training and validation crop from the left 62 % of each photograph, the test from the rest. There are only twelve
-    photographs: flips and exchanged colours keep what is learned on one part of them good for the other.
+    photographs: with flips and exchanged colours, what is learned on one part of them holds on the other.
     """
-    photo = _photographs()[rng.integers(len(_photographs()))]
+    # a square of a photograph
+    photo = load_photographs()[rng.integers(len(load_photographs()))]
     cut = int(0.62 * photo.width)
     left, right = (cut, photo.width) if split == "test" else (0, cut)
     side = int(rng.integers(SIZE, min(right - left, photo.height, 4 * SIZE) + 1))
     x, y = int(rng.integers(left, right - side + 1)), int(rng.integers(0, photo.height - side + 1))
     crop = photo.resize((SIZE, SIZE), Image.Resampling.BOX, box=(x, y, x + side, y + side))
+    # its variation
     pixels = np.asarray(crop, dtype=np.float32) / 255
     pixels = pixels[:: rng.choice((-1, 1)), :: rng.choice((-1, 1)), rng.permutation(3)]
     return pixels * np.float32(rng.uniform(0.6, 1.0))
@@ -137,16 +131,16 @@ def _background(split: str, rng: np.random.Generator) -> np.ndarray:
 def _strokes(digit: np.ndarray, side: int, angle: float) -> np.ndarray:
     """The digit's opacity, enlarged with cubic zoom, rotated and steepened: (side,side) float32 in [0,1].
 
-    Zoomed from 8x8 pixels, strokes fade over many pixels, and no mask could tell evidence from none. Steepened they end
-    within a pixel or two: what lies outside of the truth is zero.
+    Zoomed from 8x8 pixels, strokes fade over many pixels, and no mask could separate them from the background.
+    Steepened they end within a pixel or two: outside the truth the opacity is zero.
     """
     image = Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
     zoomed = np.asarray(image.rotate(angle, Image.Resampling.BICUBIC), dtype=np.float32) / 255
     return np.clip((zoomed - np.float32(0.3)) / np.float32(0.4), 0, 1)
 
 
-def _paste(canvas: np.ndarray, opacity: np.ndarray, x: int, y: int, rng: np.random.Generator) -> None:
-    """Paint strokes in a random colour that differs in brightness from what is under them (in place)."""
+def paste(canvas: np.ndarray, opacity: np.ndarray, x: int, y: int, rng: np.random.Generator) -> None:
+    """Paint strokes, in place, in a random colour that differs in brightness from what is under them."""
     under = canvas[y : y + opacity.shape[0], x : x + opacity.shape[1]]
     brightness = float((under @ GREY).mean())
     colour = rng.random(3, dtype=np.float32)
@@ -156,7 +150,7 @@ def _paste(canvas: np.ndarray, opacity: np.ndarray, x: int, y: int, rng: np.rand
 
 
 def _clutter(canvas: np.ndarray, digits: np.ndarray, rng: np.random.Generator) -> None:
-    """Two pieces of digits and two scrambled digits: the same strokes and colours without the class (in place)."""
+    """Paint, in place, two pieces of digits and two scrambled ones: the same strokes without the class."""
     for kind in range(4):
         strokes = _strokes(digits[rng.integers(len(digits))], int(rng.integers(20, 31)), rng.uniform(-20, 20))
         half = len(strokes) // 2
@@ -167,35 +161,36 @@ def _clutter(canvas: np.ndarray, digits: np.ndarray, rng: np.random.Generator) -
             turned = [np.rot90(quarters[q], rng.integers(1, 4)) for q in rng.permutation(4)]
             piece = np.block([turned[:2], turned[2:]])
         x, y = rng.integers(0, SIZE - len(piece) + 1, size=2)
-        _paste(canvas, piece, int(x), int(y), rng)
+        paste(canvas, piece, int(x), int(y), rng)
 
 
-def _finish(canvas: np.ndarray) -> np.ndarray:
-    return np.round(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
+def _start(split: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A background with clutter, and the split's digits and labels."""
+    digits, labels = load_digits()[split]
+    canvas = np.ascontiguousarray(draw_background(split, rng))
+    _clutter(canvas, digits, rng)
+    return canvas, digits, labels
 
 
 def _compose_single(split: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    digits, labels = _digits()[split]
-    canvas = np.ascontiguousarray(_background(split, rng))
-    _clutter(canvas, digits, rng)
+    canvas, digits, labels = _start(split, rng)
     pick = int(rng.integers(len(digits)))
     opacity = _strokes(digits[pick], int(rng.integers(26, 38)), rng.uniform(-20, 20))
     x, y = rng.integers(0, SIZE - len(opacity) + 1, size=2)
-    _paste(canvas, opacity, int(x), int(y), rng)
+    paste(canvas, opacity, int(x), int(y), rng)
     truth = np.zeros((SIZE, SIZE), dtype=bool)
     truth[y : y + len(opacity), x : x + len(opacity)] = opacity > 0
-    return _finish(canvas), np.int64(labels[pick]), truth
+    return canvas, np.int64(labels[pick]), truth
 
 
 def _compose_multi(split: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    digits, labels = _digits()[split]
-    canvas = np.ascontiguousarray(_background(split, rng))
-    _clutter(canvas, digits, rng)
+    canvas, digits, labels = _start(split, rng)
     present = np.zeros(CLASSES, dtype=bool)
     truth = np.zeros((CLASSES, SIZE, SIZE), dtype=bool)
     taken = np.zeros((SIZE, SIZE), dtype=bool)
     wanted = int(rng.integers(1, 4))
     while present.sum() < wanted:
+        # draw a digit and a place for it
         pick = int(rng.integers(len(digits)))
         side = int(rng.integers(22, 30))
         x, y = (int(v) for v in rng.integers(0, SIZE - side + 1, size=2))
@@ -203,11 +198,12 @@ def _compose_multi(split: str, rng: np.random.Generator) -> tuple[np.ndarray, np
         if present[label]:
             continue
         if taken[y : y + side, x : x + side].any():
-            wanted -= int(rng.random() < 0.02)  # a crowded image ends with fewer digits instead of never
+            wanted -= int(rng.random() < 0.02)  # so that a crowded image ends, with fewer digits
             continue
+        # paint it
         opacity = _strokes(digits[pick], side, rng.uniform(-20, 20))
-        _paste(canvas, opacity, x, y, rng)
+        paste(canvas, opacity, x, y, rng)
         truth[label, y : y + side, x : x + side] = opacity > 0
         taken[y : y + side, x : x + side] = True
         present[label] = True
-    return _finish(canvas), present, truth
+    return canvas, present, truth

@@ -16,11 +16,11 @@ from .images import SUFFIXES, find_images, read_image
 
 
 class Pictures(torch.utils.data.Dataset):
-    """Images of any size as pixels of one size: what folders and shards share. A subclass sets ``names`` (one per image), ``labels`` and
-    ``where`` (for messages), and gives the file of image i, or its content, in `_open`.
+    """Images of any size as pixels of one size: what folders and shards share.
 
-    An item is a dict of ``pixels`` (3,size,size) float32 in [0,1] (short side to ``resize``, centre crop) and ``label``, -1 where there
-    is none. ``draw(i, generator)`` gives a training view: random crop and horizontal flip.
+    A subclass sets ``names`` (one per image), ``labels`` and ``where`` (for messages), and gives the file of image i,
+    or its content, in `_open`. An item is a dict of ``pixels`` (3,size,size) float32 in [0,1] (short side to
+    ``resize``, centre crop) and ``label``, -1 if there is none. ``draw(i, generator)`` gives a training view.
     """
 
     names: list[str]
@@ -39,7 +39,7 @@ class Pictures(torch.utils.data.Dataset):
         return {"pixels": T.functional.center_crop(self._read(i), [self.size]), "label": torch.tensor(self.labels[i])}
 
     def draw(self, i: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """A random crop, flipped or not."""
+        """A random crop, with a horizontal flip or not."""
         image = self._read(i)
         room = [side - self.size + 1 for side in image.shape[-2:]]
         top, left = (int(torch.randint(0, max(r, 1), (), generator=generator)) for r in room)
@@ -55,17 +55,18 @@ class Pictures(torch.utils.data.Dataset):
         return part
 
     def find(self, wanted: Sequence[str]) -> list[int]:
-        """The indices of images by name, or by the name's last part where that is unique. Raises ValueError for one that isn't there."""
+        """The indices of images by name, or by the last part of the name if that is unique.
+
+        Raises ValueError for a name that is missing or ambiguous.
+        """
         known: dict[str, int] = {}
         for i, name in enumerate(self.names):
             last = name.rsplit("/", 1)[-1]
             known[last] = -1 if last in known and last != name else i
         known |= {name: i for i, name in enumerate(self.names)}
-        wrong = [name for name in wanted if known.get(name, -1) < 0]
-        if wrong:
-            raise ValueError(
-                f"{len(wrong)} of {len(wanted)} listed images are not in {self.where}, or in several of its folders, such as {wrong[0]}"
-            )
+        if wrong := [name for name in wanted if known.get(name, -1) < 0]:
+            where = f"not in {self.where}, or in several of its folders, such as {wrong[0]}"
+            raise ValueError(f"{len(wrong)} of {len(wanted)} listed images are {where}")
         return [known[name] for name in wanted]
 
     def _open(self, i: int) -> Path | BinaryIO:
@@ -77,15 +78,14 @@ class Pictures(torch.utils.data.Dataset):
 
 
 class ImageFolder(Pictures):
-    """All images below a folder, in sorted order; sub-folders (ImageNet's layout) give the labels, else they are -1.
+    """All images below a folder, in sorted order; sub-folders (ImageNet's layout) give the labels.
 
-    Items and ``draw`` as in `Pictures`. ``files`` restricts and orders the images, ``labels`` are theirs where the folders don't say it.
+    Items and ``draw`` as in `Pictures`. ``files`` restricts and orders the images; ``labels`` are theirs if the folders
+    don't tell them. Folders with an image's ending, hidden files and folders (``.name``), and links to folders are
+    skipped. `read_image` says what happens to unusual images.
 
-    Folders with an image's ending, hidden files and folders (``.name``), and links to folders are passed over. What becomes of
-    unusual images says `read_image`.
-
-    Raises FileNotFoundError for a missing folder, ValueError for one without images or sizes below 1; reading a broken file
-    raises ValueError naming it.
+    Raises FileNotFoundError for a missing folder, and ValueError for a folder without images, for sizes below 1, and
+    for a broken file when it is read.
     """
 
     def __init__(
@@ -97,31 +97,30 @@ class ImageFolder(Pictures):
         labels: Sequence[int] | None = None,
     ):
         super().__init__(size, resize)
-        self.folder = Path(folder).expanduser()
-        self.where = str(self.folder)
-        if not self.folder.is_dir():
-            raise FileNotFoundError(
-                f"no image folder at {self.folder}: check the path, or name the folder with the data by DATA=/path"
-            )
-        found = find_images(self.folder) if files is None else [self.folder / name for name in files]
+        # find the images
+        self.folder = folder = Path(folder).expanduser()
+        self.where = str(folder)
+        if not folder.is_dir():
+            remedy = "check the path, or name the folder with the data by DATA=/path"
+            raise FileNotFoundError(f"no image folder at {folder}: {remedy}")
+        found = find_images(folder) if files is None else [folder / name for name in files]
         if not found:
-            raise ValueError(
-                f"no images in {self.folder}: put files ending in {', '.join(sorted(SUFFIXES))} there, in sub-folders or not"
-            )
-        if outside := [file for file in found if not file.is_relative_to(self.folder)]:
-            raise ValueError(f"{outside[0]} is not in the folder {self.folder}: name files relative to it")
-        self.names = [p.relative_to(self.folder).as_posix() for p in found]
+            remedy = f"put files ending in {', '.join(sorted(SUFFIXES))} there, in sub-folders or not"
+            raise ValueError(f"no images in {folder}: {remedy}")
+        if outside := [file for file in found if not file.is_relative_to(folder)]:
+            raise ValueError(f"{outside[0]} is not in the folder {folder}: name files relative to it")
+        # name and label them
+        self.names = [p.relative_to(folder).as_posix() for p in found]
         self.classes = sorted({name.split("/")[0] for name in self.names if "/" in name})
         index = {name: i for i, name in enumerate(self.classes)}
         self.labels = [index.get(name.split("/")[0], -1) for name in self.names] if labels is None else list(labels)
         if len(self.labels) != len(self.names):
-            raise ValueError(
-                f"there are {len(self.names)} images and {len(self.labels)} labels: give one label per image"
-            )
+            numbers = f"{len(self.names)} images and {len(self.labels)} labels"
+            raise ValueError(f"there are {numbers}: give one label per image")
 
     @property
     def files(self) -> list[Path]:
-        """The images' paths."""
+        """The paths of the images."""
         return [self.folder / name for name in self.names]
 
     def _open(self, i: int) -> Path:

@@ -1,69 +1,95 @@
-"""Image files of any kind, read alike: 8-bit RGB, upright."""
+"""Image files of any kind as 8-bit RGB, upright; what the loaders of data sets share."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
-
-
-LARGE = 2**25  # pixels of a JPEG from which on it is decoded at a lower resolution
-
-
-LONGEST = 16  # times the short side: what is longer is cut down to it, so that no panorama is blown up to gigabytes
+LARGE = 2**25  # pixels; a larger JPEG is decoded at a lower resolution
+LONGEST = 16  # times the short side; a longer image is cut, so that no panorama is blown up to gigabytes
 
 
 def find_images(folder: Path) -> list[Path]:
-    """The image files below a folder, sorted. Raises PermissionError for a sub-folder that can't be listed."""
+    """The image files below a folder, sorted. Raises PermissionError if a sub-folder can't be listed."""
 
     def refuse(error: OSError) -> None:
-        raise PermissionError(
-            f"the folder {error.filename} can't be listed ({error.strerror}): make it readable, or move it elsewhere"
-        ) from error
+        problem = f"the folder {error.filename} can't be listed ({error.strerror})"
+        raise PermissionError(f"{problem}: make it readable, or move it elsewhere") from error
 
     found = []
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(place, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-        ]
+        names = [name for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES]
+        found += [Path(place, name) for name in names]
     return sorted(found)
 
 
 def read_image(file: str | Path | BinaryIO, needed: int = 256, name: str = "") -> Image.Image:
-    """Any image file, or the ``name``d content of one, as 8-bit RGB, upright, the first frame or page of several.
+    """An image file, or the ``name``d content of one, as 8-bit RGB, upright, the first frame or page.
 
-    EXIF's orientation is applied. 16 bits are scaled to 8, and so are floating-point values in [0,1]; what is transparent shows
-    white. CMYK, palette and greyscale images become RGB. Of an image longer than 16 times its short side the middle stays; a very
-    large JPEG is decoded at a lower resolution, no less than four times ``needed``, the short side that it is read for.
+    EXIF's orientation is applied. 16 bits are scaled to 8, as are floating-point values in [0,1]; transparent pixels
+    become white. CMYK, palette and greyscale images become RGB. An image longer than 16 times its short side is cut to
+    its middle. A very large JPEG is decoded at a lower resolution, with a short side of at least four times ``needed``.
 
-    Raises ValueError, naming the file, for what can't be read: cut off, damaged, empty, missing, no image, values of another
-    range, or more pixels than Pillow takes for harmless (`PIL.Image.MAX_IMAGE_PIXELS`, twice).
+    Raises ValueError, naming the file, if it can't be read: cut off, damaged, empty, missing, no image, values of
+    another range, or more than twice `PIL.Image.MAX_IMAGE_PIXELS`.
     """
     name = name or str(file)
+    # read what the decoder can, then bring it into one form
     try:
         with Image.open(file) as image:
             if image.width * image.height > LARGE:
                 image.draft(None, (4 * needed, 4 * needed))  # does nothing to other formats
             ImageOps.exif_transpose(image, in_place=True)
-            return _rgb(_shortened(image))
+            return _to_rgb(_cut_to_middle(image))
     except Image.DecompressionBombError as error:
+        remedy = "make it smaller, or take it out of the folder"
+        raise ValueError(f"the image {name} is too large ({error}): {remedy}") from error
+    except Exception as error:  # a damaged file can make a decoder fail in any way
+        reason = error or type(error).__name__
         raise ValueError(
-            f"the image {name} is too large ({error}): make it smaller, or take it out of the folder"
-        ) from error
-    except Exception as error:  # a damaged file can bring a decoder to fail in any way
-        raise ValueError(
-            f"the image {name} can't be read ({error or type(error).__name__}): replace it or take it out of the folder"
+            f"the image {name} can't be read ({reason}): replace it or take it out of the folder"
         ) from error
 
 
-def _shortened(image: Image.Image) -> Image.Image:
-    """The middle of an image longer than `LONGEST` times its short side."""
+def to_square(image: Image.Image, size: int) -> Tensor:
+    """An image as pixels (3,size,size) in [0,1], without keeping the aspect."""
+    image = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    return TF.to_dtype(TF.pil_to_tensor(image), torch.float32, scale=True)
+
+
+def truth_to_square(truth: np.ndarray, size: int) -> Tensor:
+    """A truth mask (H,W) bool as (size,size) bool, by the nearest pixel."""
+    return torch.from_numpy(np.array(Image.fromarray(truth).resize((size, size), Image.Resampling.NEAREST)))
+
+
+def check_split(split: str, splits: Sequence[str], data: str) -> None:
+    """Raise ValueError for a split that the data set named ``data`` does not have."""
+    if split not in splits:
+        raise ValueError(f"unknown split {split!r}: {data} has {', '.join(splits)}")
+
+
+@contextmanager
+def naming_missing(data: str, remedy: str) -> Iterator[None]:
+    """Name the data set and a remedy in the error for a missing file."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error.filename} of {data} is missing: {remedy}") from error
+
+
+def _cut_to_middle(image: Image.Image) -> Image.Image:
+    """Cut an image that is longer than `LONGEST` times its short side."""
     longest = LONGEST * min(image.size)
     if max(image.size) <= longest:
         return image
@@ -72,7 +98,7 @@ def _shortened(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":  # Pillow would cut their values off at 255
         values = np.asarray(image).astype(np.float64)
         low, high, most = values.min(), values.max(), 1 if image.mode == "F" else 65535

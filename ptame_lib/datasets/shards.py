@@ -1,8 +1,8 @@
-"""Webdataset shards (tar files of ``key.jpg`` and ``key.cls``) as a data set whose images can be asked for by number.
+"""Webdataset shards (tar files of ``key.jpg`` and ``key.cls``) as a data set with random access.
 
-A table of where each image lies inside its shard is made once, by reading the tar headers, and kept in ``data/cache``. An image is then one
-read of a few hundred kilobytes from one of some hundred large files, so that the training's order stays a pure function of (seed, step):
-any number of workers, processes and nodes sees the same batches, and an interrupted training goes on with the image where it was.
+The place of each image inside its shard is read from the tar headers once, into a table in the cache folder. An image
+is then one read of a few hundred kilobytes, and the order of training stays a pure function of (seed, step): any number
+of workers, processes and nodes sees the same batches, and an interrupted training continues with the same images.
 """
 
 from __future__ import annotations
@@ -23,37 +23,32 @@ from ..progress import progress
 from .folders import Pictures
 
 IMAGES = {"jpg", "jpeg", "png", "webp"}
-
-
 LABEL = "cls"
+COLUMNS = ("name", "label", "shard", "offset", "size")  # of the table, one row per image
 
 
 class Shards(Pictures):
-    """The images of the shards of a pattern such as ``train-{0000..0146}.tar`` or ``train-*.tar``, in the order in which they lie there.
+    """The images of shards ``train-{0000..0146}.tar`` or ``train-*.tar``, in the order of the files.
 
     Items and ``draw`` as in `Pictures`: the label is the whole number in the sample's ``cls``, -1 without one.
 
-    Raises FileNotFoundError for a missing shard, ValueError for one that is no tar file or has no images, and for a broken image.
+    Raises FileNotFoundError for a missing shard, and ValueError for one that is no tar file or has no images, and for a
+    broken image when it is read.
     """
 
     def __init__(self, pattern: str | Path, size: int = 224, resize: int = 256, *, cached: bool = True):
         super().__init__(size, resize)
-        pattern = str(Path(pattern).expanduser())
-        self.where = pattern
-        self.shards = [
-            Path(name) for name in (sorted(glob(pattern)) if set("*?[") & set(pattern) else expand_urls(pattern))
-        ]
+        # find the shards
+        self.where = pattern = str(Path(pattern).expanduser())
+        shards = sorted(glob(pattern)) if set("*?[") & set(pattern) else expand_urls(pattern)
+        self.shards = [Path(name) for name in shards]
         missing = [shard for shard in self.shards if not shard.is_file()]
         if missing or not self.shards:
-            what = (
-                f"{len(missing)} of {len(self.shards)} shards are missing, such as {missing[0]}"
-                if missing
-                else "no shard fits"
-            )
-            raise FileNotFoundError(
-                f"{pattern}: {what}: check the pattern, or name the folder with the data by DATA=/path"
-            )
-        table = _table(self.shards, cached)
+            few = f"{len(missing)} of {len(self.shards)} shards are missing, such as {missing[0]}" if missing else ""
+            remedy = "check the pattern, or name the folder with the data by DATA=/path"
+            raise FileNotFoundError(f"{pattern}: {few or 'no shard fits'}: {remedy}")
+        # index their images
+        table = _index(self.shards, cached)
         self.names, self.labels = table["name"].tolist(), table["label"].tolist()
         self._place = np.stack([table["shard"], table["offset"], table["size"]], 1)  # (N,3) int64
         self._files: dict[tuple[int, int], int] = {}  # (process, shard) -> open file
@@ -74,9 +69,8 @@ class Shards(Pictures):
             self._files[os.getpid(), shard] = os.open(self.shards[shard], os.O_RDONLY)
         content = os.pread(self._files[os.getpid(), shard], size, offset)
         if len(content) < size:
-            raise ValueError(
-                f"the image {self.names[i]} can't be read ({self.shards[shard]} ends inside it): copy or make that shard again"
-            )
+            problem = f"can't be read ({self.shards[shard]} ends inside it)"
+            raise ValueError(f"the image {self.names[i]} {problem}: copy or make that shard again")
         return io.BytesIO(content)
 
     def __del__(self):
@@ -85,31 +79,29 @@ class Shards(Pictures):
                 os.close(file)
 
 
-def _table(shards: list[Path], cached: bool) -> dict[str, np.ndarray]:
-    """Columns of one row per image: name, label, shard, offset and size; kept under the shards' names, sizes and times."""
+def _index(shards: list[Path], cached: bool) -> dict[str, np.ndarray]:
+    """The table of all images by column, cached under the shards' names, sizes and times."""
+    # a known one
     stats = [(str(shard.resolve()), shard.stat().st_size, shard.stat().st_mtime_ns) for shard in shards]
     file = files.cache() / f"shards-{hashlib.sha256(repr(stats).encode()).hexdigest()[:16]}.npz"
     if cached and file.is_file():
         try:
             with np.load(file, allow_pickle=False) as known:
                 return dict(known)
-        except (OSError, ValueError, EOFError, KeyError):  # a damaged cache is worth nothing: make it again
+        except (OSError, ValueError, EOFError, KeyError):  # damaged: make it again
             file.unlink()
+    # a new one
     rows = []
     with progress(len(shards), "index shards") as bar:
         for number, shard in enumerate(shards):
             found = _read_shard(shard)
             if not found:
-                raise ValueError(
-                    f"{shard} has no images: its samples must have one of {', '.join(sorted(IMAGES))}, and the class number as {LABEL}"
-                )
+                wanted = f"one of {', '.join(sorted(IMAGES))}, and the class number as {LABEL}"
+                raise ValueError(f"{shard} has no images: its samples must have {wanted}")
             rows += [(name, label, number, offset, size) for name, label, offset, size in found]
             bar.update()
-    columns = zip(*rows, strict=True)
-    table = {
-        name: np.array(column)
-        for name, column in zip(("name", "label", "shard", "offset", "size"), columns, strict=True)
-    }
+    columns = (np.array(column) for column in zip(*rows, strict=True))
+    table = dict(zip(COLUMNS, columns, strict=True))
     if cached:
         with files.whole(file) as unfinished:
             np.savez(unfinished, **table)
@@ -117,9 +109,10 @@ def _table(shards: list[Path], cached: bool) -> dict[str, np.ndarray]:
 
 
 def _read_shard(shard: Path) -> list[tuple[str, int, int, int]]:
-    """(name, label, offset, size) of every image of a shard."""
+    """(name, label, offset, size) of every image of a shard; a label of -1 for none."""
     images: dict[str, tuple[int, int]] = {}
     labels: dict[str, int] = {}
+    # a sample is several members of one key
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
@@ -131,7 +124,6 @@ def _read_shard(shard: Path) -> list[tuple[str, int, int, int]]:
                 elif extension == LABEL:
                     labels[key] = int(tar.extractfile(member).read())
     except (tarfile.TarError, OSError, ValueError) as error:
-        raise ValueError(
-            f"{shard} can't be read as a webdataset shard ({error}): copy or make it again; compressed shards are not read"
-        ) from error
+        remedy = "copy or make it again; compressed shards are not read"
+        raise ValueError(f"{shard} can't be read as a webdataset shard ({error}): {remedy}") from error
     return [(key, labels.get(key, -1), *place) for key, place in images.items()]

@@ -129,6 +129,8 @@ def test_a_missing_file(tmp_path):
 
 
 def test_the_message_names_the_missing_shipped_weights(study_root):
+    assert load_classifier("embedded/vgg").num_classes == 10  # a study without its own folder uses the shipped one
+    (study_root / "data" / "embedded").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"data/embedded/vgg\.safetensors"):
         load_classifier("embedded/vgg")
 

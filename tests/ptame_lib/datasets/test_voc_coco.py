@@ -40,7 +40,7 @@ def annotation(file, *objects):
 
 @pytest.fixture
 def voc(tmp_path):
-    """Train: 000001 (a car, segmented on the right half, void around), 000002 (a dog, two persons, not segmented)."""
+    """Train: 000001 (a car, segmented on the right half, void around), 000002 (a dog and two persons, no segments)."""
     root = tmp_path / "VOCdevkit" / "VOC2007"
     for name, objects in {"000001": ["car"], "000002": ["dog", "person", "person"], "000003": ["train"]}.items():
         picture(root / "JPEGImages" / f"{name}.jpg")
@@ -209,7 +209,10 @@ CROWD = {
 
 @pytest.fixture
 def coco(tmp_path):
-    """20 images to train, a person on the left quarter of each, every third with a crowd; 6 to test, one empty."""
+    """20 images to train, with a person on the left quarter, every third with a crowd there too; 6 to test.
+
+    Each part has one more image without objects.
+    """
     categories = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}, {"id": 90, "name": "toothbrush"}]
     for part, count, objects in (
         ("train2014", 20, [box(1, 0, 10)]),

@@ -1,13 +1,12 @@
-"""Data sets: pixels in [0,1], composed images that are the same everywhere, folders of whatever images."""
+"""The embedded data set: composed images that are the same everywhere, with the truth they were composed from."""
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
-from ptame_lib import ImageFolder, load_embedded
+from ptame_lib import load_embedded
 from ptame_lib.datasets import embedded
-from ptame_lib.datasets.embedded import _background, _digits, _paste
+from ptame_lib.datasets.embedded import draw_background, load_digits, paste
 
 
 def test_the_same_seed_gives_the_same_images_and_more_only_add():
@@ -37,14 +36,14 @@ def test_an_item():
 def test_the_truth_is_where_the_digit_is(monkeypatch):
     """The digit is pasted last: without it the image differs there, and nowhere else."""
     whole = load_embedded("test", 12, cached=False)
-    calls, paste = [], _paste
+    calls = []
 
     def all_but_the_digit(*arguments):
         calls.append(1)
         if len(calls) % 5:
             paste(*arguments)
 
-    monkeypatch.setattr(embedded, "_paste", all_but_the_digit)
+    monkeypatch.setattr(embedded, "paste", all_but_the_digit)
     without = load_embedded("test", 12, cached=False)
     changed = (whole.images != without.images).any(1)
     for truth, differs in zip(whole.truth, changed, strict=True):
@@ -59,7 +58,7 @@ def test_the_truth_is_where_the_digit_is(monkeypatch):
 
 def test_the_truth_shows_the_labels_digit():
     """Shrunk back to 8 x 8, the truth resembles the label's mean digit more than most others'."""
-    digits, labels = _digits()["test"]
+    digits, labels = load_digits()["test"]
     means = np.stack([digits[labels == c].mean(0) for c in range(10)]).reshape(10, -1)
     data = load_embedded("test", 60, cached=False)
     ranks = []
@@ -73,21 +72,21 @@ def test_the_truth_shows_the_labels_digit():
     assert np.mean(ranks) < 2  # of 0..9; chance is 4.5
 
 
-def test_splits_share_no_digits():
-    parts = {name: {d.tobytes() for d in digits} for name, (digits, _) in _digits().items()}
-    assert sum(len(digits) for digits, _ in _digits().values()) == 1797
+def test_splits_share_noload_digits():
+    parts = {name: {d.tobytes() for d in digits} for name, (digits, _) in load_digits().items()}
+    assert sum(len(digits) for digits, _ in load_digits().values()) == 1797
     for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
         assert not parts[a] & parts[b]
-    assert all(set(labels) == set(range(10)) for _, labels in _digits().values())
+    assert all(set(labels) == set(range(10)) for _, labels in load_digits().values())
 
 
-def test_train_and_test_share_no_background(monkeypatch):
+def test_train_and_test_share_nodraw_background(monkeypatch):
     photo = Image.new("RGB", (400, 300), "yellow")
     photo.paste("blue", (248, 0, 400, 300))  # from 62 % on
-    monkeypatch.setattr(embedded, "_photographs", lambda: [photo])
+    monkeypatch.setattr(embedded, "load_photographs", lambda: [photo])
     for split, colours in (("train", 2), ("val", 2), ("test", 1)):  # two full channels or one, whatever their order
         for i in range(20):
-            crop = _background(split, np.random.default_rng(i))
+            crop = draw_background(split, np.random.default_rng(i))
             assert ((crop > 0.55).sum(-1) == colours).all()
             assert ((crop == 0).sum(-1) == 3 - colours).all()
 
@@ -95,10 +94,10 @@ def test_train_and_test_share_no_background(monkeypatch):
 def test_backgrounds_are_flipped_both_ways_and_change_colours(monkeypatch):
     photo = np.zeros((64, 104, 3), dtype=np.uint8)
     photo[:32, :32] = 255, 0, 0  # a red corner; the training part is the left 64 columns
-    monkeypatch.setattr(embedded, "_photographs", lambda: [Image.fromarray(photo)])
+    monkeypatch.setattr(embedded, "load_photographs", lambda: [Image.fromarray(photo)])
     seen = set()
     for i in range(100):
-        crop = _background("train", np.random.default_rng(i))
+        crop = draw_background("train", np.random.default_rng(i))
         assert crop.shape == (64, 64, 3)
         row, column, channel = (int(axis[0]) for axis in crop.nonzero())
         seen.add((row // 32, column // 32, channel))
@@ -128,68 +127,3 @@ def test_composed_images_are_kept_and_a_damaged_file_is_composed_again(study_roo
 def test_not_cached_leaves_no_file(study_root):
     load_embedded("val", 1, cached=False)
     assert not list((study_root / "data").rglob("*.safetensors"))
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Images of every sort, half of them in sub-folders: left half black, right half white."""
-    (tmp_path / "cat").mkdir()
-    (tmp_path / "dog").mkdir()
-    picture = Image.new("RGB", (60, 40))
-    picture.paste("white", (30, 0, 60, 40))
-    picture.save(tmp_path / "cat" / "a.png")
-    picture.convert("L").save(tmp_path / "cat" / "b.png")
-    picture.convert("CMYK").save(tmp_path / "dog" / "c.jpg", quality=95)
-    picture.convert("RGBA").save(tmp_path / "dog" / "d.PNG")
-    picture.convert("P").save(tmp_path / "dog" / "e.png")
-    picture.convert("1").save(tmp_path / "dog" / "f.png")
-    (tmp_path / "notes.txt").write_text("no image")
-    return tmp_path
-
-
-def test_images_of_every_sort(folder):
-    data = ImageFolder(folder, size=32, resize=36)
-    assert [p.name for p in data.files] == ["a.png", "b.png", "c.jpg", "d.PNG", "e.png", "f.png"]
-    assert data.classes == ["cat", "dog"]
-    assert [data[i]["label"].item() for i in range(len(data))] == [0, 0, 1, 1, 1, 1]
-    for i in range(len(data)):
-        pixels = data[i]["pixels"]
-        assert pixels.shape == (3, 32, 32)
-        assert pixels.dtype == torch.float32
-        assert 0 <= pixels.min() <= 0.02
-        assert 0.98 <= pixels.max() <= 1
-        assert pixels[..., :12].mean() < 0.05 < 0.95 < pixels[..., 20:].mean()  # the centre: the edge in the middle
-
-
-def test_a_plain_folder_has_no_labels(folder):
-    data = ImageFolder(folder / "dog", size=16, resize=18)
-    assert data.classes == []
-    assert [data[i]["label"].item() for i in range(4)] == [-1] * 4
-    assert [p.name for p in ImageFolder(folder, files=["dog/e.png", "cat/a.png"]).files] == ["e.png", "a.png"]
-
-
-def test_draw_is_a_function_of_the_generator(folder):
-    data = ImageFolder(folder, size=32, resize=40)
-    views = [data.draw(0, torch.Generator().manual_seed(s))["pixels"] for s in range(20)]
-    assert data.draw(0, torch.Generator().manual_seed(7))["pixels"].equal(views[7])
-    assert len({tuple(v.flatten().tolist()) for v in views}) > 5
-    assert all(v.shape == (3, 32, 32) for v in views)
-    left_is_dark = [(v[..., :8].mean() < v[..., -8:].mean()).item() for v in views]
-    assert set(left_is_dark) == {True, False}  # flipped or not
-
-
-def test_images_smaller_than_the_crop_are_padded(folder):
-    assert ImageFolder(folder, size=32, resize=20)[0]["pixels"].shape == (3, 32, 32)
-    assert ImageFolder(folder, size=32, resize=20).draw(0, torch.Generator())["pixels"].shape == (3, 32, 32)
-
-
-def test_a_broken_file_is_named(folder):
-    whole = (folder / "cat" / "a.png").read_bytes()
-    for content in (b"", b"no image", whole[: len(whole) // 2]):
-        (folder / "cat" / "a.png").write_bytes(content)
-        data = ImageFolder(folder, size=16, resize=18)
-        with pytest.raises(ValueError, match=r"cat/a\.png can't be read .*replace it or take it out"):
-            data[0]
-        assert data[1]["pixels"].shape == (3, 16, 16)
-    with pytest.raises(ValueError, match=r"gone\.png can't be read"):
-        ImageFolder(folder, files=["gone.png"])[0]

@@ -1,0 +1,116 @@
+"""The wheel: built from the checkout, it works where there is no checkout."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+WEIGHTS = sorted(file.name for file in (ROOT / "data" / "embedded").iterdir())
+
+
+def pip(*arguments):
+    options = ("--quiet", "--disable-pip-version-check", "--no-index", "--no-deps")
+    done = subprocess.run([sys.executable, "-m", "pip", *arguments, *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Built from a copy, because a build leaves folders behind."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for part in ("ptame_lib", "ptame_study", "data/embedded"):
+        shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    pip("wheel", "--no-build-isolation", "--wheel-dir", copy / "dist", copy)
+    return next((copy / "dist").glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("installed")
+    pip("install", "--no-compile", "--target", folder, wheel)
+    return folder
+
+
+@pytest.fixture
+def away(installed, tmp_path):
+    """Run Python in a folder far from the checkout, with an empty home, and with the installed packages first."""
+    for name in ("here", "home", "tmp"):
+        (tmp_path / name).mkdir()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(installed),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "HOME": str(tmp_path / "home"),
+        "XDG_CACHE_HOME": str(tmp_path / "home" / "cache"),
+        "TMPDIR": str(tmp_path / "tmp"),
+    }
+
+    def run(*arguments):
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, cwd=tmp_path / "here", env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+def files_below(*folders):
+    return {file for folder in folders for file in folder.rglob("*") if file.is_file()}
+
+
+def test_the_wheel_holds_both_packages_and_the_shipped_weights(wheel):
+    packages = {
+        file.relative_to(ROOT).as_posix()
+        for file in files_below(ROOT / "ptame_lib", ROOT / "ptame_study")
+        if "__pycache__" not in file.parts
+    }
+    with zipfile.ZipFile(wheel) as content:
+        held = {name for name in content.namelist() if ".dist-info/" not in name}
+        weights = {name: content.read(name) for name in held - packages}
+    assert len(WEIGHTS) == 6
+    assert held == packages | {f"ptame_lib/classifiers/weights/{name}" for name in WEIGHTS}
+    for name, stored in weights.items():
+        assert stored == (ROOT / "data" / "embedded" / Path(name).name).read_bytes()
+
+
+WORK = """
+import json, ptame_lib
+from ptame_lib import PTAME, TrainingConfig, decide, files, load_auxiliary, load_classifier, load_embedded, train_ptame
+
+classifier, data = load_classifier("embedded/resnet"), load_embedded("train", 4)
+explainer = PTAME(load_auxiliary("embedded/auxiliary"), 10)
+history = train_ptame(explainer, classifier, data, TrainingConfig(steps=2, batch_size=2))
+pixels = data[0]["pixels"][None]
+maps = explainer.explain(pixels, decide(classifier, pixels))
+told = {"library": ptame_lib.__file__, "weights": str(files.embedded()), "cache": str(files.cache())}
+print(json.dumps({**told, "steps": len(history), "shape": list(maps.shape)}))
+"""
+
+
+def test_an_installed_wheel_loads_trains_and_explains(away, installed, tmp_path):
+    before = files_below(installed)
+    found = json.loads(away("-c", WORK))
+    assert Path(found["library"]) == installed / "ptame_lib" / "__init__.py"
+    assert Path(found["weights"]) == installed / "ptame_lib" / "classifiers" / "weights"
+    assert (found["steps"], found["shape"][0]) == (2, 1)
+    # the composed images went to the user's cache folder, and nothing else was written
+    cache = tmp_path / "home" / "cache" / "ptame-study"
+    assert Path(found["cache"]) == cache
+    (composed,) = cache.iterdir()
+    assert composed.name.startswith("embedded-")
+    assert files_below(tmp_path) == {composed}
+    assert files_below(installed) == before
+
+
+def test_an_installed_wheel_has_the_command(away):
+    said = away("-m", "ptame_study.command.cli", "--help")
+    assert all(command in said for command in ("train", "explain", "export"))
