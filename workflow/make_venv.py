@@ -23,9 +23,8 @@ INSTALL = [
     "--constraint",
     "constraints.txt",
 ]
-NO_PIP = """This Python has no ensurepip, so that its environments come without pip.
-Install one of these, then run make again: the system's package python3-venv (Debian, Ubuntu: apt install
-python3-venv) or python3-pip, or uv, or virtualenv."""
+NO_PIP = """This Python has no ensurepip, so its environments come without pip. Install one of these, then run make again:
+python3-venv or python3-pip (Debian, Ubuntu: apt install python3-venv), uv, or virtualenv."""
 
 
 def main() -> int:
