@@ -23,7 +23,7 @@ INSTALL = [
     "--constraint",
     "constraints.txt",
 ]
-NO_PIP = """This Python has no ensurepip, so its environments come without pip. Install one of these, then run make again:
+NO_PIP = """This Python has no ensurepip, so its environments come without pip. Install one of these, then run make:
 python3-venv or python3-pip (Debian, Ubuntu: apt install python3-venv), uv, or virtualenv."""
 
 
