@@ -21,6 +21,12 @@ ARGS ?=
 DATA ?=
 CLUSTER ?=
 GPUS ?= 1
+# Recipes read what people give from the environment, so that a shell never takes a name apart.
+export PROFILE CORES PYTHON3 DATA CLUSTER GPUS
+
+ifneq ($(filter 0% -%,$(CORES))$(filter-out 1,$(words $(CORES))),)
+$(error CORES=$(CORES): give the number of jobs to run at a time, 1 or more)
+endif
 
 # An activated environment (venv or conda) that has this checkout's packages is used as it is.
 ACTIVE := $(if $(VIRTUAL_ENV)$(CONDA_PREFIX),$(shell python workflow/make_venv.py --has-package 2>/dev/null))
@@ -33,7 +39,7 @@ READY := .venv/ready
 endif
 
 # On this machine one job per core, on a cluster as its profile says.
-WHERE := $(if $(CLUSTER),--profile workflow/cluster/$(CLUSTER),--cores $(CORES) --resources gpu=$(GPUS))
+WHERE := $(if $(CLUSTER),--profile "workflow/cluster/$$CLUSTER",--cores "$$CORES" --resources "gpu=$$GPUS")
 
 .PHONY: help setup reproduce test lint bench lab docs readme lock clean
 .DEFAULT_GOAL := help
@@ -44,13 +50,11 @@ help:
 setup: $(READY)
 
 .venv/ready: pyproject.toml constraints.txt workflow/make_venv.py
-	$(PYTHON3) workflow/make_venv.py .venv
-	.venv/bin/python -m pip install --disable-pip-version-check --quiet --editable '.[study,test]' --constraint constraints.txt
-	@touch $@
+	"$$PYTHON3" workflow/make_venv.py .venv
 
 reproduce: setup
-	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . $(WHERE) --quiet rules host --config profile=$(PROFILE) $(if $(DATA),'data=$(DATA)') --keep-going --rerun-incomplete --nolock $(ARGS)
-	@$(if $(ARGS),true,$(PYTHON) -m ptame_study report --profile $(PROFILE))
+	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . $(WHERE) --quiet rules host --config "profile=$$PROFILE" $(if $(DATA),"data=$$DATA") --keep-going --rerun-incomplete --nolock $(ARGS)
+	@$(if $(ARGS),true,$(PYTHON) -m ptame_study report --profile "$$PROFILE")
 
 test: lint
 	$(PYTHON) -m pytest
@@ -64,7 +68,7 @@ lint: setup
 
 # one thread per core, and glibc keeps freed memory, as in the study's own runs
 bench: setup
-	OMP_NUM_THREADS=$(CORES) MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1073741824 $(PYTHON) workflow/bench $(ARGS)
+	OMP_NUM_THREADS="$$CORES" MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1073741824 $(PYTHON) workflow/bench $(ARGS)
 
 lab: setup
 	$(PYTHON) -m jupyterlab notebooks
@@ -74,7 +78,7 @@ docs: setup
 	@echo "site/index.html"
 
 readme: setup
-	$(PYTHON) -m ptame_study readme --profile $(PROFILE)
+	$(PYTHON) -m ptame_study readme --profile "$$PROFILE"
 
 lock:
 	uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate --upgrade pyproject.toml -o constraints.txt

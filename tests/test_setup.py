@@ -1,17 +1,22 @@
 """One list of dependencies, pinned once, whichever way the environment is made."""
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
+SPEC = spec_from_file_location("make_venv", ROOT / "workflow" / "make_venv.py")
+make_venv = module_from_spec(SPEC)
+SPEC.loader.exec_module(make_venv)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -19,8 +24,7 @@ def test_environment_yml_installs_this_package_with_the_same_extras_and_pins():
     parts = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     pip = next(part["pip"] for part in parts if isinstance(part, dict))
     assert pip == ["--editable .[study,test]", "--constraint constraints.txt"]
-    recipe = re.search(r"pip install .*--editable '(.*?)' --constraint (\S+)", (ROOT / "Makefile").read_text())
-    assert recipe.groups() == (".[study,test]", "constraints.txt")
+    assert make_venv.INSTALL[-4:] == ["--editable", ".[study,test]", "--constraint", "constraints.txt"]
 
 
 def test_every_dependency_is_pinned():
@@ -38,20 +42,92 @@ def test_every_dependency_is_pinned():
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
-        ([], "--cores 3 --resources gpu=1 --quiet rules host --config profile=embedded --keep-going"),
+        ([], ["--cores", "3", "--resources", "gpu=1", "profile=embedded", "--keep-going"]),
         (
             ["PROFILE=imagenet", "DATA=/my images", "GPUS=2"],
-            "--cores 3 --resources gpu=2 --quiet rules host --config profile=imagenet 'data=/my images' --keep-going",
+            ["--cores", "3", "--resources", "gpu=2", "profile=imagenet", "data=/my images"],
         ),
-        (
-            ["PROFILE=imagenet", "CLUSTER=slurm"],
-            "--profile workflow/cluster/slurm --quiet rules host --config profile=imagenet --keep-going",
-        ),
+        (["PROFILE=imagenet", "CLUSTER=slurm"], ["--profile", "workflow/cluster/slurm", "profile=imagenet"]),
+        (["DATA=/x'; touch y; '"], ["data=/x'; touch y; '"]),
+        (['PROFILE=`touch y`";touch y;"'], ['profile=`touch y`";touch y;"']),
     ],
 )
-def test_make_passes_its_variables_on(variables, expected):
-    found = subprocess.run(["make", "-n", "reproduce", "CORES=3", *variables], cwd=ROOT, capture_output=True, text=True)
-    assert expected in " ".join(found.stdout.split()), found.stderr
+def test_make_passes_its_variables_on(variables, expected, tmp_path):
+    """As words: no shell takes apart what people give."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / "workflow").mkdir()
+    for name in ("pyproject.toml", "constraints.txt", "workflow/make_venv.py", ".venv/ready"):
+        (tmp_path / name).touch()
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@" >> words\n')
+    python.chmod(0o755)
+    environment = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    command = ["make", "reproduce", "CORES=3", *variables]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    words = (tmp_path / "words").read_text().splitlines()
+    assert [word for word in expected if word not in words] == []
+    assert not (tmp_path / "y").exists()
+
+
+@pytest.mark.parametrize("cores", ["0", "-1", "00"])
+def test_no_cores_are_refused(cores):
+    done = subprocess.run(["make", "-n", "reproduce", f"CORES={cores}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"CORES={cores}: give the number of jobs to run at a time, 1 or more" in done.stderr
+
+
+def test_two_processes_do_not_make_one_environment(tmp_path, monkeypatch, capsys):
+    """The second waits for the first, and finds it ready: nothing is cleared."""
+    made = []
+
+    def make(folder):
+        made.append(folder)
+        with (tmp_path / "env.lock").open() as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as a second process would
+        folder.mkdir()
+
+    monkeypatch.setattr(make_venv, "make", make)
+    monkeypatch.setattr(sys, "argv", ["make_venv.py", str(tmp_path / "env")])
+    assert make_venv.main() == 0
+    assert make_venv.main() == 0
+    assert made == [tmp_path / "env"]
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        (["pip", "uv", "virtualenv"], ["-m", "pip", "--python"]),
+        (["uv", "virtualenv"], ["venv", "--quiet", "--seed"]),
+        (["virtualenv"], ["-m", "virtualenv", "--quiet"]),
+    ],
+)
+def test_without_ensurepip_another_tool_makes_the_environment(there, expected, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(make_venv.importlib.util, "find_spec", lambda name: name if name in there else None)
+    monkeypatch.setattr(make_venv.shutil, "which", lambda name: f"/bin/{name}" if name in there else None)
+    monkeypatch.setattr(make_venv.subprocess, "run", lambda command, **_: calls.append(list(map(str, command))))
+    monkeypatch.setattr(make_venv.venv, "create", lambda folder, with_pip, clear: None)
+    make_venv.make_empty(tmp_path / "env")
+    assert calls[0][1:4] == expected
+
+
+def test_without_any_tool_it_says_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(make_venv.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(make_venv.shutil, "which", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["make_venv.py", str(tmp_path / "env")])
+    assert make_venv.main() == 1
+    assert "apt install python3-venv" in capsys.readouterr().err
+    assert not (tmp_path / "env" / "ready").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["Makefile", "workflow/make_venv.py", "environment.yml", "pyproject.toml", "constraints.txt"]
+)
+def test_setting_up_names_no_address(name):
+    """Whatever is fetched is fetched by a package manager, from where it is set up to look."""
+    assert "://" not in (ROOT / name).read_text()
 
 
 def plan(profile, *more, **environment):
