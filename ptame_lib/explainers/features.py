@@ -1,4 +1,4 @@
-"""The frozen auxiliary classifier: pixels in [0,1] -> feature maps at several depths."""
+"""The frozen auxiliary: pixels in [0,1] -> feature maps at several depths."""
 
 from __future__ import annotations
 
@@ -16,15 +16,11 @@ from ..classifiers.loading import load_embedded_net, load_timm, load_torchvision
 from ..classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD, Frozen
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
-
-
 EMBEDDED_LAYERS = {
     "embedded/auxiliary": STAGES,
     "embedded/resnet": STAGES,
     "embedded/vgg": ("features.2", "features.5", "features.8", "features.11"),
 }
-
-
 PUBLISHED_LAYERS = {  # P-TAME, Table 2
     "resnet18": STAGES,
     "mobilenet_v3_small": ("features.9", "features.10", "features.11", "features.12"),
@@ -33,18 +29,18 @@ PUBLISHED_LAYERS = {  # P-TAME, Table 2
 
 
 class FeatureExtractor(Frozen):
-    """A frozen network as pixels (B,3,H,W) in [0,1] -> list of feature maps (B,C_l,H_l,W_l), in execution order.
+    """A frozen network: pixels (B,3,H,W) in [0,1] -> feature maps L x (B,C_l,H_l,W_l), as executed.
 
-    ``model``: any nn.Module with ``layers`` naming the wanted modules (or torchvision's graph nodes, which go first where a
-    name is both), or a timm model made with ``features_only=True`` and ``layers=None``. What comes after the last wanted
-    layer is not computed. Like `Classifier` it never leaves eval mode: its batch norms must not move while an explainer trains.
+    ``model``: an nn.Module, with ``layers`` naming the modules whose outputs are the features (or nodes of
+    torchvision's graph, which win if a name is both); or a timm model made with ``features_only=True``, and
+    ``layers=None``. Nothing behind the last of these layers is computed. Like `Classifier` it never leaves eval mode.
 
     A layer may also give channels-last maps (B,H_l,W_l,C_l), or tokens (B,P+N,C_l): the P prefix tokens (class token,
-    registers) are dropped and the N others laid out row by row, in the aspect of the image.
+    registers) are dropped and the N others laid out row by row, in the image's aspect ratio.
 
-    ``channels`` holds C_l of each level, found by one pass of an image of ``input_size``.
+    ``channels`` holds each level's C_l, found by one pass of an image of ``input_size``.
 
-    Raises ValueError for a layer the model has not, naming those it has, and for a layer that gives neither map nor tokens.
+    Raises ValueError for a layer that the model does not have, or that gives neither maps nor tokens.
     """
 
     def __init__(
@@ -58,12 +54,16 @@ class FeatureExtractor(Frozen):
     ):
         super().__init__(model if layers is None else pick_layers(model.eval(), list(layers)), mean, std, input_size)
         self.name = name or type(model).__name__
+
+        # one pass, to learn what the layers give
         with torch.no_grad():
             found = self.run(torch.zeros(1, 3, *self.input_size))
         if isinstance(found, dict):
             self.layers = tuple(found)  # in execution order, like the maps
-        else:  # timm's features_only tells which modules its levels are
+        else:  # timm's features_only names the modules of its levels
             self.layers = tuple(model.feature_info.module_name()) if hasattr(model, "feature_info") else None
+
+        # each level's layout (maps or tokens) and number of channels
         self.layouts = []
         for i, level in enumerate(_levels(found)):
             try:
@@ -85,9 +85,9 @@ def _levels(found: dict[str, Tensor] | list[Tensor]) -> list[Tensor]:
 
 
 def pick_layers(model: nn.Module, layers: list[str]) -> nn.Module:
-    """The model up to the last of ``layers``, as normalised pixels -> {layer: its output}.
+    """The model up to the last of ``layers``: normalised pixels -> {layer: its output}.
 
-    A graph of the model where it can be traced, else the model itself, left when the last wanted module has answered.
+    A graph of the model if it can be traced, else the model with hooks. Raises ValueError for an unknown layer.
     """
     modules = dict(model.named_modules())
     try:
@@ -101,7 +101,10 @@ def pick_layers(model: nn.Module, layers: list[str]) -> nn.Module:
 
 
 class Hooked(nn.Module):
-    """A model that can't be traced as pixels -> {layer: its first output}; it runs no further than the last wanted layer."""
+    """A model that can't be traced: normalised pixels -> {layer: its first output}.
+
+    It stops after the last wanted layer.
+    """
 
     def __init__(self, model: nn.Module, layers: list[str]):
         super().__init__()
@@ -110,14 +113,16 @@ class Hooked(nn.Module):
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
 
-        def note(layer: str, output) -> None:
+        def keep(layer: str, output) -> None:
             found.setdefault(layer, output)
             if len(found) == len(self.wanted):
                 raise _Enough
 
-        modules = dict(self.model.named_modules())
+        # run the model until all wanted layers have answered
         hooks = [
-            modules[layer].register_forward_hook(lambda _, __, output, layer=layer: note(layer, output))
+            self.model.get_submodule(layer).register_forward_hook(
+                lambda _, __, output, layer=layer: keep(layer, output)
+            )
             for layer in self.wanted
         ]
         try:
@@ -128,13 +133,12 @@ class Hooked(nn.Module):
             for hook in hooks:
                 hook.remove()
         unused = [layer for layer in self.wanted if layer not in found]
-        raise ValueError(
-            f"{type(self.model).__name__} does not call {', '.join(unused)} when it runs: choose other layers"
-        )
+        model = type(self.model).__name__
+        raise ValueError(f"{model} does not call {', '.join(unused)} when it runs: choose other layers")
 
 
 class _Enough(Exception):
-    """No error: it only leaves the model."""
+    """Raised to leave the model; not an error."""
 
 
 def _summary(modules: dict[str, nn.Module]) -> str:
@@ -151,16 +155,17 @@ def load_auxiliary(
     std=None,
     **timm_options,
 ) -> FeatureExtractor:
-    """An auxiliary by name: ``embedded/auxiliary``, ``embedded/resnet``, a torchvision model, or ``timm/<any with features_only>``.
+    """An auxiliary by name: ``embedded/...``, a torchvision model, or ``timm/<any with features_only>``.
 
-    ``layers``: module names (for timm: indices of ``features_only`` levels); None takes the published ones, for timm the last
-    four. ``weights`` as in `load_classifier` (torchvision's default is ``DEFAULT``, as in the paper); a whole
-    classifier's file will do. ``mean``, ``std`` and timm's options as in `load_classifier`.
+    ``layers``: module names (for timm: indices of ``features_only`` levels); None takes the published ones, for timm
+    the last four. ``weights`` as in `load_classifier` (torchvision's default is ``DEFAULT``, as in the paper); a whole
+    classifier's file will do. ``mean``, ``std`` and timm's options as in `load_classifier`. Raises ValueError for an
+    unknown name or layer.
     """
     if name in EMBEDDED_LAYERS:
-        return FeatureExtractor(
-            load_embedded_net(name, weights), layers or EMBEDDED_LAYERS[name], mean or MEAN, std or STD, 64, name
-        )
+        net = load_embedded_net(name, weights)
+        return FeatureExtractor(net, layers or EMBEDDED_LAYERS[name], mean or MEAN, std or STD, 64, name)
+
     if name.startswith("timm/"):
         chosen = {} if layers is None else {"out_indices": tuple(layers)}
         net, config = load_timm(name, weights, features_only=True, **chosen, **timm_options)
@@ -168,14 +173,11 @@ def load_auxiliary(
         if layers is None and levels > 4:
             return load_auxiliary(name, range(levels - 4, levels), weights, mean=mean, std=std, **timm_options)
         return FeatureExtractor(net, None, mean or config["mean"], std or config["std"], config["input_size"][1:], name)
+
     if name not in torchvision.models.list_models(torchvision.models):
-        raise ValueError(
-            f"unknown auxiliary {name!r}: choose {', '.join(EMBEDDED_LAYERS)}, a torchvision model such as {', '.join(PUBLISHED_LAYERS)}, "
-            "or 'timm/<model>'"
-        )
+        known = f"{', '.join(EMBEDDED_LAYERS)}, a torchvision model such as {', '.join(PUBLISHED_LAYERS)}"
+        raise ValueError(f"unknown auxiliary {name!r}: choose {known}, or 'timm/<model>'")
     if layers is None and name not in PUBLISHED_LAYERS:
         raise ValueError(f"name the layers of {name}: only {', '.join(PUBLISHED_LAYERS)} have published ones")
-    net = load_torchvision(name, weights, "DEFAULT")
-    return FeatureExtractor(
-        net, layers or PUBLISHED_LAYERS[name], mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, name
-    )
+    net, layers = load_torchvision(name, weights, "DEFAULT"), layers or PUBLISHED_LAYERS[name]
+    return FeatureExtractor(net, layers, mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, name)

@@ -1,4 +1,4 @@
-"""L-CAM-Img: one 1x1 convolution from the explained classifier's last feature map to the class maps, the forerunner of T-TAME.
+"""L-CAM-Img: a 1x1 convolution from the explained classifier's last feature map to class maps.
 
 Gkartzonika, Gkalelis, Mezaris, "Learning Visual Explanations for DCNN-Based Image Classifiers Using an Attention
 Mechanism", ECCV Workshops 2022.
@@ -22,9 +22,9 @@ from .ttame import own_features
 
 
 class LCAM(PTAME):
-    """P-TAME with a single level and nothing before the fuser, which is the 1x1 convolution with a bias: only ``fuser`` is trained.
+    """P-TAME with one level and no attention: only ``fuser``, the 1x1 convolution with a bias, is trained.
 
-    Saved, loaded and trained as any `PTAME`. Raises ValueError for features of more than one level.
+    Saved, loaded and trained like any `PTAME`. Raises ValueError for features of more than one level.
     """
 
     own_only = True
@@ -40,32 +40,32 @@ class LCAM(PTAME):
         with torch.no_grad():
             return self.auxiliary(pixels)
 
+    def own_maps(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        """Raw maps (B,h,w) of each image's own target, with the fuser's bias."""
+        own = super().own_maps(pixels, targets)
+        return own if self.fuser.bias is None else own + self.fuser.bias[targets, None, None]
+
     def forward(self, pixels: Tensor, targets: Tensor) -> Tensor:
-        """Raw maps (b,1,h,w) for the training loop: L-CAM's loss sees each image's own target's map alone."""
+        """`own_maps` as (B,1,h,w), for the training loop: all that L-CAM's loss sees."""
         check_targets(targets, pixels.shape[0], self.num_classes)
-        return self._own(pixels, targets)[:, None]
+        return self.own_maps(pixels, targets)[:, None]
 
     def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
-        """Saliency maps (B,h,w) in [0,1]: the sigmoid of each image's own target's map, as in training, min-max normalised."""
+        """Saliency maps (B,h,w) in [0,1]: sigmoid of `own_maps`, as in training, min-max normalised."""
         check_images(pixels)
         check_targets(targets, pixels.shape[0], self.num_classes)
         with torch.no_grad():
-            return normalise(self._own(pixels, targets).sigmoid())
-
-    def _own(self, pixels: Tensor, targets: Tensor) -> Tensor:
-        own = torch.einsum("bchw,bc->bhw", self.attention(pixels)[0], self.fuser.weight[targets, :, 0, 0])
-        return own if self.fuser.bias is None else own + self.fuser.bias[targets, None, None]
+            return normalise(self.own_maps(pixels, targets).sigmoid())
 
 
 def lcam(classifier: Classifier, num_classes: int, layer: str | None = None, name: str = "last features") -> LCAM:
-    """An untrained L-CAM on ``layer`` of ``classifier.model``, by default the one that Grad-CAM looks at (`target_layer`).
+    """An untrained L-CAM on ``layer`` of ``classifier.model``; None takes Grad-CAM's (`target_layer`).
 
-    The layer gives feature maps (B,C,h,w), or tokens (B,P+N,C), whose P prefix tokens are dropped and whose others are laid
-    out as a grid. ``name``: of the features, stored with the trained explainer. Raises ValueError for an unknown layer, or
-    where none is found.
+    The layer gives feature maps or tokens, as for `FeatureExtractor`. ``name``: of the features, stored with the
+    trained explainer. Raises ValueError for an unknown layer, or if none is found.
     """
     if layer is None:
-        device = classifier.mean.device
-        found, _ = target_layer(classifier, torch.zeros(1, 3, *classifier.input_size, device=device))
+        blank = torch.zeros(1, 3, *classifier.input_size, device=classifier.mean.device)
+        found, _ = target_layer(classifier, blank)
         layer = next(known for known, module in classifier.model.named_modules() if module is found)
     return LCAM(own_features(classifier, [layer], name), num_classes)

@@ -1,4 +1,4 @@
-"""Trained explainers from their files, whichever method they are."""
+"""Trained explainers of any method from their files."""
 
 from __future__ import annotations
 
@@ -8,36 +8,17 @@ from pathlib import Path
 from ..classifiers.wrapper import Classifier
 from .features import FeatureExtractor, load_auxiliary
 from .lcam import LCAM
-from .ptame import PTAME, saved_config
+from .ptame import PTAME
+from .storage import saved_config
 from .ttame import own_features
 
-
-def method_of(file: str | Path) -> str:
-    """Which trained method a saved explainer is: P-TAME, T-TAME or L-CAM-Img; raises as `saved_config`."""
-    return _method(saved_config(file)["auxiliary"])[0]
-
-
-def _method(auxiliary: str) -> tuple[str, str]:
-    """The method that looks at these features, and the features in words."""
-    name, _, of = auxiliary.partition(":")
-    if name in ("own", "last") and of:
-        return ("T-TAME" if name == "own" else "L-CAM-Img"), f"those of {of}: features of the classifier itself"
-    return "P-TAME", f"those of the frozen auxiliary network {auxiliary}"
-
-
-TRAINED = {  # one explanation is one forward pass
+TRAINED = {  # method: source; these share notebook 02 and its training loop
     "P-TAME": "Ntrougkas et al., IEEE OJSP 2025",
     "T-TAME": "Ntrougkas et al., IEEE Access 2024",
     "L-CAM-Img": "Gkartzonika et al., ECCV workshops 2022",
 }
-
-
-EXPLAINER = {
-    "Explainer": "Stalder et al., NeurIPS 2022"
-}  # trained by another notebook and loop, and not for every classifier
-
-
-OWN, LAST = "own", "last"  # names of features that are the classifier's own: T-TAME's levels, L-CAM's last map
+EXPLAINER = {"Explainer": "Stalder et al., NeurIPS 2022"}  # trained by notebook 07, for some classifiers only
+OWN, LAST = "own", "last"  # "own:NAME", "last:NAME": features of the classifier NAME itself, T-TAME's or L-CAM's
 
 
 def load_explainer(
@@ -45,17 +26,31 @@ def load_explainer(
 ) -> PTAME:
     """A trained explainer: ours (.safetensors), or the authors' (.ckpt), by default on a ResNet-18.
 
-    T-TAME and L-CAM need the ``classifier`` they explain, whose features they use. ``auxiliary``: None takes the one that the file names.
-    Raises as `PTAME.load` and `PTAME.load_official_checkpoint`.
+    T-TAME and L-CAM need the ``classifier`` they explain, whose features they use. ``auxiliary``: None loads the one
+    that the file names. Raises as `PTAME.load` and `PTAME.load_official_checkpoint`.
     """
     if Path(file).suffix == ".ckpt":
         return PTAME.load_official_checkpoint(file, auxiliary or load_auxiliary("resnet18"))
     stored = saved_config(file)
-    kind = {OWN: PTAME, LAST: LCAM}.get(stored["auxiliary"].split(":")[0])
-    if kind is None:
+    method, _ = method_and_features(stored["auxiliary"])
+    if method == "P-TAME":
         return PTAME.load(file, auxiliary)
     if classifier is None:
         raise ValueError(
             f"{file} uses the features of the classifier it explains ({stored['auxiliary']}): pass that classifier"
         )
-    return kind.load(file, own_features(classifier, json.loads(stored["layers"]), stored["auxiliary"]))
+    features = own_features(classifier, json.loads(stored["layers"]), stored["auxiliary"])
+    return (PTAME if method == "T-TAME" else LCAM).load(file, features)
+
+
+def method_of(file: str | Path) -> str:
+    """The method of a saved explainer, one of `TRAINED`; raises as `saved_config`."""
+    return method_and_features(saved_config(file)["auxiliary"])[0]
+
+
+def method_and_features(auxiliary: str) -> tuple[str, str]:
+    """The method that uses features of this stored name, and the features in words."""
+    kind, _, classifier = auxiliary.partition(":")
+    if kind in (OWN, LAST) and classifier:
+        return {OWN: "T-TAME", LAST: "L-CAM-Img"}[kind], f"those of {classifier}: features of the classifier itself"
+    return "P-TAME", f"those of the frozen auxiliary network {auxiliary}"

@@ -1,10 +1,11 @@
-"""Trained parameters in safetensors files with their configuration as metadata: what the explainers' save and load share."""
+"""Trained explainers as safetensors files, with metadata; and a reader of the authors' checkpoints."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,41 +14,57 @@ from torch import Tensor
 
 from .. import files
 
-OFFICIAL = "net.attention."  # prefix of the trained parameters in the authors' checkpoints
+AGAIN = "train the explainer again, or copy the file again"
 
 
-def read_official(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise FileNotFoundError(f"no checkpoint at {file}: download the authors' release, or check the path")
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-        state = dict(content["state_dict"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{file} is no Lightning checkpoint: it holds no state_dict") from error
-    except Exception as error:
-        raise ValueError(
-            f"{file} can't be read as a checkpoint without running code from it ({type(error).__name__}): download it again"
-        ) from error
-    if other := [key for key, value in state.items() if not isinstance(value, Tensor)]:
-        raise ValueError(
-            f"{file} is no Lightning checkpoint: {other[0]} of its state_dict is a {type(state[other[0]]).__name__}. Download it again"
-        )
-    return state
+@dataclass(frozen=True)
+class Format:
+    """One kind of file: its name in the metadata, the metadata it must have, and words for error messages."""
+
+    name: str
+    required: tuple[str, ...]
+    what: str  # the file should be this
+    how: str  # how to get one
+    remedy: str  # for parameters that do not fit
 
 
-def _some(keys: dict) -> str:
-    return ", ".join(list(keys)[:5]) + (" ..." if len(keys) > 5 else "") or "nothing"
+PTAME_FORMAT = Format(
+    name="ptame-1",
+    required=("auxiliary", "layers", "num_classes", "fuser_bias"),
+    what="a P-TAME explainer saved by PTAME.save",
+    how="notebooks/02_train_ptame.ipynb or the command ptame train",
+    remedy="Load it with the auxiliary, the number of classes and the fuser bias it was trained with.",
+)
+EXPLAINER_FORMAT = Format(
+    name="explainer-1",
+    required=("architecture", "num_classes"),
+    what="an Explainer saved by Explainer.save",
+    how="notebooks/07_explainer_train.ipynb",
+    remedy="Load it with the architecture and the number of classes it was trained with.",
+)
 
 
-def write(file: str | Path, state: dict[str, Tensor], config: dict[str, str]) -> None:
-    """The parameters with their configuration, written whole; the same content makes the same file, byte for byte."""
+def write(file: str | Path, state: dict[str, Tensor], config: dict[str, str], about: dict[str, Any]) -> None:
+    """Write parameters with metadata ``config`` and ``about``; the same content gives the same bytes.
+
+    Strings in ``about`` are stored as they are, other values as JSON; None is left out. The file is written whole or
+    not at all. Raises ValueError for an entry of ``about`` that would replace one of ``config``.
+    """
+    if taken := sorted(config.keys() & about.keys()):
+        raise ValueError(f"{', '.join(taken)} can't be set: the explainer itself says so")
+    added = {
+        key: value if isinstance(value, str) else json.dumps(value, default=asdict)
+        for key, value in about.items()
+        if value is not None
+    }
     with files.whole(Path(file)) as unfinished:
-        save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, unfinished, config)
-        _in_order(unfinished)
+        save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, unfinished, config | added)
+        _sort_metadata(unfinished)
 
 
-def _in_order(file: Path) -> None:
-    """Sort the metadata, which safetensors writes in another order each time; a hash of the file tells whether the weights changed."""
+def _sort_metadata(file: Path) -> None:
+    """Sort the metadata, which safetensors orders differently each time: equal files have equal hashes."""
+    # a file is the header's length (8 bytes), the header (JSON), the tensors
     content = file.read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
@@ -57,46 +74,82 @@ def _in_order(file: Path) -> None:
     file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
 
 
-def read(
-    file: str | Path, form: str, what: str, how: str, required: Sequence[str]
-) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Configuration, which has the ``required`` entries, and parameters of a file of format ``form``.
+def read(file: str | Path, form: Format) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Configuration and parameters of a saved explainer.
 
-    Raises FileNotFoundError, saying ``how`` to train one, and ValueError for a file that isn't ``what`` it should be.
+    Raises FileNotFoundError, and ValueError for a file that is damaged or of another format.
     """
     file = Path(file)
     if not file.is_file():
-        raise FileNotFoundError(f"no trained explainer at {file}: train one with {how}, or check the path")
+        raise FileNotFoundError(f"no trained explainer at {file}: train one with {form.how}, or check the path")
+
+    # read metadata and tensors; no code is run
     try:
         with safe_open(file, "pt") as tensors:
             config = tensors.metadata() or {}
-            state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118 (safe_open is no dict)
+            state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118 (safe_open is not a dict)
     except SafetensorError as error:
-        raise ValueError(
-            f"{file} can't be read as safetensors ({error}): train the explainer again, or copy the file again"
-        ) from error
-    if config.get("format") != form:
-        raise ValueError(f"{file} is not {what} (format {config.get('format')!r}, expected {form!r})")
-    if missing := [key for key in required if key not in config]:
-        raise ValueError(
-            f"{file} is not {what}: its metadata lack {', '.join(missing)}. Train the explainer again, or copy the file again"
-        )
+        raise ValueError(f"{file} can't be read as safetensors ({error}): {AGAIN}") from error
+
+    # check that the metadata are those of this format
+    if config.get("format") != form.name:
+        raise ValueError(f"{file} is not {form.what} (format {config.get('format')!r}, expected {form.name!r})")
+    if missing := [key for key in form.required if key not in config]:
+        raise ValueError(f"{file} is not {form.what}: its metadata lack {', '.join(missing)}. {AGAIN.capitalize()}")
+    try:
+        json.loads(config.get("layers", "null")), int(config["num_classes"])
+    except ValueError as error:
+        raise ValueError(f"{file} has metadata that can't be read ({error}): {AGAIN}") from error
     return config, state
 
 
+def saved_config(file: str | Path, form: Format = PTAME_FORMAT) -> dict[str, str]:
+    """The metadata of a saved explainer: configuration, and what was added. Raises as `read`."""
+    return read(file, form)[0]
+
+
 def check_fits(own: dict[str, Tensor], state: dict[str, Tensor], source: str | Path, remedy: str) -> None:
-    """ValueError names the keys or shapes of ``state`` that don't fit the explainer's ``own``, and the remedy, or values that are not finite."""
+    """ValueError unless ``state`` has the keys and shapes of the explainer's ``own``, and finite values."""
+    misfit = f"{source} does not fit this explainer:"
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or extra:
-        raise ValueError(
-            f"{source} does not fit this explainer: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}. {remedy}"
-        )
+        raise ValueError(f"{misfit} missing {missing or 'nothing'}, unexpected {extra or 'nothing'}. {remedy}")
     for key, value in state.items():
         if value.shape != own[key].shape:
-            raise ValueError(
-                f"{source} does not fit this explainer: {key} has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}. {remedy}"
-            )
+            shapes = f"has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}"
+            raise ValueError(f"{misfit} {key} {shapes}. {remedy}")
         if not value.isfinite().all():
-            raise ValueError(
-                f"{source} is of no use: {key} has values that are not finite. Train the explainer again, with a lower lr"
-            )
+            advice = "Train the explainer again, with a lower lr"
+            raise ValueError(f"{source} is of no use: {key} has values that are not finite. {advice}")
+
+
+def read_official(file: str | Path) -> dict[str, Tensor]:
+    """The trained parameters in one of the authors' Lightning checkpoints; no code in it is run.
+
+    They are ``net.attention.{convs,bns,fuser}.*`` in its ``state_dict``. Raises FileNotFoundError, and ValueError for
+    a file without them.
+    """
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"no checkpoint at {file}: download the authors' release, or check the path")
+
+    # read the state_dict, tensors alone
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        state = dict(content["state_dict"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{file} is no Lightning checkpoint: it holds no state_dict") from error
+    except Exception as error:
+        refused = f"can't be read as a checkpoint without running code from it ({type(error).__name__})"
+        raise ValueError(f"{file} {refused}: download it again") from error
+    if other := [key for key, value in state.items() if not isinstance(value, Tensor)]:
+        found = f"{other[0]} of its state_dict is a {type(state[other[0]]).__name__}"
+        raise ValueError(f"{file} is no Lightning checkpoint: {found}. Download it again")
+
+    # drop the prefix; the fuser's shape tells the number of classes
+    prefix = "net.attention."
+    state = {key.removeprefix(prefix): value for key, value in state.items()}
+    if getattr(state.get("fuser.weight"), "ndim", None) != 4:
+        some = ", ".join(list(state)[:5]) + (" ..." if len(state) > 5 else "") or "nothing"
+        wanted = f"no {prefix}fuser.weight (classes, channels, 1, 1) in its state_dict, which has {some}"
+        raise ValueError(f"{file} does not fit: {wanted}")
+    return state

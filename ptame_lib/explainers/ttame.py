@@ -1,4 +1,4 @@
-"""T-TAME: the same attention on the explained classifier's own features, the architecture-specific forerunner of P-TAME.
+"""T-TAME: the same attention on the explained classifier's own features. Predecessor of P-TAME.
 
 Ntrougkas, Gkalelis, Mezaris, "T-TAME: Trainable Attention Mechanism for Explaining Convolutional Networks and Vision
 Transformers", IEEE Access 2024.
@@ -15,14 +15,10 @@ from ..classifiers.wrapper import Classifier
 from .features import FeatureExtractor
 from .ptame import PTAME
 
-LAYERS = {  # published ones, and the last three stages of the embedded classifiers
+LAYERS = {  # as published, and the last three stages of the embedded classifiers
     "vgg16": ("features.16", "features.23", "features.30"),
     "resnet50": ("layer2", "layer3", "layer4"),
-    "vit_b_16": (
-        "encoder.layers.encoder_layer_9.ln",
-        "encoder.layers.encoder_layer_10.ln",
-        "encoder.layers.encoder_layer_11.ln",
-    ),
+    "vit_b_16": tuple(f"encoder.layers.encoder_layer_{i}.ln" for i in (9, 10, 11)),
     "embedded/vgg": ("features.5", "features.8", "features.11"),
     "embedded/resnet": ("layer2", "layer3", "layer4"),
     "embedded/vit": ("blocks.0", "blocks.1", "norm"),
@@ -30,10 +26,10 @@ LAYERS = {  # published ones, and the last three stages of the embedded classifi
 
 
 def ttame(classifier: Classifier, layers: Sequence[str], num_classes: int, name: str = "own features") -> PTAME:
-    """An untrained T-TAME: every level goes in one bilinear step to the first one's size, and the fuser has a bias.
+    """An untrained T-TAME: each level is upsampled in one bilinear step, and the fuser has a bias.
 
-    ``layers``: modules of ``classifier.model`` that give feature maps (B,C,h,w), or tokens (B,1+N,C), whose class token is dropped and
-    whose others are laid out as a grid. ``name``: of the features, stored with the trained explainer. Raises ValueError for unknown layers.
+    ``layers``: modules of ``classifier.model`` that give feature maps or tokens, as for `FeatureExtractor`. ``name``:
+    of the features, stored with the trained explainer. Raises ValueError for unknown layers.
     """
     return PTAME(own_features(classifier, layers, name), num_classes, fuser_bias=True, one_step=True)
 

@@ -19,7 +19,8 @@ from ptame_lib.explainers.card import about, write_model_card
 from ptame_lib.explainers.export import Exported, to_onnx, to_torch_export
 from ptame_lib.explainers.features import load_auxiliary
 from ptame_lib.explainers.loading import load_explainer
-from ptame_lib.explainers.ptame import PTAME, saved_config
+from ptame_lib.explainers.ptame import PTAME
+from ptame_lib.explainers.storage import saved_config
 from ptame_lib.metrics.evidence import Evidence, explain_with_evidence
 from ptame_lib.training.ptame import TrainingConfig
 

@@ -8,7 +8,8 @@ from torchvision.models import resnet50
 from torchvision.models.segmentation import DeepLabV3_ResNet50_Weights
 
 from ptame_lib import PTAME, Explainer, load_classifier
-from ptame_lib.explainers.nn_explainer import ARCHITECTURES, saved_config
+from ptame_lib.explainers.nn_explainer import ARCHITECTURES
+from ptame_lib.explainers.storage import EXPLAINER_FORMAT, saved_config
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ def test_saving_and_loading(explainer, tmp_path):
     loaded = Explainer.load(tmp_path / "new" / "e.safetensors")
     assert not loaded.training
     assert loaded.masks(images()).equal(explainer.masks(images()))
-    assert saved_config(tmp_path / "new" / "e.safetensors") == {
+    assert saved_config(tmp_path / "new" / "e.safetensors", EXPLAINER_FORMAT) == {
         "format": "explainer-1",
         "architecture": "small",
         "num_classes": "4",
