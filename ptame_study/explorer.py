@@ -1,10 +1,10 @@
-"""The state behind the page of notebook 09: an image, a class, some methods, a share of kept pixels; no widgets in here.
+"""The state behind the page of notebook 09: an image, a class, methods, a share of kept pixels.
 
     explorer = Explorer(classifier, methods)
     explorer.open(pixels)                       # (3,H,W) in [0,1]; explains the classifier's decision
     explorer.at(0.15)["Grad-CAM"].kept          # the class's probability on the first 15 % of pixels
 
-Maps and evidence are computed once for each image and class; a move of the share costs one batch through the classifier.
+Maps and evidence are computed once for each image and class. Another share costs one batch through the classifier.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ Explain = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class View:
-    """What a share of the pixels does, each as (on the kept pixels, on the rest): the ``images`` (3,H,W), the explained class's
-    ``probabilities`` on them, and the ``decisions`` there."""
+    """What the classifier answers to the kept pixels and to the rest.
+
+    Each as (kept, rest): the images (3,H,W), the explained class's probabilities on them, and the decisions.
+    """
 
     images: tuple[Tensor, Tensor]
     probabilities: tuple[float, float]
@@ -55,10 +57,12 @@ class Explained:
 
 
 class Explorer:
-    """``classifier``: pixels -> logits; ``methods``: name -> (pixels, targets) -> maps, such as a `Method` or ``PTAME.explain``.
+    """Explains one image at a time by several methods.
 
-    After `open`: ``pixels`` (1,3,H,W), ``probabilities`` (K,) float64 of the whole image and ``target``, the class that is explained,
-    by default the decision. Images and maps stay on the classifier's device; a view's images are on the CPU.
+    ``classifier``: pixels -> logits. ``methods``: name -> (pixels, targets) -> maps, such as a `Method` or
+    ``PTAME.explain``. After `open`: ``pixels`` (1,3,H,W); ``probabilities`` (K,) float64 of the whole image;
+    ``target``, the class to explain, by default the decision. Images and maps stay on the classifier's device; a
+    `View`'s images are on the CPU.
     """
 
     def __init__(self, classifier: nn.Module, methods: Mapping[str, Explain]):
@@ -70,7 +74,7 @@ class Explorer:
         self._known: dict[tuple[str, int], Explained] = {}
 
     def open(self, pixels: Tensor) -> None:
-        """Take another image (3,H,W) in [0,1]; raises ValueError for anything else."""
+        """Take another image (3,H,W) in [0,1]; ValueError for another shape."""
         if pixels.ndim != 3 or pixels.shape[0] != 3:
             raise ValueError(f"an image (3,H,W) is wanted, got {tuple(pixels.shape)}")
         self.pixels = pixels[None].to(self.device)
@@ -79,24 +83,24 @@ class Explorer:
         self.target = int(self.probabilities.argmax())
 
     def name(self, c: int) -> str:
-        """The class for people."""
+        """The label of class ``c``, or ``class 3``."""
         labels = getattr(self.classifier, "labels", None)
         return labels[c] if labels else f"class {c}"
 
     def top(self, n: int = 5) -> list[tuple[int, float]]:
-        """The ``n`` classes with the highest probability on the whole image, and that probability."""
+        """The ``n`` most probable classes of the whole image, as (class, probability)."""
         found = self._opened().topk(min(n, len(self.probabilities)))
         return list(zip(found.indices.tolist(), found.values.tolist(), strict=True))
 
     def choose(self, target: int) -> None:
-        """Explain another class; raises ValueError for one that the classifier has not."""
+        """Explain another class; ValueError for one that the classifier does not have."""
         classes = len(self._opened())
         if not 0 <= target < classes:
             raise ValueError(f"classes are 0..{classes - 1}, got {target}")
         self.target = target
 
     def explained(self, method: str) -> Explained:
-        """The method's map for the open image and class, with its evidence; computed when it is first asked for."""
+        """The method's map for the open image and class, with its evidence; computed once."""
         self._opened()
         key = (method, self.target)
         if key not in self._known:
@@ -107,20 +111,22 @@ class Explorer:
         return self._known[key]
 
     def at(self, share: float) -> dict[str, View]:
-        """Each method's `View` when the ``share`` (0..1] of pixels with the largest values is kept as it is and the others are black.
+        """Each method's `View` if the ``share`` of pixels with the largest values is kept, on black.
 
-        A hard mask, as in `Evidence.share`; values tied with the threshold go. The classifier is asked one batch, two images a method.
-        Raises ValueError for a share outside (0, 1].
+        A hard mask, as in `Evidence.share`: values tied with the threshold are not kept. Raises ValueError for a share
+        outside (0, 1].
         """
+        # the kept pixels and the rest, of all methods in one batch
         masks = torch.stack([self.explained(name).mask for name in self.methods])  # (M,H,W)
         hard = torch.ones_like(masks) if share == 1 else (keep_share(masks, share) > 0).float()
         shown = torch.cat([keep(self.pixels, hard), remove(self.pixels, hard)])  # (2M,3,H,W)
-        answers = self._ask(shown)
-        own, decisions, shown = answers[:, self.target].tolist(), answers.argmax(1).tolist(), shown.cpu()
-        pairs = [(i, len(masks) + i) for i in range(len(masks))]  # where each method's two images are
+        answers = self._ask(shown)  # (2M,K)
+
+        # method i's two images are i and M + i
+        columns = shown.cpu(), answers[:, self.target].tolist(), answers.argmax(1).tolist()
+        count = len(masks)
         return {
-            name: View(*(tuple(column[i] for i in pair) for column in (shown, own, decisions)))
-            for name, pair in zip(self.methods, pairs, strict=True)
+            name: View(*((column[i], column[count + i]) for column in columns)) for i, name in enumerate(self.methods)
         }
 
     @torch.no_grad()
@@ -134,7 +140,7 @@ class Explorer:
 
 
 class _Upload(Pictures):
-    """One image file's content, which is in no folder."""
+    """The content of one image file, read as files in a folder are."""
 
     def __init__(self, content: bytes, size: int, resize: int):
         super().__init__(size, resize)
@@ -145,9 +151,9 @@ class _Upload(Pictures):
 
 
 def read_image(content: bytes, size: int, name: str = "the file") -> Tensor:
-    """An image file's content as pixels (3,size,size) in [0,1], resized and cropped as `recipes.folder` does with files.
+    """An image file's content as pixels (3,size,size) in [0,1], resized and cropped as by `ImageFolder`.
 
-    Raises ValueError, with the ``name`` that people know, for content that is no image.
+    Raises ValueError, with the ``name`` that users know, for content that is not an image.
     """
     try:
         return _Upload(content, size, size * 8 // 7)[0]["pixels"]
@@ -156,7 +162,7 @@ def read_image(content: bytes, size: int, name: str = "the file") -> Tensor:
 
 
 def overlay(image: Tensor, mask: Tensor) -> Tensor:
-    """A map (H,W) in [0,1] in colours over the grey image (3,H,W), as in `figures.explanation`."""
+    """A map (H,W) in colours over the grey image (3,H,W), as in `figures.explanation`."""
     heat = torch.from_numpy(colormaps[MAP_COLOURS](mask.cpu().numpy())[..., :3]).permute(2, 0, 1).float()
     return 0.65 * heat + 0.35 * image.cpu().mean(0, keepdim=True)
 

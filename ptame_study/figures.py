@@ -1,7 +1,8 @@
-"""Figures: one palette, grids of maps, PNG and SVG written alike."""
+"""Figures: one palette, grids of images and maps, every figure written as PNG and SVG."""
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,64 +22,46 @@ from ptame_lib.metrics.evidence import Evidence
 from . import paths
 
 PALETTE = seaborn.color_palette("colorblind").as_hex()
-
-
-METHOD_COLOURS = {  # the trained methods and those most often compared; all others are grey
-    "P-TAME": PALETTE[0],
-    "T-TAME": PALETTE[9],
-    "L-CAM-Img": PALETTE[4],
-    "Grad-CAM": PALETTE[1],
-    "RISE": PALETTE[2],
-    "Opti-CAM": PALETTE[3],
-    "Score-CAM": PALETTE[5],
-    "extremal perturbations": PALETTE[6],
-    "iGOS++": PALETTE[8],
-    "Explainer": "#332288",
-    "RTIS": PALETTE[9],
-    "random": "#c8c8c8",
-    "centred Gaussian": "#c8c8c8",
-    "edges": "#c8c8c8",
-    "ground truth": "#000000",
+GREY, LIGHT, BLACK = "#7f7f7f", "#c8c8c8", "#000000"
+STYLES = {  # method: its colour in all figures, and its marker on lines; the others are grey circles
+    "P-TAME": (PALETTE[0], "o"),
+    "T-TAME": (PALETTE[9], "D"),
+    "L-CAM-Img": (PALETTE[4], "o"),
+    "Grad-CAM": (PALETTE[1], "s"),
+    "RISE": (PALETTE[2], "^"),
+    "Opti-CAM": (PALETTE[3], "o"),
+    "Score-CAM": (PALETTE[5], "o"),
+    "extremal perturbations": (PALETTE[6], "o"),
+    "iGOS++": (PALETTE[8], "o"),
+    "Explainer": ("#332288", "v"),
+    "RTIS": (PALETTE[9], "P"),
+    "guided backpropagation": (GREY, "X"),
+    "integrated gradients": (GREY, "p"),
+    "LayerCAM": (GREY, "<"),
+    "HiResCAM": (GREY, ">"),
+    "LIME": (GREY, "h"),
+    "KernelSHAP": (GREY, "*"),
+    "edges": (LIGHT, "d"),
+    "centred Gaussian": (LIGHT, "8"),
+    "random": (LIGHT, "x"),
+    "ground truth": (BLACK, "+"),
 }
-
-
-DOUBT = "#a03000"  # of warnings
-
-
-MARKERS = {  # so that lines of one colour can be told apart; all others have a circle
-    "Grad-CAM": "s",
-    "RISE": "^",
-    "T-TAME": "D",
-    "Explainer": "v",
-    "RTIS": "P",
-    "guided backpropagation": "X",
-    "integrated gradients": "p",
-    "LayerCAM": "<",
-    "HiResCAM": ">",
-    "LIME": "h",
-    "KernelSHAP": "*",
-    "edges": "d",
-    "centred Gaussian": "8",
-    "random": "x",
-    "ground truth": "+",
-}
-
-
+DOUBT = "#a03000"  # colour of warnings
 MAP_COLOURS = "viridis"  # of saliency maps: even in brightness, readable for the colour-blind
 
 
 def colour(method: str) -> str:
     """The method's colour in every figure."""
-    return METHOD_COLOURS.get(method, "#7f7f7f")
+    return STYLES.get(method, (GREY, "o"))[0]
 
 
 def marker(method: str) -> str:
     """The method's marker on lines."""
-    return MARKERS.get(method, "o")
+    return STYLES.get(method, (GREY, "o"))[1]
 
 
 def use_style() -> None:
-    """The look of all figures; SVG ids are fixed, so that one input gives one file."""
+    """Set the look of all figures; SVG ids are fixed, so that equal figures give equal files."""
     seaborn.set_theme(context="notebook", style="whitegrid", palette=PALETTE)
     matplotlib.rcParams.update({"svg.hashsalt": "ptame", "figure.dpi": 80, "savefig.dpi": 160, "savefig.bbox": "tight"})
 
@@ -95,44 +78,45 @@ def save(figure: Figure, profile: str, name: str) -> list[Path]:
 
 
 def show(figure: Figure, alt: str) -> None:
-    """Show a figure in a notebook, once, with ``alt``: what is to be seen, in a sentence or two, for readers who don't see it.
+    """Show a figure in a notebook, with alternative text for readers who don't see it.
 
-    Jupyter keeps the text beside the PNG; the site has it as the image's alternative text.
+    ``alt``: what there is to see, in a sentence or two. Jupyter keeps it next to the PNG, and the site shows it.
     """
-    from IPython.display import display  # here, since the library does without notebooks
+    from IPython.display import display  # here, since the commands work without notebooks
 
     display(figure, metadata={"image/png": {"alt": " ".join(alt.split())}})
-    plt.close(figure)  # else the cell's end shows it again
+    plt.close(figure)  # else the end of the cell shows it again
 
 
 def grid(
     rows: Sequence[Sequence[Tensor]], columns: Sequence[str], labels: Sequence[str] | None = None, side: float = 1.25
 ) -> Figure:
     """A grid of images (3,H,W) in [0,1] and maps (h,w) in [0,1], with column titles and row labels."""
-    figure, axes = plt.subplots(
-        len(rows), len(columns), figsize=(side * len(columns), side * len(rows) + 0.3), squeeze=False
-    )
+    size = (side * len(columns), side * len(rows) + 0.3)
+    figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False)
     for i, row in enumerate(rows):
         for j, cell in enumerate(row):
-            axis = axes[i, j]
-            axis.set(xticks=[], yticks=[])
-            axis.grid(False)
-            if cell.ndim == 3:
-                axis.imshow(cell.permute(1, 2, 0).clamp(0, 1).numpy())
-            else:
-                axis.imshow(cell.numpy(), cmap=MAP_COLOURS, vmin=0, vmax=1)
-            if i == 0:
-                axis.set_title(
-                    textwrap.fill(columns[j], int(13 * side)), fontsize=9
-                )  # as many letters as fit above one image
+            _draw(axes[i, j], cell)
+            if i == 0:  # as many letters to the line as fit above one image
+                axes[i, j].set_title(textwrap.fill(columns[j], int(13 * side)), fontsize=9)
         if labels is not None:
             axes[i, 0].set_ylabel(labels[i], fontsize=8)
     figure.tight_layout(pad=0.3)
     return figure
 
 
+def _draw(axis: Axes, picture: Tensor, alpha: float | None = None) -> None:
+    """An image (3,H,W), or a map (h,w) in colours, without ticks."""
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
+    if picture.ndim == 3:
+        axis.imshow(picture.permute(1, 2, 0).clamp(0, 1).cpu().numpy())
+    else:
+        axis.imshow(picture.cpu().numpy(), cmap=MAP_COLOURS, vmin=0, vmax=1, alpha=alpha)
+
+
 def annotate(axes: Sequence[Axes], proof: Evidence, whole: bool = True) -> None:
-    """Write under each axis what the map of its image is worth, in a few words; a reason for doubt in red.
+    """Write below each image how good its map is, in a few words, in red where there is reason for doubt.
 
     ``proof``: the evidence of as many images as there are axes. ``whole``: also the probability on the whole image.
     """
@@ -141,7 +125,7 @@ def annotate(axes: Sequence[Axes], proof: Evidence, whole: bool = True) -> None:
         lines = [f"whole {float(proof.whole[i]):.0%}"] if whole else []
         lines += [
             f"kept {float(proof.kept[i]):.0%}, rest {float(proof.rest[i]):.0%}",
-            "no part enough" if share != share else f"{share:.0%} enough",
+            "no part enough" if math.isnan(share) else f"{share:.0%} enough",
         ]
         axis.set_xlabel("\n".join([*lines, proof.doubt(i)]), fontsize=6.5, labelpad=2, linespacing=1.1)
         if proof.doubt(i):
@@ -153,44 +137,37 @@ def annotate(axes: Sequence[Axes], proof: Evidence, whole: bool = True) -> None:
 def explanation(
     image: Tensor, map_: Tensor, row: Evidence, labels: Sequence[str] | None = None, side: float = 2.2
 ) -> Figure:
-    """One explained image (3,H,W) in [0,1]: itself, the map (h,w) over it, what the map keeps, and the rest, each with the target's
-    probability there; below, the evidence in words, and the warning in a frame where there is one.
+    """One explained image (3,H,W): itself, its map (h,w), what the map keeps, the rest, the evidence.
 
-    ``row``: the image's own evidence, ``evidence[i]``; ``labels``: names of the classes, by default the classifier's.
+    Titles give the target's probability; a warning, if any, is framed. ``row``: the evidence of this image,
+    ``evidence[i]``. ``labels``: names of the classes, by default the classifier's.
     """
     if len(row) != 1:
         raise ValueError(f"the evidence of one image is wanted, got that of {len(row)}: pass evidence[i]")
     row = row if labels is None else replace(row, labels=tuple(labels))
-    mask = resize(normalise(map_[None]), image.shape[-2:])
-    kept, rest = keep(image[None], mask)[0], remove(image[None], mask)[0]
+
+    # the four pictures and their titles
+    mask = resize(normalise(map_[None]), image.shape[-2:])  # (1,H,W)
+    grey = image.mean(0, keepdim=True).expand(3, -1, -1)
+    pictures = (image, grey, keep(image[None], mask)[0], remove(image[None], mask)[0])
     whole, on_kept, on_rest = (f"{float(p[0]):.0%}" for p in (row.whole, row.kept, row.rest))
-    titles = [
-        f"{textwrap.shorten(row.name(row.targets[0]), 28)}: {whole}",
-        "map",
-        f"kept: {on_kept}",
-        f"rest: {on_rest}",
-    ]
-    figure, axes = plt.subplots(1, 4, figsize=(4 * side, side + 1.1))
-    for axis, title, shown in zip(
-        axes, titles, (image, image.mean(0, keepdim=True).expand(3, -1, -1), kept, rest), strict=True
-    ):
-        axis.imshow(shown.permute(1, 2, 0).clamp(0, 1).cpu().numpy())
-        axis.set(xticks=[], yticks=[])
-        axis.grid(False)
+    name = textwrap.shorten(row.name(row.targets[0]), 28)
+    titles = (f"{name}: {whole}", "map", f"kept: {on_kept}", f"rest: {on_rest}")
+
+    # draw them side by side, the map over the grey image
+    height = side + 1.1
+    figure, axes = plt.subplots(1, 4, figsize=(4 * side, height))
+    for axis, title, picture in zip(axes, titles, pictures, strict=True):
+        _draw(axis, picture)
         axis.set_title(title, fontsize=9)
-    axes[1].imshow(mask[0].cpu().numpy(), cmap=MAP_COLOURS, vmin=0, vmax=1, alpha=0.65)
-    figure.tight_layout(pad=0.3, rect=(0, 0.8 / (side + 1.1), 1, 1))
+    _draw(axes[1], mask[0], alpha=0.65)
+    figure.tight_layout(pad=0.3, rect=(0, 0.8 / height, 1, 1))
+
+    # the evidence below, and a warning in a frame
     width = int(15 * 4 * side)  # letters of this size to the line
-    figure.text(0.01, 0.75 / (side + 1.1), textwrap.fill(row.text(), width), fontsize=8, va="top")
+    figure.text(0.01, 0.75 / height, textwrap.fill(row.text(), width), fontsize=8, va="top")
     if row.warning():
         frame = {"facecolor": "#fff3cd", "edgecolor": PALETTE[3], "boxstyle": "round,pad=0.3"}
-        figure.text(
-            0.01,
-            0.38 / (side + 1.1),
-            textwrap.fill(row.warning(), width),
-            fontsize=8,
-            va="top",
-            weight="bold",
-            bbox=frame,
-        )
+        look = {"fontsize": 8, "va": "top", "weight": "bold", "bbox": frame}
+        figure.text(0.01, 0.38 / height, textwrap.fill(row.warning(), width), **look)
     return figure
