@@ -1,7 +1,9 @@
-"""The graph's commands: ``python -m ptame_study run NOTEBOOK --profile P``, report, readme, seeds, finetune."""
+"""The commands of the study's graph: ``python -m ptame_study run NOTEBOOK --profile P`` and others."""
 
 from __future__ import annotations
 
+import argparse
+import logging
 import os
 import sys
 
@@ -14,57 +16,68 @@ from .tables import report, write_seeds
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``run NOTEBOOK --profile P [--classifier C] [--method M] [--data FOLDER]`` executes a notebook; ``report --profile P`` prints the main
-    table; ``readme --profile P`` takes a finished profile's tables into results/reference and writes their figures into README.md;
-    ``seeds --profile P`` writes the table of several seeds; ``finetune --profile P --classifier C`` makes a multi-label classifier."""
-    import argparse
-
-    parser = argparse.ArgumentParser(prog="python -m ptame_study", description=main.__doc__)
-    parser.add_argument("command", choices=["run", "report", "readme", "seeds", "finetune"])
-    parser.add_argument("notebook", nargs="?", help="name of a notebook, for run")
-    parser.add_argument("--profile", default="embedded")
-    parser.add_argument("--classifier")
-    parser.add_argument("--method", help="the explainer to train, for notebook 02")
-    parser.add_argument("--loss", help="the loss to train with, for notebook 07")
-    parser.add_argument("--seed", type=int, default=0, help="one of the profile's seeds, for notebooks 02 and 03")
-    parser.add_argument("--data", help="folder of the images, weights and tables that the profile names")
-    asked = parser.parse_intermixed_args(arguments)
-    if asked.command == "report":
-        print(report(asked.profile))
-        return 0
-    extra = {name: value for name in ("method", "loss") if (value := getattr(asked, name))}
+    """Run one command; returns the exit status. Errors with a remedy are printed without a traceback."""
+    asked = parser().parse_args(arguments)
     try:
-        if asked.command == "readme":
-            from .readme import renew
-
-            print("\n".join(f"written: {files.show(file)}" for file in renew(asked.profile)))
-            return 0
-        _show_progress(
-            " ".join(filter(None, (asked.notebook or asked.command, asked.classifier, *extra.values())))
-            + paths.tail(asked.seed)
-        )
-        if os.environ.get("PTAME_ROOT"):
-            os.environ["PTAME_ROOT"] = str(
-                files.root()
-            )  # a relative one would be another folder for the notebook, which runs in it
-        use_data(asked.profile, asked.data)
-        if asked.command == "run":
-            run_notebook(asked.notebook or "", asked.profile, asked.classifier, extra, asked.seed)
-        elif asked.command == "seeds":
-            write_seeds(asked.profile)
-        else:
-            from .finetune import finetune_for
-
-            finetune_for(asked.profile, asked.classifier or "")
+        _work(asked)
     except (RuntimeError, ValueError, TypeError, OSError) as error:
         print(f"\nERROR: {error}", file=sys.stderr)
         return 1
     return 0
 
 
+def parser() -> argparse.ArgumentParser:
+    """The commands, their options and their help texts."""
+    found = argparse.ArgumentParser(prog="python -m ptame_study", description="The commands of the study's graph.")
+    commands = found.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="execute a notebook with a profile's parameters")
+    run.add_argument("notebook", help="its name, for example 03_compare")
+    run.add_argument("--method", help="the explainer to train, for notebook 02")
+    run.add_argument("--loss", help="the loss to train with, for notebook 07")
+    run.add_argument("--seed", type=int, default=0, help="one of the profile's seeds, for notebooks 02 and 03")
+    report = commands.add_parser("report", help="print the main table of a finished profile")
+    readme = commands.add_parser("readme", help="take a finished profile's tables into results/reference and README.md")
+    seeds = commands.add_parser("seeds", help="write the table of a profile's several seeds")
+    finetune = commands.add_parser("finetune", help="make a profile's multi-label classifier")
+
+    # options that several commands share
+    for command in (run, report, readme, seeds, finetune):
+        command.add_argument("--profile", default="embedded", help="a file of workflow/profiles, without .yaml")
+    for command in (run, seeds, finetune):
+        command.add_argument("--data", help="folder of the images, weights and tables that the profile names")
+    for command in (run, finetune):
+        command.add_argument("--classifier", required=command is finetune, help="one of the profile's classifiers")
+    return found
+
+
+def _work(asked: argparse.Namespace) -> None:
+    # commands on finished tables
+    if asked.command == "report":
+        return print(report(asked.profile))
+    if asked.command == "readme":
+        from .readme import renew
+
+        return print("\n".join(f"written: {files.show(file)}" for file in renew(asked.profile)))
+
+    # long work: name it in its progress, and tell it where the study and its data are
+    if os.environ.get("PTAME_ROOT"):  # made absolute, since a notebook runs in a folder of its own
+        os.environ["PTAME_ROOT"] = str(files.root())
+    use_data(asked.profile, asked.data)
+    if asked.command == "run":
+        extra = {name: value for name in ("method", "loss") if (value := getattr(asked, name))}
+        names = filter(None, (asked.notebook, asked.classifier, *extra.values()))
+        _show_progress(" ".join(names) + paths.tail(asked.seed))
+        run_notebook(asked.notebook, asked.profile, asked.classifier, extra, asked.seed)
+    elif asked.command == "seeds":
+        write_seeds(asked.profile)
+    else:
+        from .finetune import finetune_for
+
+        finetune_for(asked.profile, asked.classifier)
+
+
 def _show_progress(name: str) -> None:
-    """Papermill's log and the notebook's progress bars as prefixed lines on stderr."""
-    import logging
+    """Show papermill's log and the notebook's progress bars as prefixed lines on stderr."""
 
     class OneLine(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:

@@ -1,7 +1,7 @@
-"""The README's figures, made from the committed tables in ``results/reference``, so that none is typed.
+"""The parts of README.md that hold numbers, made from the committed tables in ``results/reference``.
 
-README.md has them between comments, ``<!-- main table -->`` and ``<!-- end of main table -->``; `fill` writes what `parts` makes there.
-``python -m ptame_study readme --profile P`` first takes the tables of a finished profile into the reference.
+README.md has them between comments, ``<!-- main table -->`` and ``<!-- end of main table -->``; `parts` makes them and
+`fill` writes them there. ``python -m ptame_study readme --profile P`` first takes the tables of a finished profile.
 """
 
 from __future__ import annotations
@@ -19,38 +19,21 @@ from ptame_lib.metrics.specificity import specificity
 
 from . import paths, tables
 
+REFERENCE = "reference"
 COLUMNS = [metric for metric in tables.CORE if not metric.endswith("50")]  # of the main table
-
-
-CHOSEN = [
-    metric for metric in tables.CORE if not metric.endswith("confidence")
-]  # AD and IC at three sizes, pointing, IoU
-
-
+CHOSEN = [metric for metric in tables.CORE if not metric.endswith("confidence")]  # AD, IC, pointing, IoU
 RIVALS = ("iGOS++", "RISE", "extremal perturbations", "T-TAME", "L-CAM-Img", "Grad-CAM")  # of the paired table
 
-
-REFERENCE = "reference"
-
-
-EXPLAIN = "explain one class, ResNet-18 at 224, batch 8"  # names of the bench's rows
-
-
+# names of rows in bench.csv
+EXPLAIN = "explain one class, ResNet-18 at 224, batch 8"
 TRAIN = "explainer's share of a training step, batch 32"
-
-
-COSTS = {
-    "P-TAME": "P-TAME",
-    "Grad-CAM": "Grad-CAM",
-    "integrated gradients, 50 steps": "integrated gradients, 50 steps",
-    "Ablation-CAM": "Ablation-CAM",
-    "Score-CAM": "Score-CAM",
-    "RISE, 4000 masks": "RISE, 4000 masks (measured on 200)",
-}
+PLAIN = "straightforward"
+NETWORKS = {"ResNet-50": "resnet50", "ViT-B-16": "vit_b_16"}
+COSTS = ("P-TAME", "Grad-CAM", "integrated gradients, 50 steps", "Ablation-CAM", "Score-CAM", "RISE, 4000 masks")
 
 
 def renew(profile: str) -> list[Path]:
-    """`take` a finished profile's tables (the reference itself has nothing to take) and `fill` README.md; returns the files written."""
+    """`take` a finished profile's tables and `fill` README.md with them; returns the written files."""
     file = files.root() / "README.md"
     taken = [] if profile == REFERENCE else take(profile)
     with files.whole(file) as unfinished:
@@ -59,17 +42,16 @@ def renew(profile: str) -> list[Path]:
 
 
 def take(profile: str) -> list[Path]:
-    """Take the tables, and the main figure, of a finished profile into the reference; returns what was taken.
+    """Copy a finished profile's tables and main figure into the reference; returns the written files.
 
-    Raises ValueError when the profile has none of them.
+    Raises ValueError if the profile has none of them.
     """
     pairs = [(paths.results(profile) / old.name, old) for old in sorted(paths.results(REFERENCE).glob("*.csv"))]
     pairs += [(paths.figures(profile) / "methods-embedded-resnet.png", paths.figures(REFERENCE) / "methods.png")]
     found = [(new, old) for new, old in pairs if new.is_file()]
     if not found:
-        raise ValueError(
-            f"profile {profile} has no tables in {files.show(paths.results(profile))}: run `make reproduce PROFILE={profile}` first"
-        )
+        folder = files.show(paths.results(profile))
+        raise ValueError(f"profile {profile} has no tables in {folder}: run `make reproduce PROFILE={profile}` first")
     for new, old in found:
         with files.whole(old) as unfinished:
             shutil.copyfile(new, unfinished)
@@ -77,14 +59,10 @@ def take(profile: str) -> list[Path]:
 
 
 def fill(text: str, made: dict[str, str]) -> str:
-    """``text`` with every part between its comments replaced by what was made. Raises ValueError for a part that ``text`` lacks."""
+    """``text`` with the ``made`` parts between its comments; ValueError for a part without a place."""
     for name, part in made.items():
-        text, places = re.subn(
-            rf"(<!-- {name} -->).*?(<!-- end of {name} -->)",
-            lambda m, new=part: m[1] + new + m[2],
-            text,
-            flags=re.DOTALL,
-        )
+        comments = re.compile(rf"(<!-- {name} -->).*?(<!-- end of {name} -->)", re.DOTALL)
+        text, places = comments.subn(lambda m, new=part: m[1] + new + m[2], text)
         if not places:
             raise ValueError(
                 f"README.md has no place for {name!r}: write <!-- {name} --><!-- end of {name} --> where it should be"
@@ -93,10 +71,9 @@ def fill(text: str, made: dict[str, str]) -> str:
 
 
 def parts(folder: Path) -> dict[str, str]:
-    """Every generated part of the README by name, from the tables in ``folder``."""
-    compare, leaders, paired, cost = (
-        pd.read_csv(folder / f"{name}.csv") for name in ("compare", "leaders", "paired", "cost")
-    )
+    """Every generated part of README.md by name, from the tables in ``folder``."""
+    names = ("compare", "leaders", "paired", "cost", "black_box_gaps", "black_box_queries")
+    compare, leaders, paired, cost, gaps, queries = (pd.read_csv(folder / f"{name}.csv") for name in names)
     confusion = pd.read_csv(folder / "class_confusion.csv", dtype={"image_class": str, "mask_class": str})
     bench = pd.read_csv(folder / "bench.csv").set_index("name")
     return {
@@ -105,9 +82,7 @@ def parts(folder: Path) -> dict[str, str]:
         "place": place(compare, leaders, cost),
         "paired": pairs(paired),
         "masks": masks(confusion),
-        "black box": black_box(
-            pd.read_csv(folder / "black_box_gaps.csv"), pd.read_csv(folder / "black_box_queries.csv")
-        ),
+        "black box": black_box(gaps, queries),
         "imputation": imputation(bench),
         "cost": costs(bench),
         "pays": pays(bench),
@@ -115,65 +90,68 @@ def parts(folder: Path) -> dict[str, str]:
 
 
 def scope(compare: pd.DataFrame) -> str:
-    """How much is compared: numbers of methods, controls and metrics; methods for some of the classifiers alone do not count."""
+    """Numbers of methods, controls and metrics; without methods that explain only some classifiers."""
     methods = set(tables.everywhere(compare))
     controls = methods & {*CONTROLS, TRUTH}
-    return f"{len(methods - controls) - 1} other methods and {len(controls)} controls by {len(set(tables.MAIN) & set(compare.metric))} metrics"
+    metrics = set(tables.MAIN) & set(compare.metric)
+    return f"{len(methods - controls) - 1} other methods and {len(controls)} controls by {len(metrics)} metrics"
 
 
 def comparison_section(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame) -> str:
-    """Means over the classifiers, one row per method, the best mean rank first, then the controls; the best of a column is bold. Methods
-    for some of the classifiers alone have no such means, but a sentence below."""
+    """Means over the classifiers, one row per method: the best mean rank first, controls last.
+
+    Best values are bold. Methods that explain only some classifiers have a sentence below instead of a row.
+    """
     ranks, told = tables.ranks(compare, leaders)["mean rank"], tables.partly(compare, leaders)
+
+    # means over the classifiers, and each column's best (the truth does not compete)
     compare = compare[compare.method.isin(tables.everywhere(compare))]
-    wide = (
-        compare[compare.metric.isin(COLUMNS)].groupby(["method", "metric"])["value"].mean().unstack()[COLUMNS].round(1)
-    )
-    images = compare[compare.metric == COLUMNS[0]].groupby("method")["n"].min()
-    milliseconds, passes = cost.groupby("method")["ms_per_image"].mean(), _passes(cost)
+    shown = compare[compare.metric.isin(COLUMNS)]
+    wide = shown.groupby(["method", "metric"])["value"].mean().unstack()[COLUMNS].round(1)
     rising = {metric: tables.METRICS[metric].higher_is_better for metric in COLUMNS}
     rated = wide.drop(index=TRUTH, errors="ignore")
     best = {metric: rated[metric].max() if up else rated[metric].min() for metric, up in rising.items()}
+    images = compare[compare.metric == COLUMNS[0]].groupby("method")["n"].min()
+    milliseconds, passes = cost.groupby("method")["ms_per_image"].mean(), _passes(cost)
+
+    # the rows
     last = [name for name in ("edges", "centred Gaussian", "random", TRUTH) if name in wide.index]
     rows = [["method", "mean rank", *(f"{m} {'↑' if up else '↓'}" for m, up in rising.items()), "passes", "ms"]]
     for name in [*(m for m in ranks.index if m not in last), *last]:
-        values = [
-            f"**{wide[m][name]:.1f}**" if name != TRUTH and wide[m][name] == best[m] else f"{wide[m][name]:.1f}"
-            for m in COLUMNS
-        ]
+        values = [f"{wide[m][name]:.1f}" for m in COLUMNS]
+        if name != TRUTH:
+            values = [f"**{v}**" if wide[m][name] == best[m] else v for m, v in zip(COLUMNS, values, strict=True)]
         rank = f"{ranks[name]:.1f}" if name in ranks else "–"
         spent = f"{milliseconds[name]:.1f}" if milliseconds[name] >= 0.05 else "0"
         rows.append([name + "*" * int(images[name] < images.max()), rank, *values, str(passes[name]), spent])
+
+    # the sentences below
     few = sorted({int(n) for n in images if n < images.max()})
-    note = f"\n{images.max()} held-out images" + (
-        f"; methods with a star explain {few[0]} of them.\n" if few else ".\n"
-    )
-    return _table(rows) + note + "".join(f"{sentence}\n" for sentence in told)
+    stars = f"; methods with a star explain {few[0]} of them" if few else ""
+    return _table(rows) + f"\n{images.max()} held-out images{stars}.\n" + "".join(f"{sentence}\n" for sentence in told)
 
 
 def place(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame) -> str:
-    """P-TAME's place by mean rank, and who is ahead at what cost."""
+    """P-TAME's place by mean rank, and the methods ahead with their cost."""
     order, passes = list(tables.ranks(compare, leaders).index), _passes(cost)
     ahead = [f"{name} ({passes[name]} passes per image)" for name in order[: order.index("P-TAME")]]
     behind = f", behind {_listed(ahead)}" if ahead else ""
-    return f"\nBy mean rank over all metrics, P-TAME has place {len(ahead) + 1} of {len(order)}{behind}.\n"
+    return f"\nBy mean rank over all metrics, P-TAME is number {len(ahead) + 1} of {len(order)}{behind}.\n"
 
 
 def pairs(paired: pd.DataFrame) -> str:
-    """P-TAME against its rivals: in how many cells of classifier and metric it is better or worse, and significantly so."""
+    """In how many cells (classifier, metric) P-TAME is better or worse than each rival, and significantly."""
     groups = {"all metrics": paired, "AD, IC, pointing, IoU": paired[paired.metric.isin(CHOSEN)]}
-    head = ["P-TAME against"]
+    rows = [["P-TAME against"]]
     for name, part in groups.items():
         cells = len(part.drop_duplicates(["classifier", "metric"]))
-        head += [f"{name} ({cells} cells): better (significantly)", "worse (significantly)"]
-    rows = [head]
+        rows[0] += [f"{name} ({cells} cells): better (significantly)", "worse (significantly)"]
     for rival in [name for name in RIVALS if name in set(paired.method)]:
         row = [rival]
         for part in groups.values():
             part = part[part.method == rival]
-            row += [
-                f"{wins.sum()} ({(wins & (part.p < tables.LEVEL)).sum()})" for wins in (part.gain > 0, part.gain < 0)
-            ]
+            significant = part.p < tables.LEVEL
+            row += [f"{wins.sum()} ({(wins & significant).sum()})" for wins in (part.gain > 0, part.gain < 0)]
         rows.append(row)
     return _table(rows)
 
@@ -185,25 +163,26 @@ def masks(confusion: pd.DataFrame) -> str:
     means = {name: specificity(torch.from_numpy(part).view(-1, 1 + classes)) for name, part in values.items()}
     ours, theirs = means["Explainer"], means["P-TAME"]
     return (
-        f"\nOf classes that are there the Explainer's masks keep a probability of {ours['own']:.0f} % (whole image: {ours['whole']:.0f} %);"
-        f" those of other classes\nleave {ours['others']:.1f} % (chance is {100 / classes:.0f} %), where P-TAME's maps, trained for decisions,"
+        f"\nA class in the image keeps a probability of {ours['own']:.0f} % under the Explainer's mask for it"
+        f" (whole image: {ours['whole']:.0f} %), and {ours['others']:.1f} %\nunder its masks for other classes"
+        f" (chance is {100 / classes:.0f} %). P-TAME's maps for other classes, trained for decisions,"
         f" leave {theirs['others']:.0f} %.\n"
     )
 
 
 def black_box(gaps: pd.DataFrame, queries: pd.DataFrame) -> str:
-    """What is lost, at most over the classifiers, where a classifier only answers."""
+    """What training on answers alone costs, on the worst classifier."""
     worst = gaps.groupby(["method", "metric"])["gain"].max().unstack()
     asked = queries.groupby("method")["queries_per_image"].max()
     told = {}
     for way in ("antithetic", "surrogate"):
-        lost = _listed(
-            [f"{worst[metric][way]:.1f} points of {metric}" for metric in ("AD100", "AD15", "pointing", "IoU")]
-        )
-        told[way] = f"{lost} ({asked[way]:.0f} answers per training image)"
+        lost = [f"{worst[metric][way]:.1f} points of {metric}" for metric in ("AD100", "AD15", "pointing", "IoU")]
+        told[way] = f"{_listed(lost)} ({asked[way]:.0f} answers per training image)"
     return (
-        f"\nAgainst training through the true gradients it lost, on the worst of the three embedded classifiers,\n{told['antithetic']};\n"
-        f"a learned imitation of the classifier, the other way offered, lost\n{told['surrogate']}.\n"
+        "\nCompared with training through the true gradients, this loses, on the worst of the three embedded"
+        " classifiers,\n"
+        f"{told['antithetic']};\n"
+        f"the other method on offer, a learned imitation of the classifier, loses\n{told['surrogate']}.\n"
     )
 
 
@@ -214,44 +193,40 @@ def imputation(bench: pd.DataFrame) -> str:
 
 
 def costs(bench: pd.DataFrame) -> str:
-    """The tables of what it costs."""
+    """The tables of costs: against the straightforward computation, and methods side by side."""
     ratio = bench["ratio"]
-    peak = [bench.loc[f"{what}: peak memory, ours / straightforward, MB"] for what in ("explain, batch 8", TRAIN)]
-    explain = [
-        ratio[f"{EXPLAIN}: {way}, ms"]
-        for way in ("ours / auxiliary's features alone", "straightforward / features alone")
-    ]
-    train = [ratio[f"{TRAIN}: {way}, ms"] for way in ("ours / features alone", "straightforward / features alone")]
+
+    # this library and the straightforward computation, against the features alone
+    explain = [ratio[f"{EXPLAIN}: {w}, ms"] for w in ("ours / auxiliary's features alone", f"{PLAIN} / features alone")]
+    train = [ratio[f"{TRAIN}: {way} / features alone, ms"] for way in ("ours", PLAIN)]
+    peaks = [bench.loc[f"{what}: peak memory, ours / {PLAIN}, MB"] for what in ("explain, batch 8", TRAIN)]
+    memory = [", ".join(f"{row[column]:.0f} MB" for row in peaks) for column in ("value", "reference")]
+    explained = "explain one class per image (batch 8), against the auxiliary's features alone"
+    trained = "the explainer's share of a training step (batch 32), against the features alone"
     rows = [
         ["ResNet-18 auxiliary, 224 pixels, 1000 classes", "this library", "concatenate all levels, fuse all classes"],
-        [
-            "explain one class per image (batch 8), against the auxiliary's features alone",
-            *(f"{_times(r)} x" for r in explain),
-        ],
-        [
-            "the explainer's share of a training step (batch 32), against the features alone",
-            *(f"{_times(r)} x" for r in train),
-        ],
-        [
-            "memory: explain, train",
-            *(", ".join(f"{row[column]:.0f} MB" for row in peak) for column in ("value", "reference")),
-        ],
+        [explained, *(f"{_times(r)} x" for r in explain)],
+        [trained, *(f"{_times(r)} x" for r in train)],
+        ["memory: explain, train", *memory],
     ]
+
+    # one explanation by each method, in passes of the classifier
     passes = [["one explanation, in forward passes of the classifier (measured time)", *COSTS]]
-    for shown, name in (("ResNet-50", "resnet50"), ("ViT-B-16", "vit_b_16")):
-        found = {key: ratio[ratio.index.str.startswith(f"one explanation, {name}: {key} / ")] for key in COSTS.values()}
-        passes.append([shown, *(_times(float(value.iloc[0])) for value in found.values())])
+    for shown, name in NETWORKS.items():
+        patterns = [rf"one explanation, {name}: {method}( \(.*\))? / " for method in COSTS]
+        passes.append([shown, *(_times(float(ratio[ratio.index.str.match(p)].iloc[0])) for p in patterns)])
     return _table(rows) + _table(passes)
 
 
 def pays(bench: pd.DataFrame) -> str:
     """After how many explanations training for one epoch of ImageNet has paid for itself."""
-    start = "break-even, {}: training on 1281167 images, in explanations by {}: images / training images"
+    row = "break-even, {}: training on 1281167 images, in explanations by {}: images / training images"
     told = []
-    for shown, name in (("ResNet-50", "resnet50"), ("ViT-B-16", "vit_b_16")):
-        rise, score = (round(bench["value"][start.format(name, way)], -1) for way in ("RISE", "Score-CAM"))
+    for shown, name in NETWORKS.items():
+        rise, score = (round(bench["value"][row.format(name, method)], -1) for method in ("RISE", "Score-CAM"))
         told.append(f"{rise:.0f} explanations by RISE or {score:.0f} by Score-CAM for {shown}")
-    return f"\nOn this machine, training P-TAME for one epoch of ImageNet has paid for itself after about\n{' and '.join(told)}.\n"
+    start = "On this machine, training P-TAME for one epoch of ImageNet pays for itself after about"
+    return f"\n{start}\n{' and '.join(told)}.\n"
 
 
 def _passes(cost: pd.DataFrame) -> pd.Series:

@@ -140,8 +140,9 @@ class Explainer(nn.Module):
 
     def save(self, file: str | Path, **about: Any) -> None:
         """Write the parameters, with the configuration and ``about`` as metadata (`storage.write`)."""
-        config = {"architecture": self.architecture, "num_classes": str(self.num_classes)}
-        storage.write(file, self.trained_state(), {"format": storage.EXPLAINER_FORMAT.name, **config}, about)
+        form, classes = storage.EXPLAINER_FORMAT.name, str(self.num_classes)
+        config = {"format": form, "architecture": self.architecture, "num_classes": classes}
+        storage.write(file, self.trained_state(), config, **about)
 
     @classmethod
     def load(cls, file: str | Path) -> Explainer:

@@ -200,7 +200,7 @@ class PTAME(nn.Module):
         ``images`` (what it was trained on), ``input_size``, ``metrics`` (name -> number), ``licence``. `model_card`
         reads them.
         """
-        storage.write(file, self.trained_state(), self.config(), about)
+        storage.write(file, self.trained_state(), self.config(), **about)
 
     @classmethod
     def load(cls, file: str | Path, auxiliary: FeatureExtractor | None = None) -> PTAME:

@@ -94,16 +94,16 @@ def test_a_method_of_one_classifier_has_a_sentence_and_no_row(tables, monkeypatc
         "there its mean rank is 1.0 of 4, P-TAME's 2.0.\n"
     )
     assert readme.scope(compare) == "1 other methods and 2 controls by 2 metrics"
-    assert readme.place(compare, marks, cost).strip() == "By mean rank over all metrics, P-TAME has place 1 of 3."
+    assert readme.place(compare, marks, cost).strip() == "By mean rank over all metrics, P-TAME is number 1 of 3."
 
 
 def test_the_place_and_the_pairs_by_hand(tables):
     images, compare, marks, cost = tables
-    assert readme.place(compare, marks, cost).strip() == "By mean rank over all metrics, P-TAME has place 1 of 3."
+    assert readme.place(compare, marks, cost).strip() == "By mean rank over all metrics, P-TAME is number 1 of 3."
     swapped = images.assign(method=images.method.map({"P-TAME": "RISE", "RISE": "P-TAME"}).fillna(images.method))
     second = readme.place(tidy(swapped), leaders(swapped), cost)
     assert (
-        second.strip() == "By mean rank over all metrics, P-TAME has place 2 of 3, behind RISE (500 passes per image)."
+        second.strip() == "By mean rank over all metrics, P-TAME is number 2 of 3, behind RISE (500 passes per image)."
     )
     paired = wins(images).assign(p=[0.01 if m == "AD100" else 0.2 for m in wins(images).metric])
     assert readme.pairs(paired).strip().splitlines()[2:] == ["| RISE | 2 (1) | 0 (0) | 2 (1) | 0 (0) |"]
