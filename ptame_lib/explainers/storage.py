@@ -44,7 +44,7 @@ EXPLAINER_FORMAT = Format(
 )
 
 
-def write(file: str | Path, state: dict[str, Tensor], config: dict[str, str], **about: Any) -> None:
+def write(file: str | Path, state: dict[str, Tensor], config: dict[str, str], /, **about: Any) -> None:
     """Write parameters with metadata ``config`` and ``about``; the same content gives the same bytes.
 
     Strings in ``about`` are stored as they are, other values as JSON; None is left out. The file is written whole or

@@ -143,6 +143,7 @@ def test_a_saved_explainer_tells_what_it_is(explainer, tmp_path):
         "10.1109/OJSP.2025.3568756",
     ):
         assert words in body
+    assert "$" not in card  # every place of the template is filled
     assert write_model_card(file) == tmp_path / "e.safetensors.md"
     assert (tmp_path / "e.safetensors.md").read_text() == card
 

@@ -112,6 +112,16 @@ def test_explaining_is_in_eval_mode_without_a_gradient(explainer):
     torch.testing.assert_close(shown[:1], explainer.explain(pixels[:1], targets[:1]))
 
 
+def test_every_part_has_its_own_mode_again_even_after_an_error(explainer):
+    explainer.train()
+    explainer.net.encoder.layer1.eval()
+    modes = [part.training for part in explainer.modules()]
+    explainer.net.up[0].register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        explainer.explain(images(), torch.tensor([0, 1, 3]))
+    assert [part.training for part in explainer.modules()] == modes
+
+
 @pytest.mark.parametrize(
     ("targets", "message"),
     [([0], "one target per image: got"), ([0, 1, 4], r"in 0\.\.3, got 0\.\.4"), ([-1, 0, 0], "got -1")],

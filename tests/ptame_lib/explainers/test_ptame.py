@@ -103,6 +103,18 @@ def test_explain_is_the_min_max_of_each_images_own_map(auxiliary, pixels):
     )  # whatever the batch
 
 
+def test_every_part_has_its_own_mode_again_even_after_an_error(auxiliary, pixels, monkeypatch):
+    explainer = explainer_on(auxiliary).train()
+    explainer.bns[1].eval()  # a user fixed this one's statistics
+    modes, seen = [part.training for part in explainer.modules()], []
+    monkeypatch.setattr(explainer, "own_maps", lambda *_: seen.extend(p.training for p in explainer.modules()) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        explainer.explain(pixels, torch.zeros(4, dtype=torch.long))
+    assert seen
+    assert not any(seen)
+    assert [part.training for part in explainer.modules()] == modes
+
+
 @pytest.mark.parametrize("wrong", [-1, 5])
 def test_classes_outside_the_range_are_refused(wrong, auxiliary, pixels):
     explainer = PTAME(auxiliary, 5)
