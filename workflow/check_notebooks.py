@@ -1,7 +1,7 @@
-"""Are the committed notebooks executed, in order, without errors, and fit to be read?
+"""Check that the committed notebooks are executed, in order, without errors, and readable.
 
-``python workflow/check_notebooks.py [NOTEBOOK...]`` (default: all in notebooks/) prints every fault with its cell and returns 1 if
-there is any. It runs nothing and needs no package.
+``python workflow/check_notebooks.py [NOTEBOOK...]`` (default: all in notebooks/) prints each fault with its cell and
+returns 1 if there is any. It runs nothing and needs no package.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-NO_ALT = "No description has been provided for this image"  # what nbconvert writes where there is none
+NO_ALT = "No description has been provided for this image"  # what nbconvert writes without one
 SHORTEST_ALT = 20  # letters
 MACHINE = re.compile(
     r"(?<![\w./~-])/(?:home|root|tmp|Users|mnt|media|work|var|opt|usr|srv|scratch|private|content)/[\w.-]+"
@@ -24,13 +24,16 @@ MACHINE = re.compile(
 
 
 def faults(notebook: dict[str, Any]) -> Iterator[str]:
-    """Everything that is wrong with a notebook (its JSON), in words, cells counted from 1."""
+    """Everything that is wrong with a notebook (its JSON), in words; cells count from 1."""
+    # the notebook as a whole
     kernel = notebook["metadata"].get("kernelspec", {}).get("name")
     if kernel != "python3":
         yield f"kernelspec is {kernel!r}: save it with the kernel python3"
     if path := _machine_path(notebook["metadata"]):
         yield f"metadata holds a path of a machine, {path!r}: clear them"
     yield from _headings(notebook["cells"])
+
+    # each cell: no paths, executed in order, clean outputs
     expected = 0
     for number, cell in enumerate(notebook["cells"], 1):
         where = f"cell {number}"
@@ -54,9 +57,8 @@ def _output_faults(output: dict[str, Any]) -> Iterator[str]:
     elif output["output_type"] == "stream" and output["name"] == "stderr":
         yield f"has an output on stderr, {''.join(output['text'])[:60]!r}: mend the warning, or clear this output"
     data = output.get("data", {})
-    if path := _machine_path(
-        [output.get("text"), {kind: value for kind, value in data.items() if not kind.startswith("image/")}]
-    ):
+    texts = {kind: value for kind, value in data.items() if not kind.startswith("image/")}
+    if path := _machine_path([output.get("text"), texts]):
         yield f"shows a path of a machine, {path!r}: print paths.show(path)"
     for kind in data:
         alt = output.get("metadata", {}).get(kind, {}).get("alt", "").strip()
@@ -65,19 +67,15 @@ def _output_faults(output: dict[str, Any]) -> Iterator[str]:
 
 
 def _headings(cells: list[dict[str, Any]]) -> Iterator[str]:
-    """One title, first of all; then sections, no level left out: what JupyterLab and the site make the table of contents of."""
+    """One title at the top, then sections without skipped levels: the table of contents is made of them."""
     text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    levels = [
-        len(mark)
-        for mark in re.findall(
-            r"^(#{1,6}) ", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE
-        )
-    ]
+    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)  # a comment in code is not a heading
+    levels = [len(mark) for mark in re.findall(r"^(#{1,6}) ", text, re.MULTILINE)]
     if not "".join(cells[0]["source"]).startswith("# ") or levels.count(1) != 1:
         yield f"cell 1 must open with the one title, '# ...'; there are {levels.count(1)}"
     for before, after in pairwise(levels):
         if after > before + 1:
-            yield f"a heading of level {after} follows one of level {before}: leave out no level"
+            yield f"a heading of level {after} follows one of level {before}: skip no level"
 
 
 def _machine_path(content: Any) -> str | None:

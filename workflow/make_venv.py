@@ -1,4 +1,4 @@
-"""Make the study's virtual environment; one process at a time, and without fetching anything by an address of its own.
+"""Make the study's virtual environment, one process at a time, with nothing but package managers.
 
 python3 workflow/make_venv.py .venv           make it and install the study into it, unless it is ready
 python workflow/make_venv.py --has-package    print yes if this interpreter has this checkout's package and its extras

@@ -1,4 +1,4 @@
-"""A hook of mkdocs (see mkdocs.yml): pages from where they lie in the checkout, so that nothing is written twice."""
+"""A hook of mkdocs (see mkdocs.yml): pages are made from the files in the checkout, without copies."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-NO_ALT = 'alt="No description has been provided for this image"'  # nbconvert's own, as its template leaves out what the output says
+NO_ALT = 'alt="No description has been provided for this image"'  # nbconvert's template ignores the output's own text
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")  # README.md is the first page
-LINKED = (
+LINKED = (  # files that pages link to
     "LICENSE",
     "CITATION.cff",
     "figures/reference/*.png",
     "results/reference/*.csv",
     "workflow/profiles/*.yaml",
-)  # files pages link to
+)
 
 
 def notebooks() -> list[Path]:
@@ -68,10 +68,6 @@ def on_page_content(content: str, page: Page, **_: object) -> str:
 def alternatives(notebook: Path) -> list[str]:
     """The alternative texts of a notebook's figures, in order."""
     outputs = [output for cell in json.loads(notebook.read_text())["cells"] for output in cell.get("outputs", [])]
-    kinds = [
-        (output["metadata"], kind)
-        for output in outputs
-        for kind in output.get("data", {})
-        if kind in ("image/png", "image/jpeg")
-    ]
-    return [metadata[kind]["alt"] for metadata, kind in kinds if "alt" in metadata.get(kind, {})]
+    kinds = [(output["metadata"], kind) for output in outputs for kind in output.get("data", {})]
+    images = [metadata.get(kind, {}) for metadata, kind in kinds if kind in ("image/png", "image/jpeg")]
+    return [image["alt"] for image in images if "alt" in image]

@@ -1,7 +1,7 @@
-"""``make bench``: speed and memory as ratios, measured side by side in one run, written to results/bench.csv.
+"""``make bench``: speed and memory, measured side by side in one run and written to results/bench.csv.
 
-``--only explainer`` (or methods, imputation, area, memory) runs a part (the file keeps the others' rows); ``--peak CASE`` is the bench's own
-call for a process that measures one work's memory.
+``--only explainer`` (or methods, imputation, area, memory) runs a part (the file keeps the others' rows); ``--peak
+CASE`` is the bench's own call for a process that measures one work's memory.
 """
 
 import argparse
@@ -27,13 +27,19 @@ def main() -> None:
     parser.add_argument("--peak", metavar="CASE")
     asked = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count()))
+
+    # the call for a process of its own: one case's memory
     if asked.peak:
         case, work = asked.peak.split(".")
         print(measure.megabytes_of((explainer_cases.PEAKS | memory_cases.PEAKS)[case]()[work]))
         return
+
+    # the fast computations must equal the straightforward ones
     if asked.only in (None, "explainer"):
         for line in explainer_cases.check():
             print(line)
+
+    # measure; the file keeps the rows of other parts
     file = files.root() / "results" / "bench.csv"
     for part in [asked.only] if asked.only else PARTS:
         cases = importlib.import_module(f"{part.removesuffix('s')}_cases")

@@ -1,4 +1,4 @@
-"""The Explainer's class-area term: the batch at once by partial selection, against sorting each label's mask in a loop."""
+"""The Explainer's class-area term: partial selection on a batch, against a loop that sorts each mask."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ def rows() -> list[dict]:
         term(leaf, labels).backward()
         return leaf.grad
 
-    # Which of equal values at a bound gets the gradient is chance: the gradients are compared in order of size.
+    # both must have equal gradients, in order of size: which of equal values at a bound gets it is chance
     gradients = [step(term).flatten(1).sort(1).values for term in (class_area_term, oracle.class_area)]
     difference = (gradients[0] - gradients[1]).abs().max().item()
     assert difference < 1e-9, f"the gradients differ by {difference}"
+
+    # times
     times = interleaved({"ours": lambda: step(class_area_term), "loop": lambda: step(oracle.class_area)}, rounds=7)
-    name = f"class-area term and its gradient, 16 images, 20 classes, {int(labels.sum())} labels / a loop that sorts each mask, ms"
-    return [row(name, times["ours"], times["loop"])]
+    what = f"class-area term and its gradient, 16 images, 20 classes, {int(labels.sum())} labels"
+    return [row(f"{what} / a loop that sorts each mask, ms", times["ours"], times["loop"])]

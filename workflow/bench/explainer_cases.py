@@ -1,4 +1,4 @@
-"""What P-TAME costs beyond its floor, the auxiliary's features, and beside the straightforward computation."""
+"""What P-TAME costs beyond the auxiliary's features, and against the straightforward computation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from torch import nn
 from ptame_lib import PTAME, PTAMEWeights, decide, keep, load_auxiliary, load_classifier, ptame_loss
 from ptame_lib.losses.ptame import area_term, smoothness_term
 
-VGG = PTAMEWeights(
-    ce=0.07278, area=0.977712, smooth=0.0001, border=0.3, p=0.3
-)  # the one published setting with every term
+# the only published setting with every term
+VGG = PTAMEWeights(ce=0.07278, area=0.977712, smooth=0.0001, border=0.3, p=0.3)
 
 
 def explainer() -> PTAME:
-    """ResNet-18 at 224 pixels, 1000 classes; random weights cost what trained ones do, with batch norms that do something."""
+    """ResNet-18 at 224 pixels, 1000 classes; random weights, which cost the same, and real batch norms."""
     torch.manual_seed(0)
     made = PTAME(load_auxiliary("resnet18", weights=None), 1000)
     for module in made.modules():
@@ -30,9 +29,8 @@ def explainer() -> PTAME:
 
 def images(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return torch.rand(count, 3, 224, 224, generator=generator).to(device()), torch.randint(
-        0, 1000, (count,), generator=generator
-    ).to(device())
+    pixels = torch.rand(count, 3, 224, 224, generator=generator)
+    return pixels.to(device()), torch.randint(0, 1000, (count,), generator=generator).to(device())
 
 
 @torch.no_grad()
@@ -42,7 +40,6 @@ def features(made: PTAME, pixels: torch.Tensor) -> list[torch.Tensor]:
 
 def explaining(batch: int = 8) -> dict[str, Callable]:
     made, (pixels, targets) = explainer().eval(), images(batch)
-
     return {
         "features": lambda: features(made, pixels),
         "ours": lambda: made.explain(pixels, targets),
@@ -72,12 +69,11 @@ def training(batch: int = 32) -> dict[str, Callable]:
 
 
 def whole_step(classifier_name: str, batch: int) -> dict[str, Callable]:
-    """A whole training step, optimiser included, beside the two passes through the classifier that no explainer could do without."""
+    """A whole training step, and the two passes through the classifier that every explainer needs."""
     made, (pixels, _) = explainer().train(), images(batch)
     classifier = load_classifier(classifier_name, None).to(device())
-    optimizer = torch.optim.AdamW(
-        [p for n, p in made.named_parameters() if not n.startswith("auxiliary.")], lr=1e-6, amsgrad=True
-    )
+    trained = [p for n, p in made.named_parameters() if not n.startswith("auxiliary.")]
+    optimizer = torch.optim.AdamW(trained, lr=1e-6, amsgrad=True)
     free = torch.rand(batch, 56, 56, device=device(), requires_grad=True)
 
     def masked_pass():
@@ -99,7 +95,10 @@ PEAKS = {"explaining": explaining, "training": training}
 
 
 def check() -> list[str]:
-    """Equality with the straightforward computation; AssertionError where maps or gradients differ by more than 1e-4 (of the largest)."""
+    """Check maps and gradients against the straightforward computation; AssertionError beyond 1e-4.
+
+    Gradients are compared relative to the largest.
+    """
     works = explaining()
     maps = (works["ours"]() - works["straightforward"]()).abs().max().item()
     works = training(4)
@@ -113,51 +112,28 @@ def check() -> list[str]:
 
 
 def rows() -> list[dict]:
+    # one explanation, and the explainer's share of a training step
+    found = []
+    explain, train = "explain one class, ResNet-18 at 224, batch 8", "explainer's share of a training step, batch 32"
     times = interleaved(explaining())
-    found = [
-        row(
-            "explain one class, ResNet-18 at 224, batch 8: ours / auxiliary's features alone, ms",
-            times["ours"],
-            times["features"],
-        ),
-        row(
-            "explain one class, ResNet-18 at 224, batch 8: straightforward / features alone, ms",
-            times["straightforward"],
-            times["features"],
-        ),
+    found += [
+        row(f"{explain}: ours / auxiliary's features alone, ms", times["ours"], times["features"]),
+        row(f"{explain}: straightforward / features alone, ms", times["straightforward"], times["features"]),
     ]
     times = interleaved(training())
     found += [
-        row(
-            "explainer's share of a training step, batch 32: ours / features alone, ms",
-            times["ours"],
-            times["features"],
-        ),
-        row(
-            "explainer's share of a training step, batch 32: straightforward / features alone, ms",
-            times["straightforward"],
-            times["features"],
-        ),
+        row(f"{train}: ours / features alone, ms", times["ours"], times["features"]),
+        row(f"{train}: straightforward / features alone, ms", times["straightforward"], times["features"]),
     ]
-    for case, text in {
-        "explaining": "explain, batch 8",
-        "training": "explainer's share of a training step, batch 32",
-    }.items():
-        found.append(
-            row(
-                f"{text}: peak memory, ours / straightforward, MB",
-                peak(f"{case}.ours"),
-                peak(f"{case}.straightforward"),
-                scale=1,
-            )
-        )
+
+    # their memory
+    for case, text in {"explaining": "explain, batch 8", "training": train}.items():
+        peaks = peak(f"{case}.ours"), peak(f"{case}.straightforward")
+        found.append(row(f"{text}: peak memory, ours / straightforward, MB", *peaks, scale=1))
+
+    # whole training steps
     for name, batch in {"resnet50": 16, "vgg16": 8, "vit_b_16": 8}.items():
         times = interleaved(whole_step(name, batch), rounds=7)
-        found.append(
-            row(
-                f"whole training step, {name}, batch {batch}: ours / the classifier's passes alone, ms",
-                times["ours"],
-                times["classifier"],
-            )
-        )
+        what = f"whole training step, {name}, batch {batch}: ours / the classifier's passes alone, ms"
+        found.append(row(what, times["ours"], times["classifier"]))
     return found

@@ -1,4 +1,4 @@
-"""ROAD's linear imputation of a batch against the grad-cam package's, which solves one image at a time with a direct solver."""
+"""ROAD's linear imputation of a batch against the grad-cam package's direct solver, image by image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ BATCH, SIZE = 16, (224, 224)
 
 
 def case(share: float, scattered: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Smooth images with some grain, and which pixels are known: removed ones lie ``scattered``, or in areas as maps have them."""
+    """Smooth images with some grain, and the known pixels.
+
+    The removed ones are ``scattered``, or in areas as maps have them.
+    """
     generator = torch.Generator().manual_seed(0)
     pixels = resize(torch.rand(BATCH * 3, 30, 30, generator=generator), SIZE).unflatten(0, (BATCH, 3))
     pixels = (pixels + 0.05 * torch.randn(pixels.shape, generator=generator)).clamp(0, 1)
@@ -39,6 +42,6 @@ def rows() -> list[dict]:
             assert difference < 1e-3, f"the imputations differ by {difference}"
             times = interleaved({"ours": ours, "theirs": theirs}, rounds=7)
             where = "scattered" if scattered else "in areas"
-            name = f"impute {BATCH} images, {100 * share:.0f} % removed {where} (largest difference {difference:.0e}) / grad-cam's, ms"
-            found.append(row(name, times["ours"], times["theirs"]))
+            what = f"impute {BATCH} images, {100 * share:.0f} % removed {where} (largest difference {difference:.0e})"
+            found.append(row(f"{what} / grad-cam's, ms", times["ours"], times["theirs"]))
     return found

@@ -37,7 +37,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def interleaved(works: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Seconds of each work in each round; every round runs all of them, so that what slows the machine slows all."""
+    """Seconds of each work in each round; every round runs all works, so that a slow machine slows all."""
     for work in works.values():
         work()
         work()  # the first calls also warm up
@@ -58,7 +58,7 @@ def row(name: str, value: list[float], reference: list[float], scale: float = 10
 
 
 def peak(case: str, repeats: int = 3) -> list[float]:
-    """Megabytes that ``python workflow/bench --peak CASE`` needed beyond what lay in memory before the work, in each of several processes."""
+    """Peak megabytes of a case beyond what was in memory before, in each of several processes."""
     command = [sys.executable, str(Path(__file__).parent), "--peak", case]
     return [
         float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
@@ -67,7 +67,7 @@ def peak(case: str, repeats: int = 3) -> list[float]:
 
 
 def megabytes_of(work: Callable[[], object]) -> float:
-    """Peak memory of one call beyond the present state, in this process (which must do nothing else)."""
+    """Peak megabytes of one call beyond the present state, in this process, which must do nothing else."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -79,7 +79,8 @@ def megabytes_of(work: Callable[[], object]) -> float:
 
 
 def _highest() -> float:
-    """This process's highest resident memory so far in MB. On Linux from /proc: getrusage also counts the process it was started by."""
+    """This process's highest resident memory so far, in MB."""
+    # on Linux from /proc, since getrusage also counts the parent process
     status = Path("/proc/self/status")
     if status.is_file():
         return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 1024

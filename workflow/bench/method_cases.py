@@ -1,4 +1,4 @@
-"""One explanation by P-TAME against what users would pick instead, and after how many images its training has paid for itself."""
+"""One explanation by P-TAME against other methods, and after how many its training pays for itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EPOCH = 1_281_167  # images of ImageNet's training part: P-TAME's training
 
 
 def methods(name: str) -> tuple[dict[str, Callable], dict[str, Callable]]:
-    """Works on one image: cheap ones, measured in every round, and dear ones, measured once."""
+    """Works on one image: cheap ones, measured in every round, and expensive ones, measured once."""
     classifier = load_classifier(name, None).to(device())
     pixels, targets = images(1)
     wanted = [ClassifierOutputTarget(int(targets[0]))]
@@ -60,38 +60,24 @@ def methods(name: str) -> tuple[dict[str, Callable], dict[str, Callable]]:
 def rows() -> list[dict]:
     found = []
     for name in ("resnet50", "vit_b_16"):
+        # one explanation by each method, in forward passes of the classifier
         cheap, dear = methods(name)
         times = interleaved(cheap)
         forward = times.pop("one classifier forward")
-        found += [
-            row(f"one explanation, {name}: {method} / one classifier forward, ms", t, forward)
-            for method, t in times.items()
-        ]
-        ptame = statistics.median(times["P-TAME"])
+        what = f"one explanation, {name}: {{}} / one classifier forward, ms"
+        found += [row(what.format(method), t, forward) for method, t in times.items()]
         taken = {}
         for method, work in dear.items():
             taken[method] = seconds(work) * (RISE_MASKS / MEASURED_MASKS if method.startswith("RISE") else 1)
-            found.append(
-                row(
-                    f"one explanation, {name}: {method} / one classifier forward, ms, once",
-                    [taken[method]],
-                    [statistics.median(forward)],
-                )
-            )
+            found.append(row(what.format(method) + ", once", [taken[method]], [statistics.median(forward)]))
+
+        # after how many explanations the training has paid for itself
+        ptame = statistics.median(times["P-TAME"])
         step = statistics.median(interleaved(whole_step(name, 8), rounds=3)["ours"]) / 8
         for method in ("RISE", "Score-CAM"):
             theirs = next(t for m, t in taken.items() if m.startswith(method))
-            images_needed = EPOCH * step / (theirs - ptame)
-            text = (
-                f"break-even, {name}: training on {EPOCH} images, in explanations by {method}: images / training images"
-            )
-            found.append(
-                dict(
-                    zip(
-                        COLUMNS,
-                        [text, images_needed, EPOCH, images_needed / EPOCH, None, None, device_name()],
-                        strict=True,
-                    )
-                )
-            )
+            needed = EPOCH * step / (theirs - ptame)
+            what = f"break-even, {name}: training on {EPOCH} images, in explanations by {method}"
+            values = [f"{what}: images / training images", needed, EPOCH, needed / EPOCH, None, None, device_name()]
+            found.append(dict(zip(COLUMNS, values, strict=True)))
     return found

@@ -1,4 +1,4 @@
-"""The straightforward computations, in the papers' order of steps: slow, plain, and what the fast ones must equal."""
+"""The straightforward computations, in the papers' order of steps, which the fast ones must equal."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from ptame_lib import PTAME, normalise
 
 
 def all_maps(explainer: PTAME, pixels: Tensor) -> Tensor:
-    """Raw maps (B,K,h,w) of all K classes: attend, bring every level to the first one's size, concatenate, fuse."""
+    """Raw maps (B,K,h,w) of all K classes: attend, upsample to the first level's size, concatenate, fuse."""
     with torch.no_grad():
         features = explainer.auxiliary(pixels)
     goal, attended = features[0].shape[-1], []
@@ -35,7 +35,7 @@ def loss_terms(masks: Tensor, border: float = 0.3, p: float = 0.3) -> Tensor:
 
 
 def class_area(logits: Tensor, labels: Tensor, smallest: float = 0.05, largest: float = 0.3) -> Tensor:
-    """The Explainer's class-area term as it is written: every label's mask sorted and compared with its bounds."""
+    """The Explainer's class-area term as published: each label's mask is sorted and compared with bounds."""
     total = logits.new_zeros(())
     for image, present in zip(logits, labels, strict=True):
         for c in present.nonzero()[:, 0]:
