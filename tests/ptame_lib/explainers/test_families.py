@@ -62,7 +62,7 @@ FAMILIES = {
     "samvit_base_patch16_224": {"depth": 2}, "hieradet_small": {}, "naflexvit_base_patch16_gap": {"depth": 2},
 }  # fmt: skip
 
-# What stands in timm and can't be or isn't run here.
+# Models of timm that can't be or aren't run here.
 ENCODERS = [
     "sam2_hiera_tiny",
     "mobilenetv5_300m",

@@ -23,7 +23,7 @@ def images(n=3, side=64, seed=0):
 
 
 class Reddish(nn.Module):
-    """Logits of two classes known by hand: 1 where the normalised image's red is positive, and its negative."""
+    """Logits of two classes known by hand: the sign of the normalised image's red, and its negative."""
 
     def forward(self, x):
         return torch.stack([x[:, 0].sign(), -x[:, 0].sign()], 1)

@@ -264,7 +264,7 @@ def test_official_checkpoint_refuses_other_files(tmp_path, auxiliary):
 
 
 def test_fixed_batch_norm_folds_into_one_convolution(auxiliary, pixels):
-    """In eval mode the attention is computed as one convolution: equal to the formula, forward and gradients."""
+    """In eval mode the attention is one convolution: equal to the formula, forward and gradients."""
     explainer = explainer_on(auxiliary)
     levels = auxiliary(pixels)
     expected = [F.relu(bn(conv(f)) + f) for f, conv, bn in zip(levels, explainer.convs, explainer.bns, strict=True)]
