@@ -158,7 +158,7 @@ def read_image(content: bytes, size: int, name: str = "the file") -> Tensor:
     try:
         return _Upload(content, size, size * 8 // 7)[0]["pixels"]
     except ValueError as error:
-        raise ValueError(f"{name} is no image that can be read: choose another one") from error
+        raise ValueError(f"{name} can't be read as an image: choose another one") from error
 
 
 def overlay(image: Tensor, mask: Tensor) -> Tensor:

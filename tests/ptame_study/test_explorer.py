@@ -130,7 +130,7 @@ def test_an_uploaded_image_is_read_as_one_of_a_folder(tmp_path):
     values = (torch.rand(30, 47, 3, generator=torch.Generator().manual_seed(0)) * 255).byte().numpy()
     Image.fromarray(values).save(tmp_path / "a.png")
     assert read_image((tmp_path / "a.png").read_bytes(), 14).equal(ImageFolder(tmp_path, 14, 16)[0]["pixels"])
-    with pytest.raises(ValueError, match=r"notes\.txt is no image that can be read"):
+    with pytest.raises(ValueError, match=r"notes\.txt can't be read as an image"):
         read_image(b"text", 14, "notes.txt")
 
 
