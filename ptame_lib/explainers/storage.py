@@ -137,13 +137,13 @@ def read_official(file: str | Path) -> dict[str, Tensor]:
         content = torch.load(file, map_location="cpu", weights_only=True)
         state = dict(content["state_dict"])
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{file} is no Lightning checkpoint: it holds no state_dict") from error
+        raise ValueError(f"{file} is not a Lightning checkpoint: it holds no state_dict") from error
     except Exception as error:
         refused = f"can't be read as a checkpoint without running code from it ({type(error).__name__})"
         raise ValueError(f"{file} {refused}: download it again") from error
     if other := [key for key, value in state.items() if not isinstance(value, Tensor)]:
         found = f"{other[0]} of its state_dict is a {type(state[other[0]]).__name__}"
-        raise ValueError(f"{file} is no Lightning checkpoint: {found}. Download it again")
+        raise ValueError(f"{file} is not a Lightning checkpoint: {found}. Download it again")
 
     # drop the prefix; the fuser's shape tells the number of classes
     prefix = "net.attention."

@@ -55,7 +55,7 @@ ROWS = {
     ),
     "checkpoint without a state_dict": (
         lambda place: PTAME.load_official_checkpoint(place.torch("a.ckpt", {"x": 1}), toy_auxiliary()),
-        refused(r"a\.ckpt is no Lightning checkpoint: it holds no state_dict"),
+        refused(r"a\.ckpt is not a Lightning checkpoint: it holds no state_dict"),
     ),
     "checkpoint of numbers": (
         lambda place: official(place, {"net.attention.fuser.weight": 3}),
