@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ptame_lib.classifiers import embedded
 from ptame_lib.classifiers.embedded import MEAN, STD, ViTLike
+from ptame_lib.classifiers.wrapper import eval_mode
 from ptame_lib.datasets.embedded import Embedded
 from ptame_lib.masking import blend
 from ptame_lib.progress import progress
@@ -23,40 +26,85 @@ def train_embedded(
     batch_size: int = 64,
     seed: int = 0,
 ) -> list[float]:
-    """Train a network of ``embedded_nets`` on the single-label data; returns the mean loss of each epoch.
+    """Train a network of `embedded` on the single-label digits, and return the mean loss of each epoch.
 
-    AdamW with OneCycleLR, label smoothing 0.05, random shifts of up to 4 pixels, no flips (digits are not
-    symmetric); with ``hidden`` parts of the images are blackened (see `_hide`).
-    A ViT also learns to classify each token by the digit's true pixels (weight 0.3).
+    Label smoothing 0.05, no flips (digits are not symmetric), and the rest as in `_fit`; with ``hidden`` parts of the
+    images are blackened (`_hide`). A ViT also learns to classify each token by the digit's true pixels (weight 0.3).
+    """
+
+    def loss(pixels: Tensor, labels: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
+        return _loss(net, _normalised(_hide(pixels, truth, generator) if hidden else pixels), labels, truth)
+
+    return _fit(net, data, loss, epochs, lr, batch_size, seed)
+
+
+PLAN = {"multi-vgg": (9, 4e-3), "multi-resnet": (12, 3e-3)}  # shipped: epochs over 12 000 images, peak learning rate
+
+
+def train_embedded_multi(
+    name: str, data: Embedded, *, epochs: int | None = None, lr: float | None = None, seed: int = 0
+) -> nn.Module:
+    """A network ``multi-vgg`` or ``multi-resnet`` trained on the multi-label digits, in eval mode.
+
+    It takes normalised images. Batches of 64, label smoothing 0.02, shuffled colour channels and brightness, parts
+    replaced by the mean colour (`hide`), and the rest as in `_fit`. ``epochs`` and ``lr`` default to `PLAN`.
+    """
+    torch.manual_seed(seed)
+    net = embedded.build(name)
+
+    def loss(pixels: Tensor, labels: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
+        pixels, labels = hide(
+            _recolour(pixels, generator), labels, truth, torch.tensor(MEAN).view(1, 3, 1, 1), generator
+        )
+        return F.binary_cross_entropy_with_logits(net(_normalised(pixels)), 0.02 + 0.96 * labels)
+
+    _fit(net, data, loss, epochs or PLAN[name][0], lr or PLAN[name][1], 64, seed)
+    return net
+
+
+def _fit(
+    net: nn.Module,
+    data: Embedded,
+    loss_of: Callable[[Tensor, Tensor, Tensor, torch.Generator], Tensor],
+    epochs: int,
+    lr: float,
+    batch_size: int,
+    seed: int,
+) -> list[float]:
+    """Train the network in place by ``loss_of(pixels, labels, truth, generator)``; the mean loss of each epoch.
+
+    AdamW with OneCycleLR, gradients clipped to norm 1, random shifts of up to 4 pixels. The network ends in eval mode.
     """
     generator = torch.Generator().manual_seed(seed)
-    steps = epochs * (len(data) // batch_size)
+    batches = len(data) // batch_size
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps, pct_start=0.2)
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=epochs * batches, pct_start=0.2)
     history = []
-    net.train().to(memory_format=torch.channels_last)
-    with progress(steps, "train classifier") as bar:
+    with progress(epochs * batches, "train classifier") as bar, eval_mode(net):  # it gives the modes back on an error
+        net.train().to(memory_format=torch.channels_last)
         for _ in range(epochs):
             losses = []
-            for rows in torch.randperm(len(data), generator=generator)[: len(data) // batch_size * batch_size].split(
-                batch_size
-            ):
+            for rows in torch.randperm(len(data), generator=generator)[: batches * batch_size].split(batch_size):
+                # draw the batch, then take a step
                 pixels, truth = _shift(data.images[rows].float() / 255, data.truth[rows], generator)
-                if hidden:
-                    pixels = _hide(pixels, truth, generator)
-                images = ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
-                loss = _loss(net, images, data.labels[rows], truth)
+                loss = loss_of(pixels, data.labels[rows], truth, generator)
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(net.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
                 losses.append(loss.item())
+                bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
                 bar.update()
             history.append(sum(losses) / len(losses))
-    net.eval().to(memory_format=torch.contiguous_format)  # which safetensors wants
+    net.eval().to(memory_format=torch.contiguous_format)  # safetensors needs this layout
     return history
+
+
+def _normalised(pixels: Tensor) -> Tensor:
+    """Pixels (B,3,H,W) as the networks take them, in the faster layout."""
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
+    return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def _loss(net: nn.Module, images: Tensor, labels: Tensor, truth: Tensor) -> Tensor:
@@ -102,45 +150,6 @@ def _hide(pixels: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
             mask[i] = 0
             mask[i, top : bottom + 1, left : right + 1] = 1
     return pixels * mask[:, None]
-
-
-PLAN = {
-    "multi-vgg": (9, 4e-3),
-    "multi-resnet": (12, 3e-3),
-}  # the shipped ones: epochs over 12 000 images, peak learning rate
-
-
-def train_embedded_multi(
-    name: str, data: Embedded, *, epochs: int | None = None, lr: float | None = None, seed: int = 0
-) -> nn.Module:
-    """A network ``multi-vgg`` or ``multi-resnet``, trained on the multi-label digits; in eval mode, on normalised images.
-
-    AdamW with OneCycleLR, batches of 64, label smoothing 0.02, shifts as in `embedded_training`, shuffled colour channels and
-    brightness, and parts that give way to the mean colour (`hide`). ``epochs`` and ``lr`` default to `PLAN`.
-    """
-    epochs, lr = epochs or PLAN[name][0], lr or PLAN[name][1]
-    torch.manual_seed(seed)
-    net = embedded.build(name).to(memory_format=torch.channels_last).train()
-    generator = torch.Generator().manual_seed(seed)
-    batches = len(data) // 64
-    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=epochs * batches, pct_start=0.2)
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
-    with progress(epochs * batches, f"train {name}") as bar:
-        for _ in range(epochs):
-            for rows in torch.randperm(len(data), generator=generator)[: batches * 64].split(64):
-                pixels, truth = _shift(data.images[rows].float() / 255, data.truth[rows], generator)
-                pixels, labels = hide(_recolour(pixels, generator), data.labels[rows], truth, mean, generator)
-                logits = net(((pixels - mean) / std).contiguous(memory_format=torch.channels_last))
-                loss = F.binary_cross_entropy_with_logits(logits, 0.02 + 0.96 * labels)
-                optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-                optimizer.step()
-                schedule.step()
-                bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-                bar.update()
-    return net.eval().to(memory_format=torch.contiguous_format)  # which safetensors wants
 
 
 def _recolour(pixels: Tensor, generator: torch.Generator) -> Tensor:

@@ -345,7 +345,7 @@ FAULTS = {
     "masking after normalisation": ("keep", keep_normalised),
     "the map of another image is used for masking": ("keep", lambda x, m: keep(x, m.roll(1, 0))),
     "the image is not masked": ("keep", lambda x, m: x),
-    "labels other than the decision": ("decide", lambda f, x: f(x).argmin(1)),
+    "labels other than the decision": ("likeliest", lambda f, x: f(x).argmin(1)),
     "only each image's own map is pressed down": (
         "ptame_loss",
         lambda z, t, m, w, n: ptame_loss(z, t, own_map(m, t)[:, None], w),
