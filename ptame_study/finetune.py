@@ -28,19 +28,17 @@ from .records import write_table
 
 
 def finetune_for(profile: str, classifier: str) -> None:
-    """Fine-tune ``classifier`` as the profile's ``finetune`` says, and write weights and history.
+    """Fine-tune ``classifier`` as the profile's ``finetune`` says; weights go to `paths.multilabel`, with the history.
 
-    The weights go to `paths.multilabel`. ``finetune`` holds ``dataset``, the fields of `FinetuneConfig`, ``weights`` (as
-    for `load_multilabel`) and ``images`` (0: all) of the training and of the validation part. Raises ValueError if the
-    profile has no ``finetune`` or no such classifier, and as `finetune`.
+    ``finetune``: ``dataset``, the fields of `FinetuneConfig`, ``weights`` (as for `load_multilabel`) and ``images`` (0:
+    all) of each part. Raises ValueError for a profile or a classifier without it, and as `finetune`.
     """
     # the settings
     content = load_profile(profile)
-    settings = dict(content.get("finetune") or {})
-    if not settings or classifier not in content.get("multi_label", []):
+    settings, known = dict(content.get("finetune") or {}), content.get("multi_label", [])
+    if not settings or classifier not in known:
         raise ValueError(
-            f"profile {profile} has no 'finetune' for {classifier!r}: "
-            f"its multi_label classifiers are {content.get('multi_label', [])}"
+            f"profile {profile} has no 'finetune' for {classifier!r}: its multi_label classifiers are {known}"
         )
     dataset, n, weights = settings.pop("dataset"), settings.pop("images", 0), settings.pop("weights", "default")
     config = FinetuneConfig(**settings)
@@ -59,10 +57,7 @@ def finetune_for(profile: str, classifier: str) -> None:
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """How to fine-tune: Adam on all layers, and early stopping.
-
-    Training stops after ``patience`` epochs that were not better than the best by ``min_delta``.
-    """
+    """How to fine-tune: Adam on all layers, until ``patience`` epochs were not better by ``min_delta``."""
 
     epochs: int = 30
     batch_size: int = 16
@@ -85,24 +80,10 @@ def finetune(
     """Train the classifier's network in place; it ends frozen, with the weights of the lowest validation loss.
 
     Items have ``pixels`` (3,H,W) in [0,1] and ``labels`` (K,). Returns one row per epoch: epoch, ``total`` and
-    ``val_total``, mean binary cross-entropies. The classifier moves to the device that accelerate finds.
-    ``storage.write(file, classifier.model.state_dict(), {})`` then makes a file for `load_multilabel`. Raises
+    ``val_total``, mean binary cross-entropies. The classifier moves to the device that accelerate finds. Raises
     FloatingPointError for a loss that is not finite.
     """
-    team = distributed.accelerator(config.seed, config.batch_size)
-    net, device = classifier.model, team.device
-
-    # the batches of all epochs, shuffled by a generator of their own
-    order = torch.Generator().manual_seed(config.seed)
-    drop = len(data) > config.batch_size
-    loader = DataLoader(
-        data, config.batch_size, shuffle=True, generator=order, drop_last=drop, num_workers=config.workers
-    )
-    per_epoch = len(loader)
-
-    def batches(first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for _ in range(config.epochs):
-            yield from ((batch["pixels"].to(device), batch["labels"].to(device)) for batch in loader)
+    team, net = distributed.accelerator(config.seed, config.batch_size), classifier.model
 
     def loss(net: nn.Module, pixels: Tensor, labels: Tensor) -> FinetuneLoss:
         return FinetuneLoss(F.binary_cross_entropy_with_logits(classifier(pixels), labels.float()))
@@ -112,33 +93,41 @@ def finetune(
             logits, labels = answers(classifier, val_data, config.batch_size)
         return {"val_total": F.binary_cross_entropy_with_logits(logits, labels).item()}
 
-    # train, with a constant rate
-    steps = Steps(config.epochs * per_epoch, batches, lambda step: f"in epoch {step // per_epoch}")
+    # train all layers, with a constant rate
+    steps, per_epoch = _steps(data, config, team.device)
     optimizer = torch.optim.Adam(net.requires_grad_(True).parameters(), lr=config.lr)
-    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    state = TrainingState(net, classifier, optimizer, schedule)
+    state = TrainingState(net, classifier, optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0))
+    training = TrainingLoop(state, steps, loss, config, team, "fine-tune classifier", per_epoch, validate=validate)
     try:
-        rows = TrainingLoop(
-            state, steps, loss, config, team, "fine-tune classifier", per_epoch, validate=validate
-        ).run()
+        rows = training.run()
     finally:
         net.requires_grad_(False)
 
     # one row per epoch
     epochs = [rows[start : start + per_epoch] for start in range(0, len(rows), per_epoch)]
-    means = [sum(row["total"] for row in epoch) / per_epoch for epoch in epochs]
-    return [
-        {"epoch": i, "total": mean, "val_total": epoch[-1]["val_total"]}
-        for i, (epoch, mean) in enumerate(zip(epochs, means, strict=True))
-    ]
+    totals = [sum(row["total"] for row in epoch) / per_epoch for epoch in epochs]
+    return [{"epoch": i, "total": totals[i], "val_total": epoch[-1]["val_total"]} for i, epoch in enumerate(epochs)]
+
+
+def _steps(data: Dataset, config: FinetuneConfig, device: torch.device) -> tuple[Steps, int]:
+    """All epochs' steps, shuffled by a generator of their own, and how many make an epoch."""
+    size, order = config.batch_size, torch.Generator().manual_seed(config.seed)
+    options = {"drop_last": len(data) > size, "generator": order, "num_workers": config.workers}
+    loader = DataLoader(data, size, shuffle=True, **options)
+
+    def batches(first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for _ in range(config.epochs):
+            yield from ((batch["pixels"].to(device), batch["labels"].to(device)) for batch in loader)
+
+    steps = Steps(config.epochs * len(loader), batches, lambda step: f"in epoch {step // len(loader)}")
+    return steps, len(loader)
 
 
 @torch.no_grad()
 def answers(classifier: nn.Module, data: Dataset, batch_size: int = 50) -> tuple[Tensor, Tensor]:
     """The classifier's logits and the labels of all items, both (N,K) float32 on the CPU."""
-    device = device_of(classifier)
-    parts = [
-        (classifier(batch["pixels"].to(device)).cpu(), batch["labels"].float())
-        for batch in DataLoader(data, batch_size)
-    ]
-    return torch.cat([logits for logits, _ in parts]), torch.cat([labels for _, labels in parts])
+    device, logits, labels = device_of(classifier), [], []
+    for batch in DataLoader(data, batch_size):
+        logits.append(classifier(batch["pixels"].to(device)).cpu())
+        labels.append(batch["labels"].float())
+    return torch.cat(logits), torch.cat(labels)

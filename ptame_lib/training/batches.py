@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 
 class Draws(Dataset):
-    """Items (index, seed of its augmentation) -> the entries ``wanted``; ``image`` is the index, -1 if augmented."""
+    """Items (index, seed of its augmentation) -> entries ``wanted``; ``image`` is the index, -1 if augmented."""
 
     def __init__(self, data: Dataset, *wanted: str):
         self.data, self.wanted = data, itemgetter(*wanted)
@@ -27,10 +27,7 @@ class Draws(Dataset):
 
 
 class Batches:
-    """The batches of steps first..steps-1 over ``n`` images; a resumed run sees the same ones.
-
-    ``config``: seed, steps and batch_size. Raises ValueError if there are too few images for one batch.
-    """
+    """The batches of steps first..steps-1 over ``n`` images; ValueError if they don't make one batch."""
 
     def __init__(self, n: int, config: Any, first: int = 0):
         if n < config.batch_size:
@@ -62,10 +59,9 @@ class Batches:
 
 @dataclass(frozen=True)
 class Steps:
-    """The ``count`` steps of a training, for the loop.
+    """The ``count`` steps of a training; ``batches(first)`` are those from step ``first`` on, tuples with pixels first.
 
-    ``batches(first)``: the batches from step ``first`` on, as tuples of tensors, pixels first. For the message about a
-    loss that is not finite: ``place(step)`` says where that was, ``images(step)`` names the step's images if known.
+    For error messages, ``place(step)`` says where a step is, and ``images(step)`` names its images if they are known.
     """
 
     count: int
@@ -75,7 +71,7 @@ class Steps:
 
 
 def planned(data: Dataset, config: Any, *wanted: str, pinned: bool = False) -> Steps:
-    """The steps of a training whose batches hold the entries ``wanted`` of the items; ``pinned``: in pinned memory."""
+    """The steps of a training whose batches hold the items' entries ``wanted``, in pinned memory if ``pinned``."""
     plan = Batches(len(data), config)
 
     def batches(first: int) -> DataLoader:
@@ -84,12 +80,6 @@ def planned(data: Dataset, config: Any, *wanted: str, pinned: bool = False) -> S
         return DataLoader(draws, batch_sampler=plan, num_workers=config.workers, pin_memory=pinned)
 
     return Steps(config.steps, batches, images=lambda step: names(data, plan.images(step)))
-
-
-def first_batches(data: Dataset, config: Any, count: int) -> Iterator[Tensor]:
-    """Pixels (B,3,H,W) of ``count`` batches, as a training with another seed would see them."""
-    other = replace(config, steps=count, seed=config.seed + 1)
-    yield from DataLoader(Draws(data, "pixels"), batch_sampler=Batches(len(data), other), num_workers=config.workers)
 
 
 def names(data: Dataset, images: Iterable[int]) -> list[str]:

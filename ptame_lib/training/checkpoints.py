@@ -18,10 +18,9 @@ FREE = ("checkpoint_every", "workers")  # settings that may change between a run
 
 @dataclass
 class TrainingState:
-    """Everything that a training changes and that a checkpoint keeps.
+    """What a training changes and a checkpoint keeps; ``explainer`` is what is trained.
 
-    ``explainer``: what is trained. ``origin``: what else the weights depend on. ``history``: one row per step.
-    ``best``: the weights of the lowest validation loss, in a training that validates.
+    ``origin``: what else the weights depend on; ``best``: the weights of the lowest validation loss, if it validates.
     """
 
     explainer: nn.Module
@@ -40,7 +39,7 @@ def write(file: Path, config: Any, state: TrainingState) -> None:
         "config": comparable(config),
         "made_from": state.origin,
         "explainer": state.explainer.trained_state(),
-        "optimizer": _plain(state.optimizer).state_dict(),
+        "optimizer": state.optimizer.state_dict(),
         "schedule": {k: v for k, v in state.schedule.state_dict().items() if not k.startswith("_")},
         "history": state.history,
         "best": state.best,
@@ -55,23 +54,17 @@ def write(file: Path, config: Any, state: TrainingState) -> None:
 
 
 def check_finite(state: TrainingState, file: Path) -> None:
-    """Raise FloatingPointError if a trained weight or what the optimizer keeps is NaN or infinite.
+    """Raise FloatingPointError if a trained weight or what the optimizer keeps is not finite; call it before `write`.
 
-    Call it before writing to ``file``: the loss shows bad weights one step too late, and a bad moment of the optimizer
-    perhaps never.
+    The loss shows bad weights one step too late, and a bad moment of the optimizer perhaps never.
     """
-    for name, value in (*state.explainer.trained_state().items(), *_moments(_plain(state.optimizer))):
+    for name, value in (*state.explainer.trained_state().items(), *_moments(state.optimizer)):
         if value.is_floating_point() and not value.isfinite().all():
             kept = f"; {files.show(file)} keeps the last good state" if file.is_file() else ""
             raise FloatingPointError(
                 f"{name} is not finite after step {len(state.history) - 1}, though the loss was: lower lr, "
                 f"or check the images{kept}"
             )
-
-
-def _plain(optimizer: Any) -> torch.optim.Optimizer:
-    """The optimizer that accelerate has wrapped, if it has."""
-    return getattr(optimizer, "optimizer", optimizer)
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
@@ -87,8 +80,7 @@ def comparable(config: Any) -> dict:
 def read(file: Path | None, config: Any, made_from: dict | None = None) -> dict:
     """A checkpoint's content; nothing but tensors and plain values is ever unpickled.
 
-    Raises FileNotFoundError for a missing file, and ValueError if none is named, if it is no checkpoint, or if it has
-    other settings or (``made_from``, if given) another origin.
+    Raises FileNotFoundError for a missing file, ValueError for none, and for one of other settings or another origin.
     """
     # find and read the file
     if file is None:
@@ -121,7 +113,7 @@ def read(file: Path | None, config: Any, made_from: dict | None = None) -> dict:
 
 
 def fits(file: Path, config: Any, made_from: dict) -> bool:
-    """Whether a training can go on from ``file``: it exists, is whole, and has the same settings and origin."""
+    """Whether a training can go on from ``file``: it exists, is whole, and has these settings and this origin."""
     try:
         read(file, config, made_from)
     except (FileNotFoundError, ValueError):

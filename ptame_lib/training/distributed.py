@@ -2,13 +2,12 @@
 
 Every process sees its share of each batch. Three things make the finished weights those of a single process:
 
-- *Targets* are gathered over all processes. In P-TAME's loss every image gets the maps of all targets of the batch, so
-  that a class's map is also pressed to be empty on images of other classes. With the targets of its own share alone, each
-  image would meet B / processes classes instead of B. That is another loss: its area and smoothness terms weigh a class's
-  own image more, and more so with more processes. A gathered target costs one row of the fuser and 8 bytes on the wire.
+- *Targets* are gathered over all processes. In P-TAME's loss every image gets the maps of all targets of the batch.
+  With those of its own share alone it would meet fewer classes, and the area and smoothness terms would weigh a class's
+  own image more: another loss.
 - *Batch norms* use the statistics of the global batch (`GlobalBatchNorm`).
-- *Losses*: the terms are means over equal shares, or sums divided by the share's size. So their mean over the processes is
-  the global term, and the mean of the processes' gradients is its gradient.
+- *Losses* are means over equal shares, or sums divided by the share's size. So their mean over the processes is the
+  global loss, and the mean of the processes' gradients is its gradient.
 
 Sums are added in another order than in one process, so the weights are equal up to rounding, not bit for bit.
 """
@@ -36,7 +35,8 @@ def accelerator(seed: int, batch_size: int, precision: str = "no") -> Accelerato
     team = Accelerator(mixed_precision=precision, dataloader_config=DataLoaderConfiguration(split_batches=True))
     if batch_size % team.num_processes:
         raise ValueError(
-            f"batch_size={batch_size} can't be shared equally by {team.num_processes} processes: choose a multiple of them"
+            f"batch_size={batch_size} can't be shared equally by {team.num_processes} processes: "
+            "choose a multiple of them"
         )
     return team
 
@@ -71,11 +71,10 @@ def global_statistics(explainer: nn.Module, team: Accelerator) -> Iterator[None]
 
 
 class GlobalBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation (B,C,H,W) by the mean and variance of all processes' equal shares, through which gradients flow.
+    """Batch normalisation (B,C,H,W) by the mean and variance of all processes' equal shares.
 
-    It does what torch's SyncBatchNorm does on GPUs. That one refuses CPUs; this one runs on both, so the code that is
-    tested without a GPU is the code that runs on many. Two means of C numbers each cross the wire: the mean, then the
-    variance around it, which is exact.
+    Gradients flow through both. torch's SyncBatchNorm does the same but refuses CPUs. This one runs on both, so the
+    code that is tested without a GPU is the code that runs on many.
     """
 
     def forward(self, x: Tensor) -> Tensor:

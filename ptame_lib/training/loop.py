@@ -1,8 +1,4 @@
-"""The training loop: visible, seeded, resumable, on whatever device accelerate finds.
-
-Each kind of training gives it steps and their loss, and possibly a validation: `train_ptame`, `train_explainer`, and the
-study's fine-tuning of classifiers.
-"""
+"""The training loop: visible, seeded, resumable, on whatever device accelerate finds."""
 
 from __future__ import annotations
 
@@ -27,13 +23,12 @@ from .checkpoints import TrainingState
 
 @dataclass
 class TrainingLoop:
-    """A training of ``state.explainer`` in place: `run` it once.
+    """Train ``state.explainer`` in place, by the loss it is given.
 
-    ``loss(model, *batch)``: a step's loss as scalar terms, with ``total``; ``model`` is the explainer as accelerate wraps
-    it. A row of the history holds step, lr, the terms, and what ``after_step(*batch)`` adds. Every ``every`` steps and at
-    the end, ``validate()`` adds ``val_total`` to the row and the checkpoint is written; then ``on_step(row)`` is called.
-    A training that validates stops early (`stops`) and ends with the weights of the lowest ``val_total``.
-    ``config`` has lr and, for a training that validates, patience and min_delta.
+    ``loss(model, *batch)``: scalar terms with ``total``; ``model`` is the explainer as accelerate wraps it. They make a
+    row of the history, to which ``after_step(pixels)`` may add. Every ``every`` steps and at the end, ``validate()``
+    adds ``val_total``, and the checkpoint is written. A training that validates stops early (`stops`) and ends with the
+    weights of the lowest ``val_total``. ``config`` has lr, and if it validates also patience and min_delta.
     """
 
     state: TrainingState
@@ -43,29 +38,25 @@ class TrainingLoop:
     team: Accelerator
     title: str
     every: int
-    after_step: Callable[..., dict[str, float]] | None = None
+    after_step: Callable[[Tensor], dict[str, float]] | None = None
     validate: Callable[[], dict[str, float]] | None = None
     checkpoint: Path | None = None
     on_step: Callable[[dict[str, float]], None] | None = None
 
     def run(self, resume: bool = False) -> list[dict[str, float]]:
-        """Train, on from the checkpoint if ``resume``, and return the history; the explainer ends in eval mode.
-
-        Raises FloatingPointError for a loss that is not finite, and what `checkpoints` raises. The explainer then has
-        the modes it had before.
-        """
+        """Train, from the checkpoint on if ``resume``, and return the history; the explainer ends in eval mode."""
         state, team = self.state, self.team
         with (
             files.alone(self.checkpoint) if self.checkpoint and team.is_main_process else nullcontext(),
             distributed.global_statistics(state.explainer, team),
-            eval_mode(state.explainer),  # it gives the modes back, whatever ends the training
+            eval_mode(state.explainer),  # restores the modes, whatever ends the training
         ):
-            # go on from the checkpoint
+            # continue from the checkpoint
             state.scaler = team.scaler
             if resume:
                 checkpoints.resume(self.checkpoint, self.config, state)
 
-            # bring everything to accelerate's device
+            # move everything to accelerate's device
             state.classifier.to(team.device)
             batches = self.steps.batches(len(state.history))
             model, state.optimizer, batches = team.prepare(state.explainer.train(), state.optimizer, batches)
@@ -84,7 +75,7 @@ class TrainingLoop:
                 bar.set_postfix(loss=f"{history[-1]['total']:.3f}", refresh=False)
                 bar.update()
 
-                # validate first: the checkpoint keeps the result
+                # validate before writing the checkpoint, which keeps the result
                 if len(history) % self.every == 0 or len(history) == self.steps.count:
                     if self.validate:
                         self._validate(self.validate)
@@ -109,7 +100,7 @@ class TrainingLoop:
         self.team.backward(terms.total)
         state.optimizer.step()
         state.schedule.step()
-        return row | self.after_step(*batch) if self.after_step else row
+        return row | self.after_step(batch[0]) if self.after_step else row
 
     def _validate(self, validate: Callable[[], dict[str, float]]) -> None:
         """Add a validation to the last row, and keep the weights if they are the best."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..classifiers.wrapper import eval_mode
 from ..explainers.nn_explainer import Explainer
-from ..losses.nn_explainer import (
-    ExplainerLoss,
-    ExplainerWeights,
-    RTISLoss,
-    RTISWeights,
-    explainer_loss,
-    rtis_loss,
-    target_masks,
-)
+from ..losses.nn_explainer import ExplainerWeights, RTISWeights, explainer_loss, rtis_loss, target_masks
 from ..masking import blend
 from . import distributed
 from .batches import Draws, planned
@@ -32,10 +25,10 @@ from .loop import TrainingLoop
 class ExplainerConfig:
     """How to train: Adam, batches of 16 and early stopping, as published.
 
-    ``lr``: 1e-4 is ResNet-50's on VOC, the others have 1e-5. ``loss``: `ExplainerWeights`, or `RTISWeights` for RTIS's
-    loss. ``steps``: at most; ``validate_every``: steps between validations, 0 for once per epoch. Training stops after
-    ``patience`` validations (2 on COCO) that were not better than the best by ``min_delta``. ``schedule``: ``constant``
-    as published, or ``onecycle`` over all steps. ``precision``: accelerate's ``no``, ``bf16`` or ``fp16``.
+    ``lr``: 1e-4 is ResNet-50's on VOC, the others have 1e-5. ``loss``: `RTISWeights` for RTIS's. ``validate_every``:
+    steps between validations, 0 for once per epoch. Training stops after ``patience`` validations (2 on COCO) that
+    were not better than the best by ``min_delta``. ``schedule``: ``constant``, or ``onecycle`` over all steps.
+    ``precision``: accelerate's ``no``, ``bf16`` or ``fp16``.
     """
 
     steps: int = 100_000
@@ -65,18 +58,12 @@ def train_explainer(
 ) -> list[dict[str, float]]:
     """Train the Explainer in place; it ends with the weights of the lowest validation loss, in eval mode.
 
-    Items have ``pixels`` (3,H,W) in [0,1] and ``labels`` (K,); a method ``draw(i, generator)`` of the data augments. If
-    ``classifier.multi_label``, the loss asks for each label's sigmoid, else for the softmax over all classes, and each
-    image must have exactly one label. What a mask removes takes the classifier's mean colour. Explainer and classifier
-    move to the device that accelerate finds. The initial weights are the caller's: call ``torch.manual_seed`` before.
-
-    Returns the history: one row per step with step, lr and the loss's terms, and ``val_<term>`` if the step ended with a
-    validation. With ``checkpoint`` the state is written there at every validation, and the history next to it as JSON.
-    ``resume=True`` continues from it and ends as an uninterrupted run on the same machine. ``made_from`` as in `train_ptame`.
-
-    Raises ValueError for data without fitting labels, a classifier without gradients or a mean colour, unknown settings,
-    and a checkpoint of other settings, shapes or origin; FileNotFoundError for a missing one; RuntimeError if another
-    run writes it; FloatingPointError, naming the step and its images, for a loss that is not finite.
+    Items have ``pixels`` (3,H,W) in [0,1] and ``labels`` (K,), exactly one of them 1 unless
+    ``classifier.multi_label``: the loss then asks for each label's sigmoid, else for the softmax over all classes.
+    What a mask removes takes the classifier's mean colour. Returns the history: one row per step with step, lr and the
+    loss's terms, and ``val_<term>`` if the step ended with a validation. ``checkpoint`` is written at every
+    validation. Everything else is as in `train_ptame`, with the same errors, and ValueError for data, a classifier or
+    settings that don't fit.
     """
     _check(explainer, classifier, data, val_data, config)
     team = distributed.accelerator(config.seed, config.batch_size, config.precision)
@@ -88,14 +75,17 @@ def train_explainer(
     state = TrainingState(explainer, classifier, optimizer, _schedule(optimizer, config), made_from)
     steps = planned(data, config, "pixels", "labels", pinned=team.device.type == "cuda")
 
-    def loss(model: nn.Module, pixels: Tensor, labels: Tensor) -> ExplainerLoss | RTISLoss:
+    def loss(model: nn.Module, pixels: Tensor, labels: Tensor) -> NamedTuple:
         with team.autocast():
             return _loss(model, classifier, pixels, labels, config)
 
+    def validated() -> dict[str, float]:
+        return validate(explainer, classifier, val_data, config)
+
     every = config.validate_every or len(data) // config.batch_size
-    training = TrainingLoop(state, steps, loss, config, team, "train Explainer", every, checkpoint=checkpoint)
-    training.on_step = on_step
-    training.validate = lambda: validate(explainer, classifier, val_data, config)
+    training = TrainingLoop(
+        state, steps, loss, config, team, "train Explainer", every, None, validated, checkpoint, on_step
+    )
     return training.run(resume)
 
 
@@ -117,8 +107,8 @@ def validate(explainer: Explainer, classifier: nn.Module, data: Dataset, config:
 
 def _loss(
     explainer: nn.Module, classifier: nn.Module, pixels: Tensor, labels: Tensor, config: ExplainerConfig
-) -> ExplainerLoss | RTISLoss:
-    """The loss of a batch: one forward pass of the Explainer, one of the classifier over both parts of each image."""
+) -> NamedTuple:
+    """A batch's loss: a forward pass of the Explainer, and one of the classifier over both parts of each image."""
     logits = explainer(pixels).float()
     masks = target_masks(logits, labels)
     # what the target masks keep, and what they remove

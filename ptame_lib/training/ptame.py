@@ -31,14 +31,12 @@ class TrainingConfig:
     """How to train: AdamW with amsgrad and OneCycleLR over all steps, as P-TAME's authors do.
 
     ``optimizer``: ``adamw``, or ``sgd`` (Nesterov momentum 0.9) as for T-TAME. ``precision``: accelerate's ``no``,
-    ``bf16`` or ``fp16``. ``warmup``: the share of the steps in which the rate rises. ``checkpoint_every``: steps between
-    checkpoints.
+    ``bf16`` or ``fp16``. ``warmup``: the share of the steps in which the rate rises.
 
-    Three settings go beyond the paper and help with few images. ``mask``: ``sigmoid`` as published; ``minmax`` masks the
-    image as the evaluation does, with its own map, min-max normalised (the maps of other classes are then not pressed to
-    be empty). ``shares``: the shares of the largest pixels that the masks keep, one share a step in turn, as AD and IC
-    do at 50 % and 15 %. ``tied``: the fuser's rows of all classes move by the same amount, so that classes without an
-    image learn too; sensible after `PTAME.start_from_head`.
+    Not in the paper, and helpful with few images: ``mask="minmax"`` masks the image as the evaluation does, by its own
+    map, min-max normalised (other classes' maps are then not pressed to be empty). ``shares``: of the largest pixels
+    that the masks keep, one a step in turn. ``tied``: all classes' rows of the fuser move by the same amount, so that
+    classes without an image learn too; sensible after `PTAME.start_from_head`.
     """
 
     steps: int = 600
@@ -90,22 +88,17 @@ def train_ptame(
 ) -> list[dict[str, float]]:
     """Train the explainer in place to explain the classifier's decisions on ``data``; no labels are used.
 
-    ``data``: items with ``pixels`` (3,H,W) in [0,1]; a method ``draw(i, generator)`` augments. Returns the history: one
-    row per step with step, lr and the loss's terms. The explainer's initial weights are the caller's: call
-    ``torch.manual_seed`` before making it. Explainer and classifier move to the device that accelerate finds.
+    ``data``: items with ``pixels`` (3,H,W) in [0,1]; a method ``draw(i, generator)`` augments them. Returns the
+    history: one row per step with step, lr and the loss's terms. Call ``torch.manual_seed`` before making the
+    explainer: its initial weights are yours. Explainer and classifier move to the device that accelerate finds.
 
-    With ``checkpoint`` the state is written there every ``checkpoint_every`` steps and at the end, and the history next
-    to it as JSON. ``resume=True`` continues from it and ends with the weights of an uninterrupted run on the same
-    machine: the images of a step and their augmentation depend on (seed, step) alone. ``made_from``: what else the
-    weights depend on (`records.fingerprint`), compared on resuming; `checkpoints.fits` asks beforehand.
+    Every ``checkpoint_every`` steps and at the end ``checkpoint`` is written, and the history next to it as JSON.
+    ``resume=True`` continues from it and ends with the weights of an uninterrupted run on the same machine.
+    ``made_from``: what else the weights depend on, compared on resuming. In several processes (``accelerate launch``)
+    the main one alone writes, shows the bar and calls ``on_step``; see `distributed`.
 
-    Started by ``accelerate launch`` in several processes, each sees its share of every batch, and the weights are those of
-    one process up to rounding (see `distributed`). The main process alone writes, shows the bar and calls ``on_step``.
-
-    A classifier without gradients comes wrapped by `black_box.train_black_box`. Raises ValueError for a checkpoint of
-    other settings, shapes or origin, FileNotFoundError for a missing one, RuntimeError if another run writes it, and
-    FloatingPointError for a loss, naming the step and its images, or a weight that is not finite; the last good
-    checkpoint is kept.
+    Raises ValueError for a checkpoint of other settings, shapes or origin, FileNotFoundError for a missing one,
+    RuntimeError if another run writes it, and FloatingPointError for a loss or weight that is not finite.
     """
     team = distributed.accelerator(config.seed, config.batch_size, config.precision)
     if team.num_processes > 1 and hasattr(classifier, "learned_state"):
@@ -114,19 +107,10 @@ def train_ptame(
         )
     state = TrainingState(explainer, classifier, *_optimizer(explainer, config), made_from)
     steps = planned(data, config, "pixels", "image", pinned=team.device.type == "cuda")
-    loss, learn = _step_loss(state, _Decisions(classifier, len(data)), config, team), getattr(classifier, "learn", None)
-    training = TrainingLoop(
-        state,
-        steps,
-        loss,
-        config,
-        team,
-        "train P-TAME",
-        config.checkpoint_every,
-        after_step=learn and (lambda pixels, images: learn(pixels)),
-        checkpoint=checkpoint,
-        on_step=on_step,
-    )
+    loss = _step_loss(state, _Decisions(classifier, len(data)), config, team)
+    training = TrainingLoop(state, steps, loss, config, team, "train P-TAME", config.checkpoint_every)
+    training.after_step, training.on_step = getattr(classifier, "learn", None), on_step
+    training.checkpoint = checkpoint
     with _tied(explainer, config.tied):
         return training.run(resume)
 
@@ -134,10 +118,7 @@ def train_ptame(
 def _step_loss(
     state: TrainingState, decisions: _Decisions, config: TrainingConfig, team: Accelerator
 ) -> Callable[..., PTAMELoss]:
-    """The loss of a step, for the loop.
-
-    A classifier with a method ``masked(pixels, masks)`` answers by it to what the masks keep.
-    """
+    """A step's loss for the loop; a classifier with ``masked(pixels, masks)`` answers by it to what the masks keep."""
     answer = getattr(state.classifier, "masked", lambda pixels, masks: state.classifier(keep(pixels, masks)))
 
     def loss(model: nn.Module, pixels: Tensor, images: Tensor) -> PTAMELoss:
@@ -155,11 +136,9 @@ def _step_loss(
 def _masks(
     model: nn.Module, pixels: Tensor, targets: Tensor, team: Accelerator, own_only: bool, kind: str
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """What a step's loss is made of: maps (b,n,h,w), each image's own map (b,h,w), and counts (n,).
+    """The maps (b,n,h,w) of the batch's n distinct targets, each image's own (b,h,w), and the targets' counts (n,).
 
-    The maps are those of the batch's n distinct targets, for every image of this process; each is made once, and the
-    counts say how many images of the batch have it as their target. If the loss sees only the images' own maps, n is 1
-    and nothing is counted.
+    If the loss sees only the images' own maps, n is 1 and nothing is counted.
     """
     # each image's own map alone
     if own_only:
@@ -205,9 +184,9 @@ def _optimizer(
 
 
 class _Decisions:
-    """The classifier's decisions, asked for only once about images that never change: those with a number of their own.
+    """The classifier's decisions, asked for once about each image that never changes (its number is not -1).
 
-    A classifier that counts its questions is asked every time, so that a resumed training counts as an uninterrupted one.
+    A classifier that counts its queries is asked every time, so that a resumed training counts as an uninterrupted one.
     """
 
     def __init__(self, classifier: nn.Module, count: int):
@@ -215,11 +194,12 @@ class _Decisions:
         self.counts, self.checked = hasattr(classifier, "learned_state"), False
 
     def __call__(self, pixels: Tensor, images: Tensor) -> Tensor:
-        # look at the first batch's values; if they are not finite, the loss says so, with the image's name
+        # check the first batch; if it is not finite, the loss says so, and names the image
         if not self.checked and pixels.isfinite().all():
             check_images(pixels)
         self.checked = True
 
+        # ask about images that are new or change
         images = images.cpu()
         if self.counts or (images < 0).any() or (self.known[images] < 0).any():
             found = likeliest(self.classifier, pixels)

@@ -225,7 +225,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(classifier):
     with pytest.raises(FloatingPointError, match=r"the loss is nan at step 0: lower lr \(now 0\.001\)"):
         train(explainer, classifier, data=data)
     assert explainer.net.head.weight.equal(start)
-    with pytest.raises(FloatingPointError, match="the loss is nan at step 1: "):
+    with pytest.raises(FloatingPointError, match="the validation loss is nan at step 1: "):
         train(explainer, classifier, val=data)
 
 
