@@ -61,13 +61,7 @@ def train_embedded_multi(
 
 
 def _fit(
-    net: nn.Module,
-    data: Embedded,
-    loss_of: Callable[[Tensor, Tensor, Tensor, torch.Generator], Tensor],
-    epochs: int,
-    lr: float,
-    batch_size: int,
-    seed: int,
+    net: nn.Module, data: Embedded, loss_of: Callable[..., Tensor], epochs: int, lr: float, batch_size: int, seed: int
 ) -> list[float]:
     """Train in place by ``loss_of(pixels, labels, truth, generator)`` and return the mean loss of each epoch.
 

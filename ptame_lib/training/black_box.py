@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import Dataset
 
+from ..classifiers.wrapper import device_of
 from ..explainers.ptame import PTAME
 from ..progress import progress
 from .batches import planned
@@ -61,17 +61,17 @@ def train_black_box(
     if method == "antithetic":
         asked = Antithetic(box, pairs=pairs, seed=config.seed)
     else:
-        device, options = Accelerator().device, {"masks_per_image": masks_per_image, "seed": config.seed}
-        asked = Surrogate(box, explainer.auxiliary, explainer.num_classes, **options).to(device)
-        if not resume:
-            _warm_up(asked, data, config, warm_up, device)
+        asked = Surrogate(
+            box, explainer.auxiliary, explainer.num_classes, masks_per_image=masks_per_image, seed=config.seed
+        )
+        _warm_up(asked.to(Accelerator().device), data, config, 0 if resume else warm_up)
     history = train_ptame(explainer, asked, data, config, checkpoint=checkpoint, resume=resume, on_step=on_step)
     return history, asked.queries
 
 
-def _warm_up(surrogate: Surrogate, data: Dataset, config: TrainingConfig, steps: int, device: torch.device) -> None:
+def _warm_up(surrogate: Surrogate, data: Dataset, config: TrainingConfig, steps: int) -> None:
     """Let the surrogate learn for ``steps`` on batches that a training with another seed would see."""
-    other = replace(config, steps=steps, seed=config.seed + 1)
+    other, device = replace(config, steps=steps, seed=config.seed + 1), device_of(surrogate)
     with progress(steps, "warm up the surrogate") as bar:
         for pixels in planned(data, other, "pixels").batches(0):
             bar.set_postfix(surrogate.learn(pixels.to(device)), refresh=False)
