@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ptame_lib.classifiers import embedded
 from ptame_lib.classifiers.embedded import MEAN, STD, ViTLike
+from ptame_lib.classifiers.wrapper import eval_mode
 from ptame_lib.datasets.embedded import Embedded
 from ptame_lib.masking import blend
 from ptame_lib.progress import progress
+
+AVERAGE, DEVIATION = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+PLAN = {"multi-vgg": (9, 4e-3), "multi-resnet": (12, 3e-3)}  # shipped: epochs over 12 000 images, peak learning rate
 
 
 def train_embedded(
@@ -23,47 +29,83 @@ def train_embedded(
     batch_size: int = 64,
     seed: int = 0,
 ) -> list[float]:
-    """Train a network of ``embedded_nets`` on the single-label data; returns the mean loss of each epoch.
+    """Train a network of `embedded` on the single-label digits, as `_fit` does; return the mean loss of each epoch.
 
-    AdamW with OneCycleLR, label smoothing 0.05, random shifts of up to 4 pixels, no flips (digits are not
-    symmetric); with ``hidden`` parts of the images are blackened (see `_hide`).
-    A ViT also learns to classify each token by the digit's true pixels (weight 0.3).
+    Label smoothing 0.05; with ``hidden`` parts of the images are blackened (`_hide`). A ViT also learns to classify
+    each token by the digit's true pixels (weight 0.3).
+    """
+
+    def loss(pixels: Tensor, labels: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
+        return _loss(net, _normalised(_hide(pixels, truth, generator) if hidden else pixels), labels, truth)
+
+    return _fit(net, data, loss, epochs, lr, batch_size, seed)
+
+
+def train_embedded_multi(
+    name: str, data: Embedded, *, epochs: int | None = None, lr: float | None = None, seed: int = 0
+) -> nn.Module:
+    """A network ``multi-vgg`` or ``multi-resnet`` trained on the multi-label digits as `_fit` does, in eval mode.
+
+    Label smoothing 0.02, random channel order and brightness, and parts in the mean colour (`hide`). ``epochs`` and
+    ``lr`` default to `PLAN`.
+    """
+    torch.manual_seed(seed)
+    net = embedded.build(name)
+
+    def loss(pixels: Tensor, labels: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
+        pixels, labels = hide(_recolour(pixels, generator), labels, truth, AVERAGE, generator)
+        return F.binary_cross_entropy_with_logits(net(_normalised(pixels)), 0.02 + 0.96 * labels)
+
+    _fit(net, data, loss, epochs or PLAN[name][0], lr or PLAN[name][1], 64, seed)
+    return net
+
+
+def _fit(
+    net: nn.Module, data: Embedded, loss_of: Callable[..., Tensor], epochs: int, lr: float, batch_size: int, seed: int
+) -> list[float]:
+    """Train in place by ``loss_of(pixels, labels, truth, generator)`` and return the mean loss of each epoch.
+
+    AdamW with OneCycleLR, gradients clipped to norm 1, random shifts of up to 4 pixels, no flips (digits are not
+    symmetric). The network ends in eval mode.
     """
     generator = torch.Generator().manual_seed(seed)
-    steps = epochs * (len(data) // batch_size)
+    batches = len(data) // batch_size
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps, pct_start=0.2)
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=epochs * batches, pct_start=0.2)
     history = []
-    net.train().to(memory_format=torch.channels_last)
-    with progress(steps, "train classifier") as bar:
+    with progress(epochs * batches, "train classifier") as bar, eval_mode(net):  # which restores the modes on an error
+        net.train().to(memory_format=torch.channels_last)
         for _ in range(epochs):
             losses = []
-            for rows in torch.randperm(len(data), generator=generator)[: len(data) // batch_size * batch_size].split(
-                batch_size
-            ):
+            for rows in torch.randperm(len(data), generator=generator)[: batches * batch_size].split(batch_size):
+                # draw the batch, then take a step
                 pixels, truth = _shift(data.images[rows].float() / 255, data.truth[rows], generator)
-                if hidden:
-                    pixels = _hide(pixels, truth, generator)
-                images = ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
-                loss = _loss(net, images, data.labels[rows], truth)
+                loss = loss_of(pixels, data.labels[rows], truth, generator)
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(net.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
                 losses.append(loss.item())
+                bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
                 bar.update()
             history.append(sum(losses) / len(losses))
-    net.eval().to(memory_format=torch.contiguous_format)  # which safetensors wants
+    net.eval().to(memory_format=torch.contiguous_format)  # safetensors needs this layout
     return history
+
+
+def _normalised(pixels: Tensor) -> Tensor:
+    """Pixels (B,3,H,W) as the networks take them, in the faster layout."""
+    return ((pixels - AVERAGE) / DEVIATION).contiguous(memory_format=torch.channels_last)
 
 
 def _loss(net: nn.Module, images: Tensor, labels: Tensor, truth: Tensor) -> Tensor:
     if not isinstance(net, ViTLike):
         return F.cross_entropy(net(images), labels, label_smoothing=0.05)
+    # the image's class
     tokens = net.tokens(images)
     loss = F.cross_entropy(net.head(tokens.mean(1)), labels, label_smoothing=0.05)
+    # each token's class, background where the digit covers little of it
     covered = F.adaptive_avg_pool2d(truth[:, None].float(), net.grid).flatten(1) > 0.15  # (B,64)
     background = net.token_head.out_features - 1
     token_labels = torch.where(covered, labels[:, None], background)
@@ -80,20 +122,22 @@ def _shift(pixels: Tensor, truth: Tensor, generator: torch.Generator, most: int 
 
 
 def _hide(pixels: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
-    """Black rectangles on a third of the images, black surroundings of the digit on another.
+    """Black rectangles on a third of the images, black surroundings of the digit on another third.
 
-    An explanation is judged by what a classifier says of an image that was masked with it. Black must not be strange to the
-    classifier then, or the strangeness is measured and not the explanation.
+    Explanations are judged by what the classifier answers to masked images. If it had never seen black, that would be
+    measured and not the explanation.
     """
     count, _, height, width = pixels.shape
     mask = torch.ones(count, height, width)
     kind = torch.randint(0, 3, (count,), generator=generator).tolist()
     for i in range(count):
+        # three rectangles
         if kind[i] == 0:
             for _ in range(3):
                 h, w = torch.randint(8, 33, (2,), generator=generator).tolist()
                 y, x = (int(torch.randint(0, side, (), generator=generator)) for side in (height - h, width - w))
                 mask[i, y : y + h, x : x + w] = 0
+        # everything but a box around the digit
         elif kind[i] == 1 and truth[i].any():
             rows, columns = (truth[i].any(axis).nonzero()[:, 0] for axis in (1, 0))
             around = torch.randint(1, 13, (4,), generator=generator).tolist()
@@ -104,47 +148,8 @@ def _hide(pixels: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
     return pixels * mask[:, None]
 
 
-PLAN = {
-    "multi-vgg": (9, 4e-3),
-    "multi-resnet": (12, 3e-3),
-}  # the shipped ones: epochs over 12 000 images, peak learning rate
-
-
-def train_embedded_multi(
-    name: str, data: Embedded, *, epochs: int | None = None, lr: float | None = None, seed: int = 0
-) -> nn.Module:
-    """A network ``multi-vgg`` or ``multi-resnet``, trained on the multi-label digits; in eval mode, on normalised images.
-
-    AdamW with OneCycleLR, batches of 64, label smoothing 0.02, shifts as in `embedded_training`, shuffled colour channels and
-    brightness, and parts that give way to the mean colour (`hide`). ``epochs`` and ``lr`` default to `PLAN`.
-    """
-    epochs, lr = epochs or PLAN[name][0], lr or PLAN[name][1]
-    torch.manual_seed(seed)
-    net = embedded.build(name).to(memory_format=torch.channels_last).train()
-    generator = torch.Generator().manual_seed(seed)
-    batches = len(data) // 64
-    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=epochs * batches, pct_start=0.2)
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
-    with progress(epochs * batches, f"train {name}") as bar:
-        for _ in range(epochs):
-            for rows in torch.randperm(len(data), generator=generator)[: batches * 64].split(64):
-                pixels, truth = _shift(data.images[rows].float() / 255, data.truth[rows], generator)
-                pixels, labels = hide(_recolour(pixels, generator), data.labels[rows], truth, mean, generator)
-                logits = net(((pixels - mean) / std).contiguous(memory_format=torch.channels_last))
-                loss = F.binary_cross_entropy_with_logits(logits, 0.02 + 0.96 * labels)
-                optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-                optimizer.step()
-                schedule.step()
-                bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-                bar.update()
-    return net.eval().to(memory_format=torch.contiguous_format)  # which safetensors wants
-
-
 def _recolour(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Of each image the channels are shuffled and the brightness is changed."""
+    """Shuffle the channels of each image and change its brightness."""
     order = torch.rand(len(pixels), 3, generator=generator).argsort(1)
     pixels = pixels.gather(1, order[:, :, None, None].expand_as(pixels))
     gain = 0.7 + 0.6 * torch.rand(len(pixels), 1, 1, 1, generator=generator)
@@ -154,32 +159,40 @@ def _recolour(pixels: Tensor, generator: torch.Generator) -> Tensor:
 def hide(
     pixels: Tensor, labels: Tensor, truth: Tensor, colour: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Parts of the images give way to ``colour`` (1,3,1,1), and the labels follow; each image goes one of five ways.
+    """Replace parts of the images by ``colour`` (1,3,1,1), in one of five ways each, and let the labels follow.
 
-    As it is; without three rectangles; some of its digits alone with their surroundings; without these; random blobs of it. A third
-    of the masks is blurred. What is masked must not be strange to a classifier whose explanations are judged by masked images, and
-    an image without a digit must be answered by low logits for all classes.
-
-    ``truth`` (B,K,H,W) bool. Returns pixels and labels (B,K) in [0,1]: 1 where 60 % or more of a digit is visible, 0 below 25 %.
+    The whole image stays, or all but three rectangles, some digits with their surroundings, all but these, or random
+    blobs; a third of the masks is blurred. So the classifier knows masked images, by which its explanations are judged,
+    and gives low logits for all classes if no digit is left. ``truth`` (B,K,H,W) bool. Returns pixels and labels (B,K)
+    in [0,1]: 1 if 60 % or more of a digit is visible, 0 below 25 %.
     """
     count, classes, height, width = truth.shape
 
     def draw(*shape):
         return torch.rand(*shape, generator=generator)
 
+    # three rectangles
     corner, side = draw(2, count, 3, 1), 0.12 + 0.4 * draw(2, count, 3, 1)
     rows, columns = (torch.linspace(0, 1, n).view(1, 1, n) for n in (height, width))
     inside = [(line > c - s / 2) & (line < c + s / 2) for line, c, s in zip((rows, columns), corner, side, strict=True)]
     rectangles = (inside[0][..., None] & inside[1][:, :, None]).any(1)  # (B,H,W)
+
+    # some digits, and their surroundings
     chosen = (truth & (draw(count, classes) < 0.5)[..., None, None]).any(1)
     radius = int(torch.randint(1, 6, (), generator=generator))
     around = F.max_pool2d(chosen[:, None].float(), 2 * radius + 1, 1, radius)[:, 0] > 0
+
+    # blobs
     noise = F.interpolate(draw(count, 1, 7, 7), (height, width), mode="bicubic")[:, 0]
     blobs = noise > 0.3 + 0.4 * draw(count, 1, 1)
+
+    # one of the five for each image, some of them blurred
     ways = torch.stack([torch.ones_like(blobs), ~rectangles, around, ~around, blobs], 1)
     way = torch.randint(0, 5, (count,), generator=generator)
     masks = ways[torch.arange(count), way].float()
     blurred = F.avg_pool2d(masks[:, None], 5, 1, 2, count_include_pad=False)[:, 0]
     masks = torch.where(draw(count, 1, 1) < 1 / 3, blurred, masks)
+
+    # labels by how much is left of each digit
     visible = (truth * masks[:, None]).sum((2, 3)) / truth.sum((2, 3)).clamp_min(1)
     return blend(pixels, masks, colour), labels * ((visible - 0.25) / 0.35).clamp(0, 1)

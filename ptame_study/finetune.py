@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ptame_lib.classifiers.loading import load_multilabel
-from ptame_lib.classifiers.wrapper import Classifier
+from ptame_lib.classifiers.wrapper import Classifier, device_of, eval_mode
 from ptame_lib.explainers import storage
-from ptame_lib.progress import progress
-from ptame_lib.training.loop import stops
+from ptame_lib.training import distributed
+from ptame_lib.training.batches import Steps
+from ptame_lib.training.checkpoints import TrainingState
+from ptame_lib.training.loop import TrainingLoop
 
 from . import paths
 from .classifiers import names_of
@@ -25,34 +28,36 @@ from .records import write_table
 
 
 def finetune_for(profile: str, classifier: str) -> None:
-    """Fine-tune ``classifier`` from ImageNet's weights as the profile's ``finetune`` says, into `paths.multilabel`, with the history beside it.
+    """Fine-tune ``classifier`` as the profile's ``finetune`` says; weights go to `paths.multilabel`, with the history.
 
-    ``finetune``: ``dataset``, the fields of `FinetuneConfig`, ``weights`` (as for `load_multilabel`) and ``images`` (0: all) of the
-    training and of the validation part. Raises ValueError for a profile or classifier without, and as `finetune`.
+    ``finetune``: ``dataset``, the fields of `FinetuneConfig`, ``weights`` (as for `load_multilabel`) and ``images`` (0:
+    all) of each part. Raises ValueError for a profile or a classifier without it, and as `finetune`.
     """
+    # the settings
     content = load_profile(profile)
-    settings = dict(content.get("finetune") or {})
-    if not settings or classifier not in content.get("multi_label", []):
+    settings, known = dict(content.get("finetune") or {}), content.get("multi_label", [])
+    if not settings or classifier not in known:
         raise ValueError(
-            f"profile {profile} has no 'finetune' for {classifier!r}: its multi_label classifiers are {content.get('multi_label', [])}"
+            f"profile {profile} has no 'finetune' for {classifier!r}: its multi_label classifiers are {known}"
         )
     dataset, n, weights = settings.pop("dataset"), settings.pop("images", 0), settings.pop("weights", "default")
+    config = FinetuneConfig(**settings)
+
+    # images and network
     train, val = (multilabel_images(dataset, split, n) for split in ("train", "val"))
-    names, config = names_of(train), FinetuneConfig(**settings)
+    names = names_of(train)
     torch.manual_seed(config.seed)  # of the new head
     network = load_multilabel(classifier, len(names), None if weights == "none" else weights, names)
-    history = finetune(network.to("cuda" if torch.cuda.is_available() else "cpu"), train, val, config)
+
+    history = finetune(network, train, val, config)
     write_table(paths.results(profile) / f"finetune-{paths.slug(classifier)}.csv", pd.DataFrame(history))
-    storage.write(
-        paths.multilabel(profile, classifier),
-        network.model.state_dict(),
-        {"classifier": classifier, "profile": profile},
-    )
+    about = {"classifier": classifier, "profile": profile}
+    storage.write(paths.multilabel(profile, classifier), network.model.state_dict(), about)
 
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """How to fine-tune: Adam on all layers, early stopping after ``patience`` epochs that weren't better by ``min_delta``."""
+    """How to fine-tune: Adam on all layers, until ``patience`` epochs were not better by ``min_delta``."""
 
     epochs: int = 30
     batch_size: int = 16
@@ -63,65 +68,66 @@ class FinetuneConfig:
     workers: int = 0
 
 
+class FinetuneLoss(NamedTuple):
+    """The mean binary cross-entropy of a batch."""
+
+    total: Tensor
+
+
 def finetune(
     classifier: Classifier, data: Dataset, val_data: Dataset, config: FinetuneConfig = FinetuneConfig()
 ) -> list[dict[str, float]]:
-    """Train the classifier's network in place, on the device it is on; it ends frozen, with the weights of the lowest validation loss.
+    """Train the classifier's network in place; it ends frozen, with the weights of the lowest validation loss.
 
-    Items have ``pixels`` (3,H,W) in [0,1] and ``labels`` (K,). Returns one row per epoch: epoch, ``total`` and ``val_total``, the mean
-    binary cross-entropies. ``saved.write(file, classifier.model.state_dict(), {})`` makes a file for `load_multilabel`.
-
-    Raises FloatingPointError when the loss isn't finite.
+    Items have ``pixels`` (3,H,W) in [0,1] and ``labels`` (K,). Returns one row per epoch: epoch, ``total`` and
+    ``val_total``, mean binary cross-entropies. The classifier moves to the device that accelerate finds. Raises
+    FloatingPointError for a loss that is not finite.
     """
-    torch.manual_seed(config.seed)
-    order = torch.Generator().manual_seed(config.seed)
-    batches = DataLoader(
-        data,
-        config.batch_size,
-        shuffle=True,
-        generator=order,
-        drop_last=len(data) > config.batch_size,
-        num_workers=config.workers,
-    )
-    net, device, history, best = classifier.model.requires_grad_(True), classifier.mean.device, [], {}
-    optimizer = torch.optim.Adam(net.parameters(), lr=config.lr)
-    with progress(config.epochs * len(batches), "fine-tune classifier") as bar:
-        while len(history) < config.epochs and not stops(history, config):
-            net.train()
-            losses = []
-            for batch in batches:
-                logits = classifier(batch["pixels"].to(device))
-                loss = F.binary_cross_entropy_with_logits(logits, batch["labels"].to(device).float())
-                if not torch.isfinite(loss):
-                    raise FloatingPointError(
-                        f"the loss is {loss.item()} in epoch {len(history)}: lower lr (now {config.lr}), or check the images"
-                    )
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                losses.append(loss.item())
-                bar.update()
-            net.eval()
+    team, net = distributed.accelerator(config.seed, config.batch_size), classifier.model
+
+    def loss(net: nn.Module, pixels: Tensor, labels: Tensor) -> FinetuneLoss:
+        return FinetuneLoss(F.binary_cross_entropy_with_logits(classifier(pixels), labels.float()))
+
+    def validate() -> dict[str, float]:
+        with eval_mode(net):
             logits, labels = answers(classifier, val_data, config.batch_size)
-            val = F.binary_cross_entropy_with_logits(logits, labels).item()
-            if not math.isfinite(val):
-                raise FloatingPointError(
-                    f"the validation loss is {val} after epoch {len(history)}: lower lr (now {config.lr}), or check the images"
-                )
-            if val <= min((row["val_total"] for row in history), default=torch.inf):
-                best = {key: value.detach().cpu().clone() for key, value in net.state_dict().items()}
-            history.append({"epoch": len(history), "total": sum(losses) / len(losses), "val_total": val})
-    net.load_state_dict(best)
-    net.requires_grad_(False).eval()
-    return history
+        return {"val_total": F.binary_cross_entropy_with_logits(logits, labels).item()}
+
+    # train all layers, with a constant rate
+    steps, per_epoch = _steps(data, config, team.device)
+    optimizer = torch.optim.Adam(net.requires_grad_(True).parameters(), lr=config.lr)
+    state = TrainingState(net, classifier, optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0))
+    training = TrainingLoop(state, steps, loss, config, team, "fine-tune classifier", per_epoch, validate=validate)
+    try:
+        rows = training.run()
+    finally:
+        net.requires_grad_(False)
+
+    # one row per epoch
+    epochs = [rows[start : start + per_epoch] for start in range(0, len(rows), per_epoch)]
+    totals = [sum(row["total"] for row in epoch) / per_epoch for epoch in epochs]
+    return [{"epoch": i, "total": totals[i], "val_total": epoch[-1]["val_total"]} for i, epoch in enumerate(epochs)]
+
+
+def _steps(data: Dataset, config: FinetuneConfig, device: torch.device) -> tuple[Steps, int]:
+    """All epochs' steps, shuffled by a generator of their own, and how many make an epoch."""
+    size, order = config.batch_size, torch.Generator().manual_seed(config.seed)
+    options = {"drop_last": len(data) > size, "generator": order, "num_workers": config.workers}
+    loader = DataLoader(data, size, shuffle=True, **options)
+
+    def batches(first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for _ in range(config.epochs):
+            yield from ((batch["pixels"].to(device), batch["labels"].to(device)) for batch in loader)
+
+    steps = Steps(config.epochs * len(loader), batches, lambda step: f"in epoch {step // len(loader)}")
+    return steps, len(loader)
 
 
 @torch.no_grad()
 def answers(classifier: nn.Module, data: Dataset, batch_size: int = 50) -> tuple[Tensor, Tensor]:
     """The classifier's logits and the labels of all items, both (N,K) float32 on the CPU."""
-    device = next((tensor.device for tensor in [*classifier.parameters(), *classifier.buffers()]), torch.device("cpu"))
-    parts = [
-        (classifier(batch["pixels"].to(device)).cpu(), batch["labels"].float())
-        for batch in DataLoader(data, batch_size)
-    ]
-    return torch.cat([logits for logits, _ in parts]), torch.cat([labels for _, labels in parts])
+    device, logits, labels = device_of(classifier), [], []
+    for batch in DataLoader(data, batch_size):
+        logits.append(classifier(batch["pixels"].to(device)).cpu())
+        labels.append(batch["labels"].float())
+    return torch.cat(logits), torch.cat(labels)

@@ -1,10 +1,12 @@
-"""The Explainer's losses as pure functions with named terms: the one of its paper, and RTIS's on the same architecture.
+"""The losses of the Explainer and of RTIS on its architecture, as pure functions with named terms.
 
-Stalder, Perraudin, Achanta, Perez-Cruz, Volpi, "What You See is What You Classify: Black Box Attributions", NeurIPS 2022.
+Stalder, Perraudin, Achanta, Perez-Cruz, Volpi, "What You See is What You Classify: Black Box Attributions", NeurIPS
+2022.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,10 +17,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ExplainerWeights:
-    """Hyper-parameters of the Explainer's loss; the defaults are the published ones for VGG-16 on VOC-2007, `PUBLISHED` has all four.
+    """Weights of the Explainer's loss; the defaults are VGG-16's on VOC-2007, `PUBLISHED` has all four.
 
-    ``entropy``, ``tv``, ``class_area``, ``area`` and ``non_target_area`` weigh the terms (cross-entropy has weight 1). A class's mask
-    may fill between ``smallest`` and ``largest`` of the image without a loss.
+    Cross-entropy has weight 1. A class's mask may fill from ``smallest`` to ``largest`` of the image without a loss.
     """
 
     entropy: float = 1.0
@@ -40,9 +41,9 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class RTISWeights:
-    """Hyper-parameters of RTIS's loss (Dabkowski & Gal): 10, 1e-3, 5 and the power 0.3 there.
+    """Weights of RTIS's loss; Dabkowski & Gal have 10, 1e-3, 5 and the power 0.3.
 
-    The Explainer's authors weigh the ``area`` with 1.0, since their masks are not pressed by anything else.
+    The Explainer's authors weigh the ``area`` with 1.0, since nothing else keeps the masks small.
     """
 
     tv: float = 10.0
@@ -52,7 +53,7 @@ class RTISWeights:
 
 
 class ExplainerLoss(NamedTuple):
-    """The total and its terms, unweighted; ``total = ce + w.entropy * entropy + w.tv * tv + w.class_area * class_area + ...``."""
+    """The total and its terms, unweighted; ``total = ce + w.entropy * entropy + w.tv * tv + ...``."""
 
     total: Tensor
     ce: Tensor
@@ -74,9 +75,10 @@ class RTISLoss(NamedTuple):
 
 
 def target_masks(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The masks m of an image's labels and n of all other classes, (B,H,W) in [0,1]: sigmoid of the largest logit of each group.
+    """The masks m of an image's labels and n of all other classes, (B,H,W) in [0,1].
 
-    ``logits`` (B,K,H,W): the Explainer's; ``labels`` (B,K): more than 0.5 where the image has the class. A group without a class is 0.
+    Each is the sigmoid of its group's largest logit, 0 for an empty group. ``logits`` (B,K,H,W): the Explainer's;
+    ``labels`` (B,K): more than 0.5 if the image has the class.
     """
     present = (labels > 0.5)[:, :, None, None]
     return tuple(logits.masked_fill(other, -torch.inf).amax(1).sigmoid() for other in (~present, present))
@@ -94,20 +96,18 @@ def explainer_loss(
 ) -> ExplainerLoss:
     """The Explainer's loss (section 3.2 of the paper).
 
-    ``logits`` (B,K,H,W): the Explainer's; ``labels`` (B,K) in {0,1}; ``masks`` = (m, n) of `target_masks`; ``kept`` and ``removed``
-    (B,K): the classifier's logits where m, and where 1 - m, keeps the image and the mean colour replaces the rest.
+    ``logits`` (B,K,H,W): the Explainer's; ``labels`` (B,K) in {0,1}; ``masks`` = (m, n) of `target_masks`; ``kept`` and
+    ``removed`` (B,K): the classifier's logits for what m, and what 1 - m, keeps of the image on the mean colour.
 
-    The first term is the mean of all labels' binary cross-entropies, as published. With ``multi_label`` False the classifier was trained
-    with a softmax, which gives each image one class: there the term is the cross-entropy over the softmax, and all else stays.
-
-    Raises ValueError where the shapes don't belong together, and without ``multi_label`` for an image without exactly one label.
+    The first term is the mean of all labels' binary cross-entropies, as published. A classifier trained with a softmax
+    gives each image one class: with ``multi_label`` False the term is the cross-entropy over the softmax. Raises
+    ValueError for shapes that don't match, and then for an image without exactly one label.
     """
     _check(logits, labels, kept, removed, multi_label)
     target, other = masks
+    cross_entropy = F.binary_cross_entropy_with_logits if multi_label else F.cross_entropy
     terms = (
-        F.binary_cross_entropy_with_logits(kept.float(), labels.float())
-        if multi_label
-        else F.cross_entropy(kept.float(), labels.float()),
+        cross_entropy(kept.float(), labels.float()),
         negative_entropy(removed.float()),
         total_variation(target) + total_variation(other),
         class_area_term(logits, labels, weights.smallest, weights.largest),
@@ -128,12 +128,12 @@ def rtis_loss(
     *,
     multi_label: bool = True,
 ) -> RTISLoss:
-    """RTIS's loss for several labels per image: Dabkowski & Gal, "Real Time Image Saliency for Black Box Classifiers", NeurIPS 2017, eq. 4.
+    """RTIS's loss for several labels per image; arguments, and ValueError, as in `explainer_loss`.
 
-    Its probability of the class becomes the sigmoid of each label's logit, averaged over all labels of the batch: ``kept`` is -log of
-    it on what m keeps, ``removed`` its power on what m removes. TV is squared and summed over an image's pixels as there, divided
-    by their number; the masks of other classes are free. Without ``multi_label`` the probability is the softmax's, as theirs was.
-    Arguments, and ValueError, as in `explainer_loss`.
+    Dabkowski & Gal, "Real Time Image Saliency for Black Box Classifiers", NeurIPS 2017, eq. 4. Their probability of
+    the class becomes the sigmoid of each label's logit (the softmax's, as theirs, without ``multi_label``), averaged
+    over all labels of the batch: ``kept`` is its -log on what m keeps, ``removed`` its power on what m removes. TV is
+    squared and summed over an image's pixels as there, and divided by their number; other classes' masks are free.
     """
     _check(logits, labels, kept, removed, multi_label)
     present, target = labels > 0.5, masks[0]
@@ -143,7 +143,7 @@ def rtis_loss(
     terms = (
         lost[present].sum() / count,
         left[present].pow(weights.power).sum() / count,
-        squared_variation(target),
+        total_variation(target, torch.square),
         target.mean(),
     )
     factors = (1.0, weights.removed, weights.tv, weights.area)
@@ -151,42 +151,38 @@ def rtis_loss(
 
 
 def negative_entropy(logits: Tensor) -> Tensor:
-    """Mean of p log p over the entries of softmax(logits (B,K)), p clamped at 1e-16: smallest, -log(K)/K, where all classes are alike."""
+    """Mean of p log p over the entries of softmax(logits (B,K)): smallest, -log(K)/K, if all classes are equal."""
     p = logits.softmax(1)
     return (p * p.clamp_min(1e-16).log()).mean()
 
 
-def total_variation(masks: Tensor) -> Tensor:
-    """Mean over pixels of |right neighbour - pixel| + |lower neighbour - pixel|, (B,H,W) -> (); the image is reflected at its border,
-    so that the last difference of each row and column counts twice."""
-    return _variation(masks, torch.abs)
+def total_variation(masks: Tensor, size: Callable[[Tensor], Tensor] = torch.abs) -> Tensor:
+    """Mean over pixels of the ``size`` of the differences to the right and the lower neighbour, (B,H,W) -> ().
 
-
-def squared_variation(masks: Tensor) -> Tensor:
-    """`total_variation` with squares of the differences."""
-    return _variation(masks, torch.square)
-
-
-def _variation(masks: Tensor, size) -> Tensor:
+    The image is reflected at its border, so that the last difference of each row and column counts twice.
+    """
     across, down = size(masks.diff(dim=-1)), size(masks.diff(dim=-2))
     return (across.sum() + across[..., -1].sum() + down.sum() + down[..., -1, :].sum()) / masks.numel()
 
 
 def class_area_term(logits: Tensor, labels: Tensor, smallest: float = 0.05, largest: float = 0.3) -> Tensor:
-    """How far the masks of the labels are from filling between ``smallest`` and ``largest`` of the image (`outside_band`): summed
-    over an image's labels, averaged over images; 0 without labels. ``logits`` (B,K,H,W), ``labels`` (B,K)."""
+    """`outside_band` of the labels' masks, summed over an image's labels, averaged over images; 0 without labels.
+
+    ``logits`` (B,K,H,W), ``labels`` (B,K).
+    """
     return outside_band(logits[labels > 0.5].sigmoid(), smallest, largest).sum() / len(logits)
 
 
 def outside_band(masks: Tensor, smallest: float, largest: float) -> Tensor:
-    """Per mask (n,H,W) in [0,1]: of its N values in descending order the first int(smallest N) should be 1 and those from
-    int(largest N) on 0; the mean over all N of what they lack or exceed, (n,).
+    """How far masks (n,H,W) in [0,1] are from filling between ``smallest`` and ``largest`` of the image, (n,).
 
-    Which values these are, two partial selections say: cheaper than sorting, since no order within the parts matters.
+    Of a mask's N values in descending order, the first int(smallest N) should be 1 and those from int(largest N) on 0:
+    the mean over all N of what they lack or exceed.
     """
     flat = masks.flatten(1)
     size = flat.shape[1]
     low, high = int(smallest * size), int(largest * size)
+    # two partial selections are cheaper than sorting: no order within the parts matters
     first = flat.topk(low, dim=1, sorted=False).values.sum(1)
     rest = flat.sum(1) - flat.topk(high, dim=1, sorted=False).values.sum(1)
     return (low - first + rest) / size
@@ -194,17 +190,17 @@ def outside_band(masks: Tensor, smallest: float, largest: float) -> Tensor:
 
 def _check(logits: Tensor, labels: Tensor, kept: Tensor, removed: Tensor, multi_label: bool) -> None:
     if not logits.shape[:2] == labels.shape == kept.shape == removed.shape:
-        shapes = ", ".join(
-            f"{k} {tuple(v.shape)}"
-            for k, v in {"logits": logits, "labels": labels, "kept": kept, "removed": removed}.items()
-        )
+        parts = {"logits": logits, "labels": labels, "kept": kept, "removed": removed}
+        shapes = ", ".join(f"{name} {tuple(part.shape)}" for name, part in parts.items())
         raise ValueError(f"batch sizes or numbers of classes differ: {shapes}")
     if labels.numel() and not (labels.min() >= 0 and labels.max() <= 1):
         raise ValueError(
-            f"labels must be 0 or 1 for each class, got {labels.min():g}..{labels.max():g}: see torch.nn.functional.one_hot"
+            f"labels must be 0 or 1 for each class, got {labels.min():g}..{labels.max():g}: "
+            "see torch.nn.functional.one_hot"
         )
     if not multi_label and (wrong := ((labels > 0.5).sum(1) != 1).nonzero().flatten().tolist()):
         raise ValueError(
-            f"image {wrong[0]} of the batch has {int((labels[wrong[0]] > 0.5).sum())} labels, but the classifier gives one class per image: "
-            "train with one label each, or make the classifier with multi_label=True if it decides every label for itself"
+            f"image {wrong[0]} of the batch has {int((labels[wrong[0]] > 0.5).sum())} labels, but the classifier gives "
+            "one class per image: train with one label each, or make the classifier with multi_label=True if it "
+            "decides every label for itself"
         )

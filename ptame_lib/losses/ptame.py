@@ -1,4 +1,4 @@
-"""The explainers' losses as pure functions with named terms."""
+"""P-TAME's loss as a pure function with named terms."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ..validation import check_targets
 
 @dataclass(frozen=True)
 class PTAMEWeights:
-    """Hyper-parameters of P-TAME's loss; the defaults are the authors' defaults.
+    """Weights of P-TAME's loss, with the authors' defaults; ValueError for a negative weight or a power of 0 or less.
 
-    ``ce``, ``area`` and ``smooth`` weigh the terms, ``border`` weighs the border lines inside the smoothness term, ``p`` is
-    the power of the area term, ``q`` that of the smoothness term. Raises ValueError for a negative weight and for powers that are not above 0.
+    ``border`` weighs the border lines inside the smoothness term, ``p`` is the power of the area term, ``q`` that of
+    the smoothness term.
     """
 
     ce: float = 1.5
@@ -31,15 +31,14 @@ class PTAMEWeights:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if not (0 < value < inf or (value == 0 and name not in "pq")):
-                raise ValueError(
-                    f"the loss's {name} can't be {value}: give a number above 0{'' if name in 'pq' else ', or 0 to leave the term out'}"
-                )
+                other = "" if name in "pq" else ", or 0 to leave the term out"
+                raise ValueError(f"the loss's {name} can't be {value}: give a number above 0{other}")
 
 
 class PTAMELoss(NamedTuple):
-    """The total and its terms: ``total = w.ce * ce + w.area * area + w.smooth * smooth``; the terms are reported unweighted.
+    """The total and its terms, unweighted; ``total = w.ce * ce + w.area * area + w.smooth * smooth``.
 
-    ``smooth`` is not computed and reports 0 when its weight is 0.
+    ``smooth`` is not computed and is 0 if its weight is 0.
     """
 
     total: Tensor
@@ -58,12 +57,12 @@ def ptame_loss(
     """P-TAME's training loss (P-TAME, equations of section III; no labels are used).
 
     ``masked_logits`` (B,K): the classifier's answer to the masked images; ``targets`` (B,): its decisions on the whole
-    images; ``masks`` (B,n,h,w) in [0,1]: for every image the maps of all targets of the batch (n = B), at the first
-    level's resolution, so that a class's map is also pressed to be empty on images of other classes. With ``counts`` (n,), how
-    many targets of the batch are each class, they are the maps of the distinct classes instead: the same loss for less work.
-
-    Raises ValueError where the shapes don't belong together or a target is no class.
+    images; ``masks`` (B,n,h,w) in [0,1]: for every image the maps of all targets of the batch (n = B), so that a
+    class's map is also pressed to be empty on images of other classes. With ``counts`` (n,), how many targets of the
+    batch are of each class, they are the maps of the distinct classes instead: the same loss for less work. Raises
+    ValueError for shapes that don't match and targets that are not classes.
     """
+    # check the inputs
     if masked_logits.shape[0] != targets.shape[0] or masks.shape[0] != targets.shape[0]:
         raise ValueError(
             f"batch sizes differ: logits {masked_logits.shape[0]}, targets {targets.shape[0]}, masks {masks.shape[0]}"
@@ -73,6 +72,8 @@ def ptame_loss(
     if counts is not None and counts.shape != masks.shape[1:2]:
         raise ValueError(f"one count per class: got {tuple(counts.shape)} counts for {masks.shape[1]} maps per image")
     check_targets(targets, *masked_logits.shape)
+
+    # the terms, in float32
     masks = masks.float()
     counts = masks.new_ones(masks.shape[1]) if counts is None else counts.to(masks.dtype)
     ce = F.cross_entropy(masked_logits.float(), targets)
@@ -94,8 +95,8 @@ def area_term(masks: Tensor, p: float, counts: Tensor | None = None) -> Tensor:
 def smoothness_term(masks: Tensor, border: float, q: float = 2.0, counts: Tensor | None = None) -> Tensor:
     """(sum |dx|^q + sum |dy|^q + border * sum of the four border lines^q) / (q B): sums over pixels, not means.
 
-    ``masks`` (B,n,h,w); ``counts`` (n,), float: how often each class counts in the sums; None: once. A corner lies on two border
-    lines and counts twice.
+    ``masks`` (B,n,h,w); ``counts`` (n,), float: how often each class counts in the sums; None: once. A corner lies on
+    two border lines and counts twice.
     """
     counts = masks.new_ones(masks.shape[1]) if counts is None else counts
     if q == 2:  # the published power
@@ -107,12 +108,12 @@ def smoothness_term(masks: Tensor, border: float, q: float = 2.0, counts: Tensor
     return (differences + frame) / (q * masks.shape[0])
 
 
-# The two terms below run over B x n maps at every step. Written out, with their gradients, they take half the time and memory
-# of what autograd makes of the formulas.
+# The two terms below run over B x n maps at every step. With their gradients written out they take half the time and
+# memory of what autograd makes of the formulas.
 
 
 class _PowerSum(torch.autograd.Function):
-    """Sum of share x^p over x (B,n,h,w) > 0, the share (n,) of each class; the gradient p x^p / x needs no second power."""
+    """Sum of share x^p over x (B,n,h,w) > 0, with a share (n,) per class; its gradient needs no second power."""
 
     @staticmethod
     def forward(ctx, x: Tensor, p: float, share: Tensor) -> Tensor:
@@ -128,7 +129,7 @@ class _PowerSum(torch.autograd.Function):
 
 
 class _SquaredDifferences(torch.autograd.Function):
-    """Sum over the classes of their count (n,) times the squared differences of neighbours along the last two axes of x (B,n,h,w)."""
+    """Sum over classes of their count (n,) times the squared differences of neighbours in x (B,n,h,w)."""
 
     @staticmethod
     def forward(ctx, x: Tensor, counts: Tensor) -> Tensor:

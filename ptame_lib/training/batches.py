@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 
 class Draws(Dataset):
-    """Items (index, seed of its augmentation) -> pixels, or whatever of the item is wanted; ``image`` is its index, -1 if augmented."""
+    """Items (index, seed of its augmentation) -> entries ``wanted``; ``image`` is the index, -1 if augmented."""
 
-    def __init__(self, data: Dataset, wanted: Callable[[dict], Tensor | tuple] = itemgetter("pixels")):
-        self.data, self.wanted = data, wanted
+    def __init__(self, data: Dataset, *wanted: str):
+        self.data, self.wanted = data, itemgetter(*wanted)
 
     def __getitem__(self, item: tuple[int, int]) -> Tensor | tuple:
         index, seed = item
@@ -27,15 +27,13 @@ class Draws(Dataset):
 
 
 class Batches:
-    """The batches of steps first..steps-1 over ``n`` images, each a pure function of (seed, step), so that a resumed run sees the same.
-
-    ``config``: seed, steps and batch_size. Raises ValueError where the images don't make one batch.
-    """
+    """The batches of steps first..steps-1 over ``n`` images; ValueError if they don't make one batch."""
 
     def __init__(self, n: int, config: Any, first: int = 0):
         if n < config.batch_size:
             raise ValueError(
-                f"{n} training images are fewer than one batch of {config.batch_size}: give more images or a smaller batch_size"
+                f"{n} training images are fewer than one batch of {config.batch_size}: "
+                "give more images or a smaller batch_size"
             )
         self.n, self.config, self.first = n, config, first
         self.batch_size, self.drop_last = config.batch_size, True
@@ -59,14 +57,33 @@ class Batches:
         return self._order[at : at + self.batch_size]
 
 
-def first_batches(data: Dataset, config: Any, count: int) -> Iterator[Tensor]:
-    """Pixels (B,3,H,W) of ``count`` batches, as the training with another seed would see them."""
-    other = replace(config, steps=count, seed=config.seed + 1)
-    yield from DataLoader(Draws(data), batch_sampler=Batches(len(data), other), num_workers=config.workers)
+@dataclass(frozen=True)
+class Steps:
+    """The ``count`` steps of a training; ``batches(first)`` are those from step ``first`` on, tuples with pixels first.
+
+    For error messages, ``place(step)`` says where a step is, and ``images(step)`` names its images if they are known.
+    """
+
+    count: int
+    batches: Callable[[int], Iterable[tuple[Tensor, ...]]]
+    place: Callable[[int], str] = "at step {}".format
+    images: Callable[[int], list[str]] = lambda step: []
+
+
+def planned(data: Dataset, config: Any, *wanted: str, pinned: bool = False) -> Steps:
+    """The steps of a training whose batches hold the items' entries ``wanted``, in pinned memory if ``pinned``."""
+    plan = Batches(len(data), config)
+
+    def batches(first: int) -> DataLoader:
+        plan.first = first
+        draws = Draws(data, *wanted)
+        return DataLoader(draws, batch_sampler=plan, num_workers=config.workers, pin_memory=pinned)
+
+    return Steps(config.steps, batches, images=lambda step: names(data, plan.images(step)))
 
 
 def names(data: Dataset, images: Iterable[int]) -> list[str]:
-    """What people call these images: their files where the data set has ``files``, else ``image 17``."""
+    """Names of these images: their files if the data set has ``files``, else ``image 17``."""
     images = list(images)
     if isinstance(data, Subset):
         return names(data.dataset, [data.indices[i] for i in images])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import Dataset
 
+from ..classifiers.wrapper import device_of
 from ..explainers.ptame import PTAME
 from ..progress import progress
-from .batches import first_batches
+from .batches import planned
 from .ptame import TrainingConfig, train_ptame
 from .queries import Antithetic, Surrogate
 
@@ -31,38 +33,46 @@ def train_black_box(
     resume: bool = False,
     on_step: Callable[[dict[str, float]], None] | None = None,
 ) -> tuple[list[dict[str, float]], int]:
-    """Train the explainer on a ``box`` (pixels (B,3,H,W) in [0,1] -> logits (B,K)) that has no gradients, such as a `BlackBox`.
+    """Train the explainer for a ``box`` without gradients, such as a `BlackBox`; return the history and the queries.
 
-    ``method``: ``antithetic`` estimates the gradient for every mask from ``pairs`` pairs of answers, and needs nothing else;
-    ``surrogate`` learns a differentiable imitation of the box from its answers (``warm_up`` steps before the first of the explainer,
-    then side by side, asking about ``masks_per_image`` random masks of each image of a step). Notebook 11 compares them. The rest is
-    as in `train_ptame`, and one explanation is still one forward pass that does not ask the box.
-
-    Returns the history and the number of images asked for, which is checked beforehand to be at most ``queries_per_image``
-    times the number of training images. Raises ValueError where it would be more, or for an unknown method.
+    ``box``: pixels (B,3,H,W) in [0,1] -> logits (B,K). ``method``: ``antithetic`` estimates the gradient for every
+    mask from ``pairs`` pairs of answers; ``surrogate`` learns to imitate the box from its answers, first in
+    ``warm_up`` steps of its own, then in step with the explainer from ``masks_per_image`` random masks of each image.
+    The rest is as in `train_ptame`. Raises ValueError for an unknown method, and before anything is asked if the
+    training would ask about more than ``queries_per_image`` times the number of training images.
     """
-    per_image = {"antithetic": 2 + 2 * pairs, "surrogate": 2 + masks_per_image}
-    if method not in per_image:
-        raise ValueError(f"unknown method {method!r}: choose {' or '.join(per_image)}")
-    warm_up = warm_up if method == "surrogate" else 0
-    wanted = config.batch_size * (config.steps * per_image[method] + warm_up * masks_per_image)
+    # check the budget: queries per image of a step, queries before the first, and what lowers both
+    costs = {
+        "antithetic": (2 + 2 * pairs, 0, "pairs"),
+        "surrogate": (2 + masks_per_image, warm_up * masks_per_image, "masks_per_image, warm_up"),
+    }
+    if method not in costs:
+        raise ValueError(f"unknown method {method!r}: choose {' or '.join(costs)}")
+    per_step, before, less = costs[method]
+    wanted = config.batch_size * (config.steps * per_step + before)
     if wanted > queries_per_image * len(data):
-        less = "masks_per_image, warm_up" if method == "surrogate" else "pairs"
         raise ValueError(
-            f"this training asks for {wanted} images, {wanted / len(data):.0f} per training image, above queries_per_image={queries_per_image}: "
-            f"lower {less} or steps (now {config.steps}), or give more images (now {len(data)})"
+            f"this training asks for {wanted} images, {wanted / len(data):.0f} per training image, "
+            f"above queries_per_image={queries_per_image}: lower {less} or steps (now {config.steps}), "
+            f"or give more images (now {len(data)})"
         )
-    device = Accelerator().device
+
+    # wrap the box; a new surrogate warms up
     if method == "antithetic":
         asked = Antithetic(box, pairs=pairs, seed=config.seed)
     else:
         asked = Surrogate(
             box, explainer.auxiliary, explainer.num_classes, masks_per_image=masks_per_image, seed=config.seed
-        ).to(device)
-        if not resume:
-            with progress(warm_up, "warm up the surrogate") as bar:
-                for pixels in first_batches(data, config, warm_up):
-                    bar.set_postfix(asked.learn(pixels.to(device)), refresh=False)
-                    bar.update()
+        )
+        _warm_up(asked.to(Accelerator().device), data, config, 0 if resume else warm_up)
     history = train_ptame(explainer, asked, data, config, checkpoint=checkpoint, resume=resume, on_step=on_step)
     return history, asked.queries
+
+
+def _warm_up(surrogate: Surrogate, data: Dataset, config: TrainingConfig, steps: int) -> None:
+    """Let the surrogate learn for ``steps`` on batches that a training with another seed would see."""
+    other, device = replace(config, steps=steps, seed=config.seed + 1), device_of(surrogate)
+    with progress(steps, "warm up the surrogate") as bar:
+        for pixels in planned(data, other, "pixels").batches(0):
+            bar.set_postfix(surrogate.learn(pixels.to(device)), refresh=False)
+            bar.update()

@@ -1,11 +1,10 @@
-"""Checkpoints of both explainers' trainings: written whole, never with bad weights, and continued only where they fit."""
+"""Checkpoints of a training: written whole, never with bad weights, and continued only if they fit."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,53 +16,54 @@ from .. import files
 FREE = ("checkpoint_every", "workers")  # settings that may change between a run and its continuation
 
 
-@contextmanager
-def owned(file: Path | None) -> Iterator[None]:
-    """Nobody else trains into the checkpoint ``file`` meanwhile (`files.alone`); None: nothing is written."""
-    with files.alone(file) if file else nullcontext():
-        yield
+@dataclass
+class TrainingState:
+    """What a training changes and a checkpoint keeps; ``explainer`` is what is trained.
 
-
-def write(
-    file: Path,
-    config: Any,
-    explainer: nn.Module,
-    classifier: nn.Module,
-    optimizer,
-    schedule,
-    history: list[dict],
-    made_from: dict | None,
-    **more,
-) -> None:
-    """Everything a resumed run needs, and the history beside it as JSON."""
-    state = {
-        "config": comparable(config),
-        "made_from": made_from,
-        "explainer": explainer.trained_state(),
-        "optimizer": getattr(optimizer, "optimizer", optimizer).state_dict(),
-        "schedule": {k: v for k, v in schedule.state_dict().items() if not k.startswith("_")},
-        "history": history,
-        **more,
-    }
-    if hasattr(classifier, "learned_state"):
-        state["classifier"] = {"kind": type(classifier).__name__, **classifier.learned_state()}
-    with files.whole(file) as unfinished:
-        torch.save(state, unfinished)
-    with files.whole(file.with_suffix(".history.json")) as unfinished:
-        unfinished.write_text(json.dumps(history))
-
-
-def check_finite(explainer: nn.Module, optimizer: torch.optim.Optimizer, step: int, file: Path | None = None) -> None:
-    """FloatingPointError where a trained weight or what the optimizer keeps is NaN or infinite after ``step``.
-
-    To be asked before a checkpoint is written: the loss tells of bad weights one step too late, and of a bad moment of the
-    optimizer perhaps never.
+    ``origin``: what else the weights depend on; ``best``: the weights of the lowest validation loss, if it validates.
     """
-    for name, value in (*explainer.trained_state().items(), *_moments(getattr(optimizer, "optimizer", optimizer))):
+
+    explainer: nn.Module
+    classifier: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    origin: dict | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] | None = None
+    scaler: torch.amp.GradScaler | None = None
+
+
+def write(file: Path, config: Any, state: TrainingState) -> None:
+    """Write everything that a resumed run needs, and the history next to it as JSON."""
+    content = {
+        "config": comparable(config),
+        "made_from": state.origin,
+        "explainer": state.explainer.trained_state(),
+        "optimizer": state.optimizer.state_dict(),
+        "schedule": {k: v for k, v in state.schedule.state_dict().items() if not k.startswith("_")},
+        "history": state.history,
+        "best": state.best,
+        "scaler": state.scaler and state.scaler.state_dict(),
+    }
+    if hasattr(state.classifier, "learned_state"):
+        content["classifier"] = {"kind": type(state.classifier).__name__, **state.classifier.learned_state()}
+    with files.whole(file) as unfinished:
+        torch.save(content, unfinished)
+    with files.whole(file.with_suffix(".history.json")) as unfinished:
+        unfinished.write_text(json.dumps(state.history))
+
+
+def check_finite(state: TrainingState, file: Path) -> None:
+    """Raise FloatingPointError if a trained weight or what the optimizer keeps is not finite; call it before `write`.
+
+    The loss shows bad weights one step too late, and a bad moment of the optimizer perhaps never.
+    """
+    for name, value in (*state.explainer.trained_state().items(), *_moments(state.optimizer)):
         if value.is_floating_point() and not value.isfinite().all():
-            kept = f"; {files.show(file)} keeps the last good state" if file and file.is_file() else ""
+            kept = f"; {files.show(file)} keeps the last good state" if file.is_file() else ""
             raise FloatingPointError(
-                f"{name} is not finite after step {step}, though the loss was: lower lr, or check the images{kept}"
+                f"{name} is not finite after step {len(state.history) - 1}, though the loss was: lower lr, "
+                f"or check the images{kept}"
             )
 
 
@@ -77,70 +77,65 @@ def comparable(config: Any) -> dict:
     return {key: value for key, value in asdict(config).items() if key not in FREE}
 
 
-def required(checkpoint: Path | None) -> Path:
-    """The checkpoint to go on from; ValueError where none is named, FileNotFoundError where it is missing."""
-    if checkpoint is None:
-        raise ValueError("resume=True needs checkpoint=<file>")
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"no checkpoint at {checkpoint}: start with resume=False, or check the path")
-    return checkpoint
-
-
-def read(file: Path, config: Any, made_from: dict | None = None) -> dict:
+def read(file: Path | None, config: Any, made_from: dict | None = None) -> dict:
     """A checkpoint's content; nothing but tensors and plain values is ever unpickled.
 
-    Raises ValueError for a file that is no checkpoint, or one of other settings or, where both say it, made from other things.
+    Raises FileNotFoundError for a missing file, ValueError for none, and for one of other settings or another origin.
     """
+    # find and read the file
+    if file is None:
+        raise ValueError("resume=True needs checkpoint=<file>")
+    if not file.is_file():
+        raise FileNotFoundError(f"no checkpoint at {file}: start with resume=False, or check the path")
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        saved = state["config"]
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        saved = content["config"]
     except Exception as error:
         raise ValueError(
-            f"{file} can't be read as a training checkpoint ({type(error).__name__}): delete it and start with resume=False"
+            f"{file} can't be read as a training checkpoint ({type(error).__name__}): "
+            "delete it and start with resume=False"
         ) from error
-    wanted = comparable(config)
+
+    # compare the settings, then the origin
+    wanted, origin = comparable(config), content.get("made_from")
     other = [f"{key}: {saved.get(key)!r}, now {wanted[key]!r}" for key in wanted if saved.get(key) != wanted[key]]
     if other:
         raise ValueError(
             f"{file} was made with other settings ({'; '.join(other)}): use those, or start with resume=False"
         )
-    origin = state.get("made_from")
     if made_from is not None and origin != made_from:
         changed = [key for key in made_from if (origin or {}).get(key) != made_from[key]]
         raise ValueError(
-            f"{file} was made from other data, weights or code ({', '.join(changed)}): use those, or start with resume=False"
+            f"{file} was made from other data, weights or code ({', '.join(changed)}): "
+            "use those, or start with resume=False"
         )
-    return state
+    return content
 
 
 def fits(file: Path, config: Any, made_from: dict) -> bool:
-    """Whether a training can go on from ``file``: it is there, whole, and of the same settings, data, weights and code."""
+    """Whether a training can go on from ``file``: it exists, is whole, and has these settings and this origin."""
     try:
-        read(required(file), config, made_from)
+        read(file, config, made_from)
     except (FileNotFoundError, ValueError):
         return False
     return True
 
 
-def resume(
-    file: Path,
-    config: Any,
-    explainer: nn.Module,
-    classifier: nn.Module,
-    optimizer,
-    schedule,
-    made_from: dict | None = None,
-) -> dict:
-    """Fill everything from a checkpoint and return its content. Raises as `read`, and ValueError for weights that don't fit."""
-    state = read(file, config, made_from)
-    explainer.fill(state["explainer"], file)
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    kind = type(classifier).__name__ if hasattr(classifier, "load_learned_state") else None
-    if state.get("classifier", {}).get("kind") != kind:
+def resume(file: Path | None, config: Any, state: TrainingState) -> None:
+    """Fill the state from a checkpoint. Raises as `read`, and ValueError for weights that don't fit."""
+    content = read(file, config, state.origin)
+    state.explainer.fill(content["explainer"], file)
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.schedule.load_state_dict(content["schedule"])
+    state.history, state.best = content["history"], content.get("best")
+    if state.scaler is not None and content.get("scaler"):
+        state.scaler.load_state_dict(content["scaler"])
+
+    # a classifier that learns, too
+    kind = type(state.classifier).__name__ if hasattr(state.classifier, "load_learned_state") else None
+    if content.get("classifier", {}).get("kind") != kind:
         raise ValueError(
             f"{file} was made with another way of asking the classifier: use that one, or start with resume=False"
         )
-    if "classifier" in state:
-        classifier.load_learned_state(state["classifier"])
-    return state
+    if kind:
+        state.classifier.load_learned_state(content["classifier"])

@@ -1,23 +1,21 @@
 """Several processes train one explainer as one process would, on the same global batches.
 
-Every process sees its share of each batch. What makes the finished weights those of a single process:
+Every process sees its share of each batch. Three things make the finished weights those of a single process:
 
-- *Targets* are gathered over all processes. In P-TAME's loss every image is asked for the maps of all targets of the batch, so that a
-  class's map is also pressed to be empty on images of other classes. With the targets of the local share alone, each image would meet
-  B / processes classes instead of B: another loss, whose area and smoothness terms weigh a class's own image more, the more so the
-  more processes there are. A gathered target costs one row of the fuser and 8 bytes on the wire.
+- *Targets* are gathered over all processes. In P-TAME's loss every image gets the maps of all targets of the batch.
+  With those of its own share alone it would meet fewer classes, and the area and smoothness terms would weigh a class's
+  own image more: another loss.
 - *Batch norms* use the statistics of the global batch (`GlobalBatchNorm`).
-- *Losses*: the terms are means over equal shares, or sums divided by the share's size, so that their mean over the processes is the
-  global term, and the averaged gradients of the processes are its gradient.
+- *Losses* are means over equal shares, or sums divided by the share's size. So their mean over the processes is the
+  global loss, and the mean of the processes' gradients is its gradient.
 
-Sums are added in another order than in one process, so that weights are equal up to rounding, not bit for bit.
+Sums are added in another order than in one process, so the weights are equal up to rounding, not bit for bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -27,17 +25,18 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 
-def accelerator(config: Any) -> Accelerator:
-    """Seeds everything, and gives the device, the precision and the processes to train with.
+def accelerator(seed: int, batch_size: int, precision: str = "no") -> Accelerator:
+    """Seed everything, and return the device, the precision and the processes to train with.
 
-    Raises ValueError where the batch can't be shared out equally.
+    Raises ValueError if the processes can't share a batch equally.
     """
-    set_seed(config.seed)
+    set_seed(seed)
     AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
-    team = Accelerator(mixed_precision=config.precision, dataloader_config=DataLoaderConfiguration(split_batches=True))
-    if config.batch_size % team.num_processes:
+    team = Accelerator(mixed_precision=precision, dataloader_config=DataLoaderConfiguration(split_batches=True))
+    if batch_size % team.num_processes:
         raise ValueError(
-            f"batch_size={config.batch_size} can't be shared equally by {team.num_processes} processes: choose a multiple of them"
+            f"batch_size={batch_size} can't be shared equally by {team.num_processes} processes: "
+            "choose a multiple of them"
         )
     return team
 
@@ -52,18 +51,16 @@ def all_targets(targets: Tensor, team: Accelerator) -> Tensor:
 
 
 def mean_over_processes(values: dict[str, Tensor], team: Accelerator) -> dict[str, float]:
-    """Scalars as they are for the global batch."""
+    """Scalars of the global batch: the means of all processes' values."""
     means = team.reduce(torch.stack([value.detach() for value in values.values()]), "mean")
     return dict(zip(values, means.tolist(), strict=True))
 
 
 @contextmanager
 def global_statistics(explainer: nn.Module, team: Accelerator) -> Iterator[None]:
-    """While the block runs, the batch norms that are trained are `GlobalBatchNorm`s; with one process nothing changes."""
-    trained = [
-        m for m in explainer.modules() if type(m) is nn.BatchNorm2d and any(p.requires_grad for p in m.parameters())
-    ]
-    trained = trained if team.num_processes > 1 else []
+    """Turn the trained batch norms into `GlobalBatchNorm`s while the block runs; with one process nothing changes."""
+    norms = [m for m in explainer.modules() if type(m) is nn.BatchNorm2d] if team.num_processes > 1 else []
+    trained = [norm for norm in norms if any(p.requires_grad for p in norm.parameters())]
     for module in trained:
         module.__class__ = GlobalBatchNorm  # the same parameters and buffers under the same names
     try:
@@ -74,31 +71,37 @@ def global_statistics(explainer: nn.Module, team: Accelerator) -> Iterator[None]
 
 
 class GlobalBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation (B,C,H,W) by the mean and variance of all processes' equal shares, through which gradients flow.
+    """Batch normalisation (B,C,H,W) by the mean and variance of all processes' equal shares.
 
-    What torch's SyncBatchNorm does on GPUs, written out because that one refuses CPUs: so the code that is tested without a GPU is the
-    code that runs on many. Two means of C numbers each cross the wire, the variance after the mean, which is exact.
+    Gradients flow through both. torch's SyncBatchNorm does the same but refuses CPUs. This one runs on both, so the
+    code that is tested without a GPU is the code that runs on many.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
+
+        # statistics of the global batch
         processes = dist.get_world_size()
         wide = x.float()
         mean = _Sum.apply(wide.mean((0, 2, 3))) / processes
         centred = wide - mean[:, None, None]
         variance = _Sum.apply(centred.square().mean((0, 2, 3))) / processes
+
+        # running statistics, with the unbiased variance as torch keeps it
         with torch.no_grad():
             count = x.numel() // x.shape[1] * processes
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
             self.num_batches_tracked.add_(1)
+
+        # normalise
         scale = self.weight * (variance + self.eps).rsqrt()
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes; what each of them does with it counts for every process's gradient."""
+    """The sum over all processes; every process's gradient with respect to it counts."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:

@@ -1,43 +1,34 @@
-"""The Explainer's training loop: P-TAME's, with labels, a validation part and early stopping."""
+"""Train the Explainer, or RTIS on its architecture: with labels, a validation and early stopping."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from ..classifiers.wrapper import eval_mode
 from ..explainers.nn_explainer import Explainer
-from ..losses.nn_explainer import (
-    ExplainerLoss,
-    ExplainerWeights,
-    RTISLoss,
-    RTISWeights,
-    explainer_loss,
-    rtis_loss,
-    target_masks,
-)
+from ..losses.nn_explainer import ExplainerWeights, RTISWeights, explainer_loss, rtis_loss, target_masks
 from ..masking import blend
-from ..progress import progress
-from . import checkpoints, distributed
-from .batches import Batches, Draws, names
-from .loop import stop, stops
-
-ITEM = itemgetter("pixels", "labels")
+from . import distributed
+from .batches import Draws, planned
+from .checkpoints import TrainingState
+from .loop import TrainingLoop
 
 
 @dataclass(frozen=True)
 class ExplainerConfig:
-    """How to train: Adam, batches of 16 and early stopping, as published; lr 1e-4 is ResNet-50's on VOC, the others have 1e-5.
+    """How to train: Adam, batches of 16 and early stopping, as published.
 
-    ``loss``: `ExplainerWeights`, or `RTISWeights` for RTIS's loss. ``steps``: at most; ``validate_every``: steps between validations,
-    0 for once per epoch. Training stops after ``patience`` validations (2 on COCO) that weren't better than the best by ``min_delta``.
-    ``schedule``: ``constant`` as published, or ``onecycle`` over all steps. ``precision``: accelerate's ``no``, ``bf16`` or ``fp16``.
+    ``lr``: 1e-4 is ResNet-50's on VOC, the others have 1e-5. ``loss``: `RTISWeights` for RTIS's. ``validate_every``:
+    steps between validations, 0 for once per epoch. Training stops after ``patience`` validations (2 on COCO) that
+    were not better than the best by ``min_delta``. ``schedule``: ``constant``, or ``onecycle`` over all steps.
+    ``precision``: accelerate's ``no``, ``bf16`` or ``fp16``.
     """
 
     steps: int = 100_000
@@ -65,111 +56,67 @@ def train_explainer(
     made_from: dict | None = None,
     on_step: Callable[[dict[str, float]], None] | None = None,
 ) -> list[dict[str, float]]:
-    """Train the Explainer in place to explain the classifier on ``data``; it ends with the weights of the lowest validation loss, in
-    eval mode.
+    """Train the Explainer in place; it ends with the weights of the lowest validation loss, in eval mode.
 
-    Whether the loss asks each label's sigmoid or the softmax over all classes follows from ``classifier.multi_label``. Items have
-    ``pixels`` (3,H,W) in [0,1] and ``labels`` (K,), of which a classifier that is not multi-label wants exactly one to be 1; a data set
-    with a method ``draw(i, generator)`` augments by it. What a mask removes takes the classifier's mean colour. Returns the history: one
-    row per step with step, lr and the loss's terms, and ``val_<term>`` where the step ended with a validation. With ``checkpoint`` the
-    state is written there at every validation (the history beside it as JSON); ``resume=True`` continues from it, and ends as an
-    uninterrupted run on the same machine does. ``made_from`` as in `train_ptame`.
-
-    The initial weights are the caller's: call ``torch.manual_seed`` before making the Explainer. Explainer and classifier are moved
-    to the device that accelerate finds.
-
-    Raises ValueError for data without fitting labels, a classifier without gradients or a mean colour, settings that don't exist
-    and a checkpoint of other settings, shapes or origin, FileNotFoundError for a missing one, RuntimeError where another run writes it,
-    FloatingPointError, naming the step and its images, when a loss isn't finite.
+    Items have ``pixels`` (3,H,W) in [0,1] and ``labels`` (K,), exactly one of them 1 unless
+    ``classifier.multi_label``: the loss then asks for each label's sigmoid, else for the softmax over all classes.
+    What a mask removes takes the classifier's mean colour. Returns the history: one row per step with step, lr and the
+    loss's terms, and ``val_<term>`` if the step ended with a validation. ``checkpoint`` is written at every
+    validation. Everything else is as in `train_ptame`, with the same errors, and ValueError for data, a classifier or
+    settings that don't fit.
     """
     _check(explainer, classifier, data, val_data, config)
-    team = distributed.accelerator(config)
+    team = distributed.accelerator(config.seed, config.batch_size, config.precision)
     if team.num_processes > 1:
         raise ValueError(
             "the Explainer is trained in one process, since its validation is: start it without accelerate launch"
         )
     optimizer = torch.optim.Adam(explainer.parameters(), lr=config.lr)
-    schedule = _schedule(optimizer, config)
-    history, best = [], explainer.trained_state()
-    plan = Batches(len(data), config)
+    state = TrainingState(explainer, classifier, optimizer, _schedule(optimizer, config), made_from)
+    steps = planned(data, config, "pixels", "labels", pinned=team.device.type == "cuda")
+
+    def loss(model: nn.Module, pixels: Tensor, labels: Tensor) -> NamedTuple:
+        with team.autocast():
+            return _loss(model, classifier, pixels, labels, config)
+
+    def validated() -> dict[str, float]:
+        return validate(explainer, classifier, val_data, config)
+
     every = config.validate_every or len(data) // config.batch_size
-    with checkpoints.owned(checkpoint), progress(config.steps, "train Explainer") as bar:
-        if resume:
-            state = checkpoints.resume(
-                checkpoints.required(checkpoint), config, explainer, classifier, optimizer, schedule, made_from
-            )
-            history, best = state["history"], state["best"]
-        plan.first = len(history)
-        pinned = team.device.type == "cuda"
-        batches = DataLoader(Draws(data, ITEM), batch_sampler=plan, num_workers=config.workers, pin_memory=pinned)
-        classifier = classifier.to(team.device)
-        model, optimizer, batches = team.prepare(explainer.train(), optimizer, batches)
-        bar.update(len(history))
-        for pixels, labels in batches if not stops(history, config) else ():
-            with team.autocast():
-                loss = _loss(model, classifier, pixels, labels, config)
-            row = {
-                "step": len(history),
-                "lr": optimizer.param_groups[0]["lr"],
-                **{k: v.item() for k, v in loss._asdict().items()},
-            }
-            if not math.isfinite(row["total"]):
-                stop(row["total"], row["step"], config.lr, names(data, plan.images(row["step"])), checkpoint=checkpoint)
-            optimizer.zero_grad()
-            team.backward(loss.total)
-            optimizer.step()
-            schedule.step()
-            history.append(row)
-            bar.set_postfix(loss=f"{row['total']:.3f}", refresh=False)
-            bar.update()
-            if len(history) % every == 0 or len(history) == config.steps:
-                row |= validate(explainer, classifier, val_data, config)
-                if not math.isfinite(row["val_total"]):
-                    stop(row["val_total"], row["step"], config.lr, ["those of the validation"], checkpoint=checkpoint)
-                if row["val_total"] <= min(earlier.get("val_total", torch.inf) for earlier in history):
-                    best = {key: value.detach().cpu().clone() for key, value in explainer.trained_state().items()}
-                if checkpoint:
-                    checkpoints.check_finite(explainer, optimizer, row["step"], checkpoint)
-                    checkpoints.write(
-                        checkpoint, config, explainer, classifier, optimizer, schedule, history, made_from, best=best
-                    )
-            if on_step:
-                on_step(row)
-            if stops(history, config):
-                break
-    explainer.fill(best, "the best weights")
-    explainer.eval()
-    return history
+    training = TrainingLoop(
+        state, steps, loss, config, team, "train Explainer", every, None, validated, checkpoint, on_step
+    )
+    return training.run(resume)
 
 
 @torch.no_grad()
 def validate(explainer: Explainer, classifier: nn.Module, data: Dataset, config: ExplainerConfig) -> dict[str, float]:
-    """The loss's terms on ``data``, in eval mode, as ``val_<term>``: the mean over batches, weighted by their sizes."""
-    was_training, device = explainer.training, classifier.mean.device
-    explainer.eval()
-    totals: dict[str, float] = {}
-    for pixels, labels in DataLoader(
-        Draws(data, ITEM), batch_sampler=_in_order(len(data), config.batch_size), num_workers=config.workers
-    ):
-        loss = _loss(explainer, classifier, pixels.to(device), labels.to(device), config)
-        for term, value in loss._asdict().items():
-            totals[f"val_{term}"] = totals.get(f"val_{term}", 0.0) + value.item() * len(pixels) / len(data)
-    explainer.train(was_training)
+    """The loss's terms on ``data``, in eval mode, as ``val_<term>``: means over batches, weighted by their sizes."""
+    device, totals = classifier.mean.device, {}
+    # in order, and each image with one seed: a validation always sees the same, whatever steps came before
+    numbered = torch.arange(len(data)).repeat(2, 1).T.tolist()
+    batches = [numbered[start : start + config.batch_size] for start in range(0, len(data), config.batch_size)]
+    loader = DataLoader(Draws(data, "pixels", "labels"), batch_sampler=batches, num_workers=config.workers)
+    with eval_mode(explainer):
+        for pixels, labels in loader:
+            loss = _loss(explainer, classifier, pixels.to(device), labels.to(device), config)
+            for term, value in loss._asdict().items():
+                totals[f"val_{term}"] = totals.get(f"val_{term}", 0.0) + value.item() * len(pixels) / len(data)
     return totals
 
 
 def _loss(
     explainer: nn.Module, classifier: nn.Module, pixels: Tensor, labels: Tensor, config: ExplainerConfig
-) -> ExplainerLoss | RTISLoss:
-    """One forward pass of the Explainer, one of the classifier over what the target masks keep and what they remove."""
+) -> NamedTuple:
+    """A batch's loss: a forward pass of the Explainer, and one of the classifier over both parts of each image."""
     logits = explainer(pixels).float()
     masks = target_masks(logits, labels)
+    # what the target masks keep, and what they remove
     halves = blend(torch.cat([pixels, pixels]), torch.cat([masks[0], 1 - masks[0]]), classifier.mean)
     kept, removed = classifier(halves).chunk(2)
     loss = rtis_loss if isinstance(config.loss, RTISWeights) else explainer_loss
-    return loss(
-        logits, labels, kept, removed, masks, config.loss, multi_label=getattr(classifier, "multi_label", False)
-    )
+    multi_label = getattr(classifier, "multi_label", False)
+    return loss(logits, labels, kept, removed, masks, config.loss, multi_label=multi_label)
 
 
 def _schedule(optimizer: torch.optim.Optimizer, config: ExplainerConfig) -> torch.optim.lr_scheduler.LRScheduler:
@@ -178,20 +125,19 @@ def _schedule(optimizer: torch.optim.Optimizer, config: ExplainerConfig) -> torc
     return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
 
-def _in_order(n: int, size: int) -> list[list[tuple[int, int]]]:
-    """Batches of (index, seed) in order; a validation always sees the same images, whatever steps came before."""
-    return [[(i, i) for i in range(start, min(start + size, n))] for start in range(0, n, size)]
-
-
 def _check(
     explainer: Explainer, classifier: nn.Module, data: Dataset, val_data: Dataset, config: ExplainerConfig
 ) -> None:
+    # the settings and the classifier
     if config.schedule not in ("constant", "onecycle"):
         raise ValueError(f"unknown schedule {config.schedule!r}: choose constant or onecycle")
     if not getattr(classifier, "differentiable", True) or not hasattr(classifier, "mean"):
         raise ValueError(
-            f"the Explainer learns through its classifier and paints with its mean colour: {type(classifier).__name__} can't be used"
+            "the Explainer learns through its classifier and paints with its mean colour: "
+            f"{type(classifier).__name__} can't be used"
         )
+
+    # both data sets, by their first item
     for name, part in (("training", data), ("validation", val_data)):
         if not len(part):
             raise ValueError(f"there are no {name} images")
@@ -199,5 +145,6 @@ def _check(
         if labels is None or labels.shape != (explainer.num_classes,):
             found = "none" if labels is None else f"shape {tuple(labels.shape)}"
             raise ValueError(
-                f"the {name} images need labels (K,) of K = {explainer.num_classes} classes, found {found}: use multi-label data"
+                f"the {name} images need labels (K,) of K = {explainer.num_classes} classes, found {found}: "
+                "use multi-label data"
             )

@@ -1,4 +1,4 @@
-"""Ways to learn from a classifier that only answers: antithetic estimates and a surrogate."""
+"""Two ways to learn from a classifier that only answers: antithetic estimates and a surrogate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..masking import keep, resize
 
 
 class Asked(nn.Module):
-    """A ``box`` (pixels (B,3,H,W) in [0,1] -> logits (B,K)) that is asked ``batch_size`` images at a time; ``queries`` counts them."""
+    """A ``box``, pixels (B,3,H,W) in [0,1] -> logits (B,K), asked in parts of ``batch_size``; counts ``queries``."""
 
     def __init__(self, box: nn.Module, seed: int, batch_size: int = 256):
         super().__init__()
@@ -41,9 +41,9 @@ class Asked(nn.Module):
 class Antithetic(Asked):
     """A black box whose Jacobian with respect to the mask is estimated from ``pairs`` of queries per image.
 
-    A pair moves the mask by +-``step`` along a random sign pattern of ``cells`` x ``cells``, enlarged smoothly; the differences of the
-    logits, times the patterns, add up to an estimate of the derivatives (Spall's simultaneous perturbation; evolution
-    strategies with antithetic samples).
+    A pair moves the mask by +-``step`` along a random sign pattern of ``cells`` x ``cells``, enlarged smoothly. The
+    differences of the logits, times the patterns, add up to an estimate of the derivatives (Spall's simultaneous
+    perturbation; evolution strategies with antithetic samples).
     """
 
     def __init__(self, box: nn.Module, *, pairs: int = 8, cells: int = 8, step: float = 0.25, seed: int = 0):
@@ -51,15 +51,14 @@ class Antithetic(Asked):
         self.pairs, self.cells, self.step = pairs, cells, step
 
     def masked(self, pixels: Tensor, masks: Tensor) -> Tensor:
-        """The box's logits (B,K) for what the masks (B,h,w) keep of the pixels, with an estimated gradient for the masks."""
+        """The box's logits (B,K) for what the masks (B,h,w) keep, with an estimated gradient for the masks."""
         return _Estimated.apply(masks, pixels, self)
 
     def slopes(self, pixels: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Patterns (P,B,h,w) and the logits' slopes along them (P,B,K)."""
         (count, h, w), device = masks.shape, masks.device
-        signs = (
-            torch.randint(0, 2, (self.pairs * count, self.cells, self.cells), generator=self.generator).float() * 2 - 1
-        )
+        shape = (self.pairs * count, self.cells, self.cells)
+        signs = torch.randint(0, 2, shape, generator=self.generator).float() * 2 - 1
         patterns = resize(signs.to(device), (h, w)).view(self.pairs, count, h, w)
         moved = torch.stack([masks + self.step * patterns, masks - self.step * patterns]).clamp_(0, 1)  # (2,P,B,h,w)
         images = keep(pixels.repeat(2 * self.pairs, 1, 1, 1), moved.flatten(0, 2))
@@ -77,22 +76,18 @@ class _Estimated(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
         patterns, slopes = ctx.saved_tensors
-        along = (slopes * gradient).sum(2)  # (P,B): of the loss along each pattern
-        area = (
-            patterns.shape[2] * patterns.shape[3] / ctx.cells**2
-        )  # a pattern moves this many values of the mask together
+        along = (slopes * gradient).sum(2)  # (P,B): the loss's slope along each pattern
+        area = patterns.shape[2] * patterns.shape[3] / ctx.cells**2  # so many values of the mask move together
         return torch.einsum("pb,pbhw->bhw", along, patterns) / (len(patterns) * area), None, None
 
 
 class Surrogate(Asked):
-    """A black box with a way back: the values are the box's, the gradients those of a network that imitates it.
+    """A black box with gradients: the values are the box's, the gradients those of a network that imitates it.
 
-    The network is a trainable copy of an auxiliary, whose last level is pooled and read by a linear layer. At every step it is
-    asked about what the explainer keeps of the images (whose answers the loss needs anyway) and about ``masks_per_image``
-    coarsely masked copies, and takes one step of distillation on them: it need only be right where the explainer is at work.
-
-    The loss's own gradient with respect to the logits is exact, since the logits are the box's; only their Jacobian is the
-    surrogate's. ``queries`` counts the images asked for.
+    The network is a trainable copy of an auxiliary, whose last level is pooled and read by a linear layer. At every
+    step it learns by distillation from the box's answers to what the explainer keeps of the images and to
+    ``masks_per_image`` coarsely masked copies of each. The loss's gradient with respect to the logits is exact, since
+    they are the box's; only their Jacobian is the surrogate's.
     """
 
     def __init__(
@@ -109,7 +104,7 @@ class Surrogate(Asked):
         self.features = copy.deepcopy(auxiliary).requires_grad_(True)
         self.head = nn.Linear(auxiliary.channels[-1], num_classes).to(next(self.features.parameters()).device)
         self.masks_per_image = masks_per_image
-        # Batch norms keep their statistics: half of what the network sees is masked, and what it imitates is not.
+        # batch norms keep their statistics: half of what the network sees is masked, and what it imitates is not
         self.optimizer = torch.optim.AdamW(
             [{"params": self.features.parameters(), "lr": lr}, {"params": self.head.parameters(), "lr": 10 * lr}],
             weight_decay=0.0,
@@ -121,30 +116,33 @@ class Surrogate(Asked):
         return self.head(self.features(pixels)[-1].mean((2, 3)))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """The box's logits (B,K); where a gradient is asked for, it flows through the surrogate."""
+        """The box's logits (B,K); a gradient flows through the surrogate."""
         answer = self.ask(pixels)
         if not (torch.is_grad_enabled() and pixels.requires_grad):
             return answer
         self.seen = (pixels.detach(), answer)
-        parameters = [*self.features.parameters(), *self.head.parameters()]
-        for parameter in parameters:  # the explainer's loss must not move the surrogate
-            parameter.requires_grad_(False)
+        # the explainer's loss must not move the surrogate
+        for part in (self.features, self.head):
+            part.requires_grad_(False)
         own = self.imitate(pixels)
-        for parameter in parameters:
-            parameter.requires_grad_(True)
+        for part in (self.features, self.head):
+            part.requires_grad_(True)
         return answer + own - own.detach()
 
     def learn(self, pixels: Tensor) -> dict[str, float]:
-        """One step of distillation on coarsely masked ``pixels`` (B,3,H,W) and on what the explainer kept last.
+        """Take a step of distillation on coarsely masked ``pixels`` (B,3,H,W) and on what the explainer kept last.
 
-        Returns ``distillation``, the divergence (nats) of its answers from the box's before the step, and ``agreement``, the
-        share of images on which both decide alike.
+        Returns ``distillation``, the divergence (nats) of its answers from the box's before the step, and
+        ``agreement``, the share of images on which both decide for the same class.
         """
+        # ask about masked copies
         repeated = pixels.repeat_interleave(self.masks_per_image, 0)
         images = keep(repeated, coarse_masks(len(repeated), pixels.shape[-2:], self.generator).to(pixels.device))
         answers = self.ask(images)
         if self.seen is not None:
             images, answers = torch.cat([self.seen[0], images]), torch.cat([self.seen[1], answers])
+
+        # imitate the answers
         with torch.enable_grad():
             own = self.imitate(images)
             loss = F.kl_div(own.log_softmax(1), answers.log_softmax(1), reduction="batchmean", log_target=True)
@@ -154,25 +152,20 @@ class Surrogate(Asked):
         return {"distillation": loss.item(), "agreement": (own.argmax(1) == answers.argmax(1)).float().mean().item()}
 
     def learned_state(self) -> dict:
-        parts = {
-            "features": self.features.state_dict(),
-            "head": self.head.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
+        parts = {name: getattr(self, name).state_dict() for name in ("features", "head", "optimizer")}
         return super().learned_state() | parts
 
     def load_learned_state(self, state: dict) -> None:
         super().load_learned_state(state)
-        self.features.load_state_dict(state["features"])
-        self.head.load_state_dict(state["head"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name in ("features", "head", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
 
 
 def coarse_masks(n: int, size: tuple[int, int], generator: torch.Generator, cells: tuple[int, int] = (3, 9)) -> Tensor:
     """Masks (n,H,W) in [0,1]: coarse random grids, enlarged smoothly, as RISE's, but of every share and softness.
 
-    The side of a mask's grid is drawn from ``cells``, the share of its kept cells from 0..1, and the grey of what it removes
-    from 0..0.7 (a trained map is rarely as black and white as RISE's).
+    The side of a mask's grid is drawn from ``cells``, the share of its kept cells from 0..1, and the grey of what it
+    removes from 0..0.7 (a trained map is rarely as black and white as RISE's).
     """
     masks = torch.empty(n, *size)
     sides = torch.randint(cells[0], cells[1] + 1, (n,), generator=generator)

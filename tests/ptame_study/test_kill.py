@@ -17,7 +17,7 @@ from processes import FORK, kill_when, start
 import ptame_lib
 from ptame_lib import PTAME, Method, TrainingConfig, train_ptame
 from ptame_lib.metrics.suite import MAPS, MASKS
-from ptame_lib.training.ptame import checkpoints
+from ptame_lib.training import checkpoints
 from ptame_study import evaluation, records, train
 from ptame_study.cache import Rows
 

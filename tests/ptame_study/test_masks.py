@@ -148,6 +148,8 @@ def test_a_loss_that_is_not_finite_stops_it():
     data = Bright(16)
     data.pixels[3] = torch.nan
     with pytest.raises(FloatingPointError, match=r"the loss is nan in epoch 0: lower lr \(now 0\.01\)"):
-        finetune(tiny(), data, Bright(8), CONFIG)
-    with pytest.raises(FloatingPointError, match=r"the validation loss is nan after epoch 0"):
+        finetune(classifier := tiny(), data, Bright(8), CONFIG)
+    assert not any(p.requires_grad for p in classifier.parameters())
+    assert not any(module.training for module in classifier.model.modules())
+    with pytest.raises(FloatingPointError, match=r"the validation loss is nan in epoch 0"):
         finetune(tiny(), Bright(16), data, CONFIG)

@@ -225,8 +225,18 @@ def test_a_loss_that_is_not_finite_stops_the_run(classifier):
     with pytest.raises(FloatingPointError, match=r"the loss is nan at step 0: lower lr \(now 0\.001\)"):
         train(explainer, classifier, data=data)
     assert explainer.net.head.weight.equal(start)
-    with pytest.raises(FloatingPointError, match="the loss is nan at step 1: "):
-        train(explainer, classifier, val=data)
+    with pytest.raises(FloatingPointError, match="the validation loss is nan at step 1: "):
+        train(explainer.eval(), classifier, val=data)
+    assert not any(module.training for module in explainer.modules())
+
+
+def test_a_validation_that_fails_gives_the_modes_back(classifier):
+    explainer = fresh().train()
+    explainer.net.head.eval()
+    modes = [module.training for module in explainer.modules()]
+    with pytest.raises(KeyError):
+        validate(explainer, classifier, [{"pixels": torch.rand(3, 16, 16)}], QUICK)
+    assert [module.training for module in explainer.modules()] == modes
 
 
 class Unlabelled(Images):

@@ -115,8 +115,10 @@ def test_an_interrupted_run_ends_with_exactly_the_same_weights(stop, fresh, clas
             raise KeyboardInterrupt
 
     file = tmp_path / "runs" / "e.ckpt"
+    modes = [module.training for module in interrupted.modules()]
     with pytest.raises(KeyboardInterrupt):
         train_ptame(interrupted, classifier, Images(), QUICK, checkpoint=file, on_step=interrupt)
+    assert [module.training for module in interrupted.modules()] == modes
     resumed, seen = fresh(seed=99), []
     history = train_ptame(resumed, classifier, Images(), QUICK, checkpoint=file, resume=True, on_step=seen.append)
     assert len(seen) == 7 - (stop + 1) // 2 * 2  # from the last even step
@@ -345,7 +347,7 @@ FAULTS = {
     "masking after normalisation": ("keep", keep_normalised),
     "the map of another image is used for masking": ("keep", lambda x, m: keep(x, m.roll(1, 0))),
     "the image is not masked": ("keep", lambda x, m: x),
-    "labels other than the decision": ("decide", lambda f, x: f(x).argmin(1)),
+    "labels other than the decision": ("likeliest", lambda f, x: f(x).argmin(1)),
     "only each image's own map is pressed down": (
         "ptame_loss",
         lambda z, t, m, w, n: ptame_loss(z, t, own_map(m, t)[:, None], w),
