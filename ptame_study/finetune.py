@@ -18,10 +18,11 @@ from ptame_lib.progress import progress
 from ptame_lib.training.loop import stops
 
 from . import paths
-from .classifiers import names_of
-from .images import multilabel_images
+from .classifiers import class_names
+from .images import load_parts
 from .profiles import load_profile
 from .records import write_table
+from .settings import ImageSettings
 
 
 def finetune_for(profile: str, classifier: str) -> None:
@@ -37,8 +38,9 @@ def finetune_for(profile: str, classifier: str) -> None:
             f"profile {profile} has no 'finetune' for {classifier!r}: its multi_label classifiers are {content.get('multi_label', [])}"
         )
     dataset, n, weights = settings.pop("dataset"), settings.pop("images", 0), settings.pop("weights", "default")
-    train, val = (multilabel_images(dataset, split, n) for split in ("train", "val"))
-    names, config = names_of(train), FinetuneConfig(**settings)
+    images = ImageSettings(dataset, train_images=n, val_images=n, multi_label=True)
+    train, val = load_parts(images, ["train", "val"])
+    names, config = class_names(train), FinetuneConfig(**settings)
     torch.manual_seed(config.seed)  # of the new head
     network = load_multilabel(classifier, len(names), None if weights == "none" else weights, names)
     history = finetune(network.to("cuda" if torch.cuda.is_available() else "cpu"), train, val, config)

@@ -11,7 +11,6 @@ import pickle
 import re
 import resource
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -79,8 +78,9 @@ from ptame_lib.metrics.statistics import bootstrap_interval, paired_permutation_
 from ptame_lib.metrics.suite import measure
 from ptame_study import cache, evaluation, paths, profiles, records, tables
 from ptame_study.command import actions
-from ptame_study.images import held_out_images
+from ptame_study.images import load_parts
 from ptame_study.parameters import configure
+from ptame_study.settings import AuxiliarySettings, ClassifierSettings, ImageSettings
 
 NAN, INF = float("nan"), float("inf")
 PIXELS = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -522,7 +522,7 @@ LABELS = {
         refused(r"labels must be \(B,K\), .* \(2, 3\), got \(2, 4\)"),
     ),
     "class of the command": (
-        lambda t: actions.class_number("12", 10, None),
+        lambda t: actions.find_class("12", 10, None),
         refused(r"no class 12: give a number in 0\.\.9"),
     ),
     "fewer labels than classes": (
@@ -1032,13 +1032,11 @@ DISK = {
         refused(r"e\.safetensors can't be written \(Is a directory\): make .* or choose one", OSError),
     ),
     "training for a folder that is a file": (
-        lambda t: actions.train("embedded/vgg", t.folder, t.file("notes.txt") / "e.safetensors"),
+        lambda t: trained(t.folder, t.file("notes.txt") / "e.safetensors"),
         refused(r"notes\.txt can't be written \(File exists\): make .* a writable folder", OSError),
     ),
     "training for a full disk": (
-        lambda t: t.small_disk(
-            "a.txt", lambda f: actions.train("embedded/vgg", t.folder, f.with_name("e.safetensors"))
-        ),
+        lambda t: t.small_disk("a.txt", lambda f: trained(t.folder, f.with_name("e.safetensors"))),
         refused(ROOM.format(r"e\.safetensors"), OSError),
     ),
     "an error of one's own stays as it is": (lambda t: failing(t), refused("^mine$", KeyError)),
@@ -1058,6 +1056,13 @@ def figure(file):
 def onnx(file):
     with files.whole(file) as unfinished:  # as onnx_ir does: in one go, its error is the system's
         unfinished.write_bytes(bytes(9999))
+
+
+def trained(folder, out):
+    auxiliary = AuxiliarySettings("embedded/auxiliary")
+    return actions.train(
+        ClassifierSettings("embedded/vgg"), auxiliary, ImageSettings(str(folder)), TrainingConfig(), out
+    )
 
 
 def failing(place):
@@ -1169,16 +1174,16 @@ PARAMETERS = {
         refused("2 training images are fewer than one batch of 32: give more images or a smaller batch_size"),
     ),
     "more test images than there are": (
-        lambda t: held_out_images(
-            SimpleNamespace(images=str(t.image("a.png", halves()).parent), test_images=5, seed=0), classifier()
+        lambda t: load_parts(
+            ImageSettings(str(t.image("a.png", halves()).parent), test_images=5), ["test"], classifier()
         ),
         refused("has 1 images, too few for test_images=5"),
     ),
     "all images as test images": (
-        lambda t: held_out_images(
-            SimpleNamespace(images=str(t.image("a.png", halves()).parent), test_images=1, seed=0), classifier()
+        lambda t: load_parts(
+            ImageSettings(str(t.image("a.png", halves()).parent), test_images=1), ["test"], classifier()
         ),
-        lambda found: len(found) == 1,
+        lambda found: len(found[0]) == 1,
     ),
     "explainer of no class": (lambda t: explainer(0), refused("num_classes must be .* at least 1, got 0: raise it")),
     "no masks for RISE": (

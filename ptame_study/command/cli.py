@@ -12,6 +12,8 @@ from ptame_lib.explainers.card import in_one_line
 from ptame_lib.training.ptame import TrainingConfig
 
 from .. import paths
+from ..explainers import default_auxiliary
+from ..settings import AuxiliarySettings, ClassifierSettings, ImageSettings
 from . import actions
 
 CLASSIFIERS = "embedded/vgg, vgg16, resnet50, vit_b_16, timm/MODEL, hf/REPOSITORY or hf/FOLDER, onnx/FILE"
@@ -168,23 +170,20 @@ def train(
     """
     out = out or Path(f"ptame-{paths.slug(classifier)}.safetensors")
     metrics = actions.train(
-        classifier,
-        images,
+        ClassifierSettings(classifier, weights),
+        AuxiliarySettings(auxiliary or default_auxiliary(classifier), weights=auxiliary_weights),
+        ImageSettings(str(images), test_images=held_out, seed=seed),
+        TrainingConfig(steps=steps, batch_size=batch_size, lr=lr, seed=seed, precision=precision),
         out,
-        weights=weights,
-        labels=labels,
-        auxiliary=auxiliary,
-        auxiliary_weights=auxiliary_weights,
-        config=TrainingConfig(steps=steps, batch_size=batch_size, lr=lr, seed=seed, precision=precision),
-        held_out=held_out,
+        names=labels,
         queries_per_image=queries_per_image,
         resume=resume,
         say=tqdm.write,
     )
     if metrics:
         typer.echo(
-            f"On {metrics['images']} held-out images, in percent: {metrics['faithful']} are decided alike by what the map keeps, "
-            f"{metrics['rest alike']} by the rest alone; AD100 {metrics['AD100']}, IC100 {metrics['IC100']}."
+            f"On {metrics['images']} held-out images, in percent: {metrics['faithful']} keep their decision with what the "
+            f"map keeps, {metrics['rest alike']} with the rest alone; AD100 {metrics['AD100']}, IC100 {metrics['IC100']}."
         )
     typer.echo(f"The explainer is {out}, its model card {out}.md. Next: ptame explain IMAGE... --explainer {out}")
 
