@@ -110,9 +110,10 @@ def load_auxiliary_network(auxiliary: AuxiliarySettings) -> FeatureExtractor:
 
 
 def load_head(auxiliary: AuxiliarySettings) -> Tensor:
-    """The auxiliary's own last linear layer, (classes,C), for `PTAME.start_from_head`; with ``groups`` each group's mean row.
+    """The auxiliary's last linear layer, (classes,C), for `PTAME.start_from_head`.
 
-    Raises as `load_classifier`, and ValueError for an auxiliary that is no classifier.
+    With ``groups`` it has the mean row of each group. Raises as `load_classifier`, and ValueError for an auxiliary
+    without a linear layer.
     """
     network = load_classifier(auxiliary.name, find_weights(auxiliary.weights), **_arguments(auxiliary.options)).model
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
@@ -127,7 +128,7 @@ def load_head(auxiliary: AuxiliarySettings) -> Tensor:
 
 
 def find_weights(name: str) -> str | Path | None:
-    """Weights as `load_classifier` takes them: None for ``none``, a path for a local file, else the name itself."""
+    """Weights as `load_classifier` takes them: None for ``none``, a local file's path, else the name."""
     if name == "none":
         return None
     return paths.given(name) if "/" in name or "." in name else name
@@ -135,8 +136,8 @@ def find_weights(name: str) -> str | Path | None:
 
 def _arguments(options: dict[str, Any]) -> dict[str, Any]:
     """Options as keyword arguments: a mean or std of one number holds for all three colours."""
-    single = {name: [float(options[name])] * 3 for name in ("mean", "std") if isinstance(options.get(name), int | float)}
-    return options | single
+    three = {name: [float(options[name])] * 3 for name in ("mean", "std") if type(options.get(name)) in (int, float)}
+    return options | three
 
 
 def count_classes(model: Classifier | BlackBox, image: Tensor) -> int:

@@ -39,9 +39,10 @@ def new_explainer(
     classifier: Classifier | None,
     num_classes: int,
 ) -> PTAME:
-    """An untrained explainer: P-TAME on the auxiliary, or T-TAME or L-CAM-Img on the ``classifier``'s own features.
+    """An untrained explainer of a method.
 
-    Raises ValueError for unknown names and layers, and for a head that does not fit.
+    P-TAME uses the auxiliary's features, T-TAME and L-CAM-Img those of the ``classifier``'s own ``layers``. Raises
+    ValueError for unknown names and layers, and for a head that does not fit.
     """
     if method == "L-CAM-Img":
         layer = auxiliary.layers[0] if auxiliary.layers else None
@@ -57,18 +58,19 @@ def new_explainer(
 
 
 def load_trained(file: str | Path, classifier: Classifier | None, auxiliary: AuxiliarySettings) -> PTAME:
-    """A trained explainer, on the ``auxiliary`` where its file does not tell how to load it; raises as `load_explainer`.
+    """A trained explainer, on the ``auxiliary`` where its file does not tell how to load it.
 
-    The authors' files (.ckpt) do not hold the auxiliary's name, and ours know neither local weights nor options.
+    The authors' files (.ckpt) lack the auxiliary's name, and ours its local weights and options. Raises as
+    `load_explainer`.
     """
     untold = auxiliary.options or auxiliary.weights != "default" or Path(file).suffix == ".ckpt"
     return load_explainer(file, classifier, load_auxiliary_network(auxiliary) if untold else None)
 
 
 def training_origin(parameters: dict[str, Any], data: Dataset, local: Sequence[Path] = ()) -> dict[str, Any]:
-    """What a training's weights depend on besides its config: a notebook's parameters, the number of images, files, code.
+    """What a training's weights depend on besides its config: parameters, images, ``local`` files, code.
 
-    Kept in the checkpoint, so that an interrupted training continues only where the same is trained.
+    It is kept in the checkpoint, so that an interrupted training continues only where the same is trained.
     """
     free = ("profile", "checkpoint", "resume", "training")  # the checkpoint compares the training's settings itself
     counted = {name: value for name, value in parameters.items() if name not in free}
@@ -76,7 +78,7 @@ def training_origin(parameters: dict[str, Any], data: Dataset, local: Sequence[P
 
 
 def default_auxiliary(classifier: str) -> str:
-    """The auxiliary where none is named: the embedded one for embedded classifiers, else the paper's ResNet-18."""
+    """The auxiliary where none is named: embedded for embedded classifiers, else the paper's ResNet-18."""
     return "embedded/auxiliary" if classifier.startswith("embedded/") else "resnet18"
 
 
@@ -88,9 +90,9 @@ def fit_explainer(
     queries_per_image: int = 300,
     **options: Any,
 ) -> list[dict[str, float]]:
-    """Train for any classifier and return the history: `train_ptame`, or `train_black_box` for one without gradients.
+    """Train for any classifier and return the history.
 
-    The latter asks at most ``queries_per_image``. Other ``options`` and what is raised as there.
+    Calls `train_ptame`, or for a classifier without gradients `train_black_box` within ``queries_per_image``.
     """
     if classifier.differentiable:
         return train_ptame(explainer, classifier, data, config, **options)
@@ -101,8 +103,8 @@ def fit_explainer(
 class Variant:
     """P-TAME with one thing changed, for notebook 05.
 
-    Its ``auxiliary`` (`OWN`: T-TAME) or that one's ``weights``, the number of its last ``levels`` (0: all), or of the first
-    training ``images`` (0: all).
+    Its ``auxiliary`` (`OWN`: T-TAME) or that one's ``weights``, the number of its last ``levels`` (0: all), or of the
+    first training ``images`` (0: all).
     """
 
     name: str
@@ -164,7 +166,7 @@ def try_variant(
 def description(
     classifier: str, model: Classifier | BlackBox, config: TrainingConfig | None, weights: str = "default", **more: Any
 ) -> dict[str, Any]:
-    """What `PTAME.save` stores about an explainer of ``model``, the classifier of this name and these ``weights``.
+    """What `PTAME.save` stores about an explainer of ``model``, which is named ``classifier``.
 
     That is the names of its classes, its image size, the training's settings and seed, and ``more`` (profile, images,
     metrics ...).
@@ -182,7 +184,7 @@ def description(
 
 
 def usual_labels(name: str, weights: str, classes: int) -> list[str] | None:
-    """ImageNet's names of the classes where torchvision's or timm's pretrained weights have its 1000; else None."""
+    """The names of ImageNet's 1000 classes for torchvision's and timm's pretrained weights; else None."""
     if weights != "default" or classes != 1000:
         return None
     if name in TORCHVISION:

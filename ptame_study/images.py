@@ -49,7 +49,7 @@ def load_parts(
 
 
 def _load_multilabel(images: ImageSettings, part: str, truth: bool) -> Dataset:
-    """The first images (0: all) of a part; for a single-label embedded classifier, its images with one-hot labels."""
+    """The first images (0: all) of a part; for single-label classifiers those with one-hot labels."""
     count = images.count(part)
     if images.classifier in EMBEDDED:
         data = load_embedded(part, count, seed=images.seed)
@@ -77,7 +77,7 @@ def open_images(images: str, classifier: Classifier, size: int = 0) -> Pictures:
 
 
 def open_labelled_images(images: ImageSettings, classifier: Classifier) -> Pictures:
-    """All given images, labelled by the table ``labels`` where it names files, and by ``groups`` where there are any."""
+    """All given images, with the classes of the table ``labels``, or the ``groups`` of their classes."""
     data = open_images(images.images, classifier, images.size)
 
     # the class of each image, from the table
@@ -87,9 +87,8 @@ def open_labelled_images(images: ImageSettings, classifier: Classifier) -> Pictu
         numbers = {row["file"]: read_class_number(row["class_id"], file) for row in rows}
         data.labels = [numbers.get(name, label) for name, label in zip(data.names, data.labels, strict=True)]
         if not any(name in numbers for name in data.names):
-            raise ValueError(
-                f"{file} names none of the images in {data.where}: its column file must hold paths relative to that folder"
-            )
+            none = f"{file} names none of the images in {data.where}"
+            raise ValueError(f"{none}: its column file must hold paths relative to that folder")
 
     # the group of each class; Imagenette's labels are numbered as its groups already
     if images.groups and not images.images.startswith("imagenette:"):
@@ -103,8 +102,8 @@ def split_images(images: ImageSettings, classifier: Classifier, needed: int = 0)
     """Given images as ``test``, ``val`` and ``train``, which share none.
 
     Test and validation images are those of the text files ``test_list`` and ``val_list``, else ``test_images`` and
-    ``val_images`` drawn by ``split_seed``; the others are for training. Raises ValueError where fewer than ``needed`` are
-    left for it, and where the lists overlap.
+    ``val_images`` drawn by ``split_seed``; the others are for training. Raises ValueError where fewer than ``needed``
+    are left for it, and where the lists overlap.
     """
     data = open_labelled_images(images, classifier)
 
@@ -125,9 +124,7 @@ def split_images(images: ImageSettings, classifier: Classifier, needed: int = 0)
             count = images.count(part)
             if len(left) < count + needed:
                 others = " and others to train on" if needed else ""
-                raise ValueError(
-                    f"{images.images} has {len(data)} images, too few for {part}_images={count}{others}"
-                )
+                raise ValueError(f"{images.images} has {len(data)} images, too few for {part}_images={count}{others}")
             chosen[part], left = sorted(left[:count]), left[count:]
     return {part: data.part(indices) for part, indices in (chosen | {"train": sorted(left)}).items()}
 

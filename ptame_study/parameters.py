@@ -19,17 +19,16 @@ def configure(
 ) -> Any:
     """The notebook's parameters as a frozen, checked config.
 
-    Call it right after the parameters cell: ``cfg = configure(In, globals(), classifier=EMBEDDED, steps=lambda n: n > 0)``.
-    ``cells``: the sources of the cells run so far; the parameters are the annotated literals of the first one that declares
-    any, and papermill's injected cells may set only those. A value must have the declared type (an int will do for a float)
-    and pass its check: a function, or the sequence of allowed values (every item of a list is checked).
+    Call it after the parameters cell: ``cfg = configure(In, globals(), classifier=EMBEDDED, steps=lambda n: n > 0)``.
+    ``cells``: the sources of the cells run so far. The parameters are the annotated literals of the first one with any;
+    papermill's injected cells may set only those. A value must have the declared type (an int will do for a float) and
+    pass its check: a function, or the sequence of allowed values (every item of a list is checked).
 
-    A dict has a dataclass as its check, which names and types its keys: ``loss=PTAMEWeights``. What papermill injects is
-    merged onto the cell's literal, and that onto the dataclass's defaults; the config holds the dataclass. A field with the
-    name and type of another parameter takes its value from there. Other checks may name keys of dicts, too.
+    The check of a dict is a dataclass, which names and types its keys: ``loss=PTAMEWeights``. What papermill injects is
+    merged onto the cell's literal, and that onto the dataclass's defaults; the config holds the dataclass. A field with
+    the name and type of another parameter takes its value from there. Other checks may name keys of dicts, too.
 
-    Raises TypeError for a wrong type; ValueError for an unknown parameter or key, a refused value or a number that is not
-    finite.
+    Raises TypeError for a wrong type; ValueError for an unknown parameter or key, and for a refused or infinite value.
     """
     declared = _declared(cells) or _annotations(namespace)
     if not declared:
@@ -57,7 +56,7 @@ def configure(
 
 
 def plain(cfg: Any, *without: str) -> dict[str, Any]:
-    """A config as JSON holds it, for fingerprints: dicts for dataclasses, lists for tuples; ``without`` some parameters."""
+    """A config as JSON holds it (dicts for dataclasses, lists for tuples), ``without`` some parameters."""
     return {name: value for name, value in json.loads(json.dumps(asdict(cfg))).items() if name not in without}
 
 
@@ -80,8 +79,8 @@ def typed(name: str, kind: str, value: Any) -> Any:
 
 def _flat(name: str, kind: str, value: Any) -> Any:
     if kind == "dict":
-        known = ", ".join(LITERALS)
-        raise TypeError(f"parameter {name} is declared as dict: declare it as one of {known}, or name a dataclass of its keys")  # fmt: skip
+        declare = f"declare it as one of {', '.join(LITERALS)}"
+        raise TypeError(f"parameter {name} is declared as dict: {declare}, or give configure a dataclass of its keys")
     return typed(name, kind, value)
 
 
@@ -128,13 +127,13 @@ def _declared(cells: Sequence[str]) -> dict[str, str]:
 
 
 def _literal(cells: Sequence[str], name: str) -> dict:
-    """A dict parameter's own literal, of the cell that was run last; empty for runners that keep no history of cells."""
+    """A dict parameter's literal in the cell that was run last; empty without a history of cells."""
     nodes = [node for cell in cells if (node := _declarations(cell).get(name))]
     return ast.literal_eval(nodes[-1].value) if nodes else {}
 
 
 def _annotations(namespace: dict[str, Any]) -> dict[str, str]:
-    """As `_declared` from the annotations Python keeps, for runners such as nbval that keep no history of cells."""
+    """As `_declared`, from Python's annotations: nbval, for one, keeps no history of cells."""
     kept = namespace.get("__annotations__") or {}
     if not kept and callable(namespace.get("__annotate__")):  # Python 3.14 and later
         kept = namespace["__annotate__"](1)

@@ -28,7 +28,7 @@ OF_A_SEED = {  # notebooks that can be run for another seed of the profile, and 
 def load_profile(name: str) -> dict[str, Any]:
     """A profile's YAML as a dict; one that ``extends`` another holds only what differs from it.
 
-    Raises ValueError for an unknown name, a file that is not YAML or not a profile, and profiles that extend each other.
+    Raises ValueError for an unknown name, a file that is not YAML or no profile, and profiles that extend each other.
     """
     return _load(name, [])
 
@@ -60,7 +60,7 @@ def _load(name: str, on_the_way: list[str]) -> dict[str, Any]:
 
 
 def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
-    """The content of a profile; ValueError where it has another form. With ``whole`` False parts may be missing."""
+    """The content of a profile, checked; with ``whole`` False parts may be missing."""
     show = files.show(file)
     notebooks = content.get("notebooks", None if whole else {}) if isinstance(content, dict) else None
     if not isinstance(notebooks, dict) or (whole and not (content.get("classifiers") or content.get("multi_label"))):
@@ -74,10 +74,8 @@ def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
     embedded = [name for name in content.get("classifiers", []) if name.startswith("embedded/")]
     for name in content.get("explainer_too", []) if whole else ():  # notebook 07 has single-label images of these only
         if name not in embedded:
-            choices = ", ".join(embedded)
-            raise ValueError(
-                f"{show}: 'explainer_too' names {name!r}: choose from the embedded ones among its classifiers, {choices}"
-            )
+            choices = f"choose from the embedded ones among its classifiers, {', '.join(embedded)}"
+            raise ValueError(f"{show}: 'explainer_too' names {name!r}: {choices}")
 
     # mappings of parameters, empty or not
     per = content.get("per_classifier", {})
@@ -109,11 +107,11 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def parameters_for(profile: str, notebook: str, classifier: str | None = None, seed: int = 0) -> dict[str, Any]:
-    """What a profile sets for a notebook, and for one classifier of it: ``per_classifier`` over ``notebooks``, key by key.
+    """What a profile sets for a notebook: ``notebooks``, and over it, key by key, ``per_classifier``.
 
-    ``seed`` is one of the profile's ``seeds``, 0 the notebook's own. For others, 02 trains with that seed, and 03 compares
-    what was trained with it to two cheap methods only. Raises ValueError for a classifier that the profile does not have,
-    and for a seed of a notebook without seeds.
+    ``seed``: one of the profile's, 0 the notebook's own; with others 02 trains, and 03 compares what was trained with
+    it to two cheap methods only. Raises ValueError for a classifier that the profile does not have, and for a seed of a
+    notebook without seeds.
     """
     content = _small() if profile == DEFAULTS else load_profile(profile)
     parameters = {"profile": profile, **(content["notebooks"].get(notebook) or {})}
@@ -142,7 +140,7 @@ def parameters_for(profile: str, notebook: str, classifier: str | None = None, s
 
 
 def data_folder(profile: str) -> Path | None:
-    """The folder, below the checkout, where a profile's files are looked up by default: its YAML's ``data``, or None."""
+    """Where a profile's files are looked up by default: its YAML's ``data``, below the checkout, or None."""
     content = {} if profile == DEFAULTS else load_profile(profile)
     return files.root() / content["data"] if content.get("data") else None
 
@@ -155,7 +153,7 @@ def ancestry(name: str) -> list[str]:
 
 
 def use_data(profile: str, folder: str | None = None) -> None:
-    """Have `paths.given` look in ``folder``, else in ``$PTAME_DATA``, else in the profile's own data folder.
+    """Have `paths.given` look in ``folder``, else in ``$PTAME_DATA``, else in the profile's data folder.
 
     Raises ValueError for a ``folder`` that does not exist.
     """

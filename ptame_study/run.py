@@ -17,9 +17,9 @@ MASKS = {"Explainer": "explainer", "RTIS": "rtis"}  # methods with a mask per cl
 
 
 def train_missing(profile: str, classifier: str, method: str = "P-TAME", seed: int = 0) -> None:
-    """Train an explainer where its file (`paths.explainer`) is missing, by running a notebook with the profile's settings.
+    """Train an explainer where its file (`paths.explainer`) is missing, with the profile's settings.
 
-    Notebook 07 trains the Explainer and RTIS, notebook 02 the others.
+    Runs notebook 07 for the Explainer and RTIS, notebook 02 for the other methods.
     """
     if paths.explainer(profile, classifier, method, seed).is_file():
         return
@@ -34,14 +34,12 @@ def train_missing(profile: str, classifier: str, method: str = "P-TAME", seed: i
 def run_notebook(
     notebook: str, profile: str, classifier: str | None = None, extra: dict[str, Any] | None = None, seed: int = 0
 ) -> Path:
-    """Execute a notebook of a profile through papermill into ``runs/<profile>/``; returns the executed notebook.
+    """Execute a notebook of a profile through papermill and return the result, in ``runs/<profile>/``.
 
-    It runs for one ``classifier``, one ``seed`` of the profile and with ``extra`` parameters. The file's name tells the
-    classifier, a ``method`` other than P-TAME or a ``loss``, and a seed other than 0. Where the notebook trains, it goes on
-    from the checkpoint of a killed run of the same settings, data and code.
-
-    Raises RuntimeError where the same is running already, and where a cell fails, saying which and why; the failed notebook
-    is kept as ``*.failed.ipynb``.
+    It runs for one ``classifier``, one ``seed`` of the profile and with ``extra`` parameters; its name tells them. A
+    training goes on from the checkpoint of a killed run of the same settings, data and code. Raises ValueError for an
+    unknown notebook or parameter, RuntimeError where the same is running already, and where a cell fails, saying which
+    and why; the failed notebook is kept as ``*.failed.ipynb``.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError

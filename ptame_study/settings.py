@@ -1,4 +1,4 @@
-"""What a run is made of, one frozen and checked section each. The section of a training is `TrainingConfig`."""
+"""What a run is made of, one frozen and checked section each; a training's is `TrainingConfig`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Section = TypeVar("Section")
 
 @dataclass(frozen=True)
 class Source:
-    """What is known about given weights and images: the keys of the dict ``source`` of notebooks 02, 03 and 04."""
+    """What is known about given weights and images: the dict ``source`` of notebooks 02, 03 and 04."""
 
     weights: str = "default"  # of the classifier: default, none, a torchvision enum name, or a local file
     options: dict = field(default_factory=dict)  # of the classifier: mean and std (one number or three), and timm's own
@@ -52,7 +52,10 @@ class Source:
 
 @dataclass(frozen=True)
 class ClassifierSettings:
-    """The classifier to explain; fields as in `Source`. The fine-tuned weights of a multi-label one are the ``profile``'s."""
+    """The classifier to explain; fields as in `Source`.
+
+    ``profile``: whose fine-tuned weights are a multi-label classifier's default.
+    """
 
     name: str
     weights: str = "default"
@@ -72,7 +75,7 @@ class ClassifierSettings:
 
 @dataclass(frozen=True)
 class AuxiliarySettings:
-    """The auxiliary network; fields as in `Source`. For T-TAME and L-CAM-Img ``layers`` are the classifier's."""
+    """The auxiliary network; fields as in `Source`."""
 
     name: str
     layers: list[str] = field(default_factory=list)
@@ -95,9 +98,10 @@ class AuxiliarySettings:
 class ImageSettings:
     """The images, and how they are divided into train, val and test; fields as in `Source`.
 
-    ``images``: empty for the embedded data set; a folder, shards (a pattern that ends in ``.tar``), ``imagenet:<split>`` or
-    ``imagenette:<split>``; with ``multi_label`` one of `DATASETS`, for the ``classifier`` of this name. ``split_seed``:
-    None takes the ``seed``. Raises ValueError for a negative number, and for a data set that is unknown or does not fit.
+    ``images``: empty for the embedded data set; a folder, shards (a pattern ending in ``.tar``), ``imagenet:<split>``
+    or ``imagenette:<split>``; with ``multi_label`` one of `DATASETS`, for the ``classifier`` of this name.
+    ``split_seed``: None is the ``seed``. Raises ValueError for a negative number, and for a data set that is unknown
+    or does not fit.
     """
 
     images: str = ""
@@ -119,7 +123,8 @@ class ImageSettings:
         if self.multi_label and self.images not in DATASETS:
             raise ValueError(f"unknown dataset {self.images!r}: choose {', '.join(DATASETS)}")
         if self.multi_label and self.classifier in EMBEDDED and self.images != "embedded":
-            raise ValueError(f"{self.classifier} knows only the embedded images: set dataset to embedded, not {self.images}")
+            only = f"{self.classifier} knows only the embedded images"
+            raise ValueError(f"{only}: set dataset to embedded, not {self.images}")
 
     @classmethod
     def of(cls, cfg: Any) -> ImageSettings:
@@ -132,7 +137,7 @@ class ImageSettings:
 
 
 def _pick(section: type[Section], cfg: Any, **named: Any) -> Section:
-    """A section from a notebook's parameters and its ``source``; what the notebook does not declare keeps its default."""
+    """A section from a notebook's parameters and ``source``; what neither declares keeps its default."""
     known = vars(cfg) | (vars(cfg.source) if "source" in vars(cfg) else {}) | named
     return section(**{f.name: known[f.name] for f in fields(section) if f.name in known})
 

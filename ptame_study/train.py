@@ -1,4 +1,4 @@
-"""Train an explainer in many processes, on one machine or several, with the parameters of notebook 02.
+"""Train an explainer in many processes, on one or more machines, with the parameters of notebook 02.
 
     accelerate launch -m ptame_study.train --profile imagenet --classifier resnet50        # all GPUs of this machine
     accelerate launch --multi_gpu --num_machines 4 --num_processes 32 --machine_rank 0 --main_process_ip HOST \\
@@ -7,8 +7,8 @@
     python -m ptame_study.train ...                                                         # one process
 
 The explainer and its history are written where notebook 02 writes them, and the finished checkpoint is left there: the
-notebook, run afterwards with ``resume``, as ``make reproduce`` does, takes it over instead of training, and draws its figures.
-The batch size is that of all processes together, so that the weights are the same for any number of them (see
+notebook, run afterwards with ``resume``, as ``make reproduce`` does, takes it over instead of training. The batch size
+is that of all processes together, so that the weights are the same for any number of them (see
 `ptame_lib.training.distributed`). Several machines must share the study's folder, and run the same code.
 """
 
@@ -46,14 +46,14 @@ def train(
     method: Annotated[str, typer.Option(help=", ".join(TRAINED))] = "P-TAME",
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Another value for a parameter of notebook 02, or loss.ce=5.0."),
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of notebook 02: lr=0.001, loss.ce=5.0."),
     ] = None,
     data: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Where the profile's images, weights and tables are.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start from the beginning, whatever checkpoint exists.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start from the beginning in any case.")] = False,
 ) -> None:
-    """Train an explainer as notebook 02 does, in as many processes as it is started in; goes on from its checkpoint."""
+    """Train an explainer as notebook 02 does, in all processes started; continues from its checkpoint."""
     profiles.use_data(profile, data)
     cfg = read_config(profile, classifier, method, changes or [])
 
@@ -86,7 +86,7 @@ def train(
 def read_config(profile: str, classifier: str, method: str, changes: list[str]) -> Any:
     """Notebook 02's checked parameters for a profile and classifier.
 
-    ``changes``: texts NAME=VALUE, or NAME.KEY=VALUE for a key of a dict. Raises ValueError for others, and as `configure`.
+    ``changes``: NAME=VALUE, or NAME.KEY=VALUE for a key of a dict. Raises ValueError for others, and as `configure`.
     """
     cells = json.loads(paths.notebook(NOTEBOOK).read_text())["cells"]
     cell = next("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", []))

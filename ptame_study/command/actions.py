@@ -1,4 +1,4 @@
-"""What the command ``ptame`` does, as functions: from names and files to figures, explainers and exports."""
+"""What the command ``ptame`` does: from names and files to figures, explainers and exports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ptame_lib import files
 from ptame_lib.classifiers.black_box import BlackBox
 from ptame_lib.classifiers.loading import load_classifier
 from ptame_lib.classifiers.wrapper import Classifier
-from ptame_lib.datasets.folders import ImageFolder
+from ptame_lib.datasets.folders import ImageFolder, Pictures
 from ptame_lib.explainers.card import about, write_model_card
 from ptame_lib.explainers.export import Exported, to_onnx, to_torch_export
 from ptame_lib.explainers.loading import load_explainer
@@ -40,9 +40,10 @@ def explain(
 ) -> Iterator[tuple[Path, Evidence, Path]]:
     """For each image: its file, the evidence of its explanation, and the figure's file in ``out``.
 
-    ``images``: files, or folders of them. ``classifier`` and its ``weights``: by default those that the explainer was trained
-    for. ``wanted``: number or name of the class to explain, by default each image's decision. Raises FileNotFoundError for a
-    missing image or explainer, ValueError for an explainer of another number of classes, an unknown class or a broken image.
+    ``images``: files, or folders of them. ``classifier`` and its ``weights``: by default those the explainer was
+    trained for. ``wanted``: number or name of the class to explain, by default each image's decision. Raises
+    FileNotFoundError for a missing image or explainer, ValueError for another number of classes, an unknown class or a
+    broken image.
     """
     # the classifier and the explainer must belong together
     found = list(image_files(images))
@@ -82,11 +83,11 @@ def train(
 ) -> dict[str, float] | None:
     """Train an explainer on a folder of images and save it with its model card.
 
-    Returns its metrics on the held-out ``test_images`` (0: None). ``names``: a text file with the classes' names, one a line.
-    ``say`` gets what people want to know meanwhile. The state is kept beside ``out`` until the end, for ``resume``.
+    Returns its metrics on the held-out ``test_images`` (0: None). ``names``: a text file with the classes' names, one a
+    line. ``say`` is told about the progress. The state is kept next to ``out`` until the end, for ``resume``.
 
-    Raises ValueError for an ``out`` that exists, too few images, random weights of the auxiliary, which nothing would store,
-    or another number of names than of classes; OSError where ``out`` can't be written; and what loading and training raise.
+    Raises ValueError for an ``out`` that exists, too few images, random weights of the auxiliary, which would be lost,
+    or another number of names than of classes; OSError where ``out`` can't be written; and as loading and training do.
     """
     # everything that can be refused at once
     if out.suffix != ".safetensors":
@@ -102,13 +103,7 @@ def train(
     # the classifier, and the images that it explains
     labels = None if names is None else read_labels(names)
     model = load_classifier(explained.name, find_weights(explained.weights), labels)
-    data, test, held_out = open_images(images.images, model), None, images.test_images
-    if len(data) < held_out + config.batch_size:
-        needed = f"{held_out} held out and one batch of {config.batch_size}"
-        few = f"{images.images} has {len(data)} images, fewer than {needed}"
-        raise ValueError(f"{few}: give more images, or lower one")
-    if held_out:
-        data, test = load_parts(images, ["train", "test"], model)
+    data, test = _load_images(images, model, config.batch_size)
     classes = count_classes(model, data[0]["pixels"])
     if labels and len(labels) != classes:
         counts = f"{names} names {len(labels)} classes, {explained.name} has {classes}"
@@ -132,6 +127,18 @@ def train(
     return metrics
 
 
+def _load_images(
+    images: ImageSettings, model: Classifier | BlackBox, batch_size: int
+) -> tuple[Pictures, Pictures | None]:
+    """Images to train on, at least a batch of them, and those held out (0: None)."""
+    data, held_out = open_images(images.images, model), images.test_images
+    if len(data) < held_out + batch_size:
+        needed = f"{held_out} held out and one batch of {batch_size}"
+        few = f"{images.images} has {len(data)} images, fewer than {needed}"
+        raise ValueError(f"{few}: give more images, or lower one")
+    return load_parts(images, ["train", "test"], model) if held_out else (data, None)
+
+
 def export(
     file: Path,
     onnx: Path | None = None,
@@ -140,9 +147,10 @@ def export(
     classifier: str | None = None,
     weights: str | None = None,
 ) -> Iterator[Exported]:
-    """Write a trained explainer as ``onnx`` and ``torch_export`` files, for images of ``size``: by default the training's.
+    """Write a trained explainer as ``onnx`` and ``torch_export`` files, for images of ``size``.
 
-    The ``classifier`` is loaded only for an explainer that uses its features. Raises ValueError where no file is named.
+    None is the size of the training. The ``classifier`` is loaded only for an explainer that uses its features. Raises
+    ValueError where no file is named.
     """
     if onnx is None and torch_export is None:
         raise ValueError("nothing to write: name a file with --onnx or --torch")
@@ -158,9 +166,9 @@ def export(
 def explained_classifier(
     file: Path, known: dict[str, Any], name: str | None, weights: str | None
 ) -> Classifier | BlackBox:
-    """The classifier of the explainer in ``file``, of which ``known`` is known, or the one called ``name`` with ``weights``.
+    """The classifier called ``name`` with ``weights``, by default the one ``file`` was trained for.
 
-    One without labels gets those stored there.
+    ``known``: what the file says about itself; a classifier without labels gets those stored there.
     """
     name, weights = name or known.get("classifier"), weights or known.get("weights", "default")
     if name is None:
@@ -172,7 +180,7 @@ def explained_classifier(
 
 
 def read_labels(file: Path) -> list[str]:
-    """Names of classes from a text file, one a line. Raises FileNotFoundError, and ValueError for a file that is not text."""
+    """Names of classes from a text file, one a line; ValueError for a file that is not text."""
     if not file.is_file():
         raise FileNotFoundError(f"no labels at {file}: give a text file with the name of each class, one a line")
     try:
@@ -200,7 +208,7 @@ def figure_files(files: Sequence[Path], out: Path) -> Iterator[Path]:
 
 
 def find_class(wanted: str, classes: int, labels: Sequence[str] | None) -> int:
-    """The number of a class by its name or number; raises ValueError for one that the classifier does not have."""
+    """A class by its name or number; ValueError for one that the classifier does not have."""
     if labels and wanted in labels:
         return labels.index(wanted)
     if wanted.isdecimal() and int(wanted) < classes:

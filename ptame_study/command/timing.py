@@ -1,4 +1,4 @@
-"""How long a training takes: measured on a few steps of a copy before it starts, and told while it runs."""
+"""How long a training takes: measured on a few steps beforehand, and told while it runs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def seconds_to_train(
 ) -> float:
     """About how many seconds `fit_explainer` with the same arguments will take on this machine.
 
-    A copy of the explainer is trained for 1 + ``tries`` steps, the first of which only warms everything up; the explainer
-    itself stays as it is. A classifier that only answers is asked for this, too. Raises what the training itself would.
+    A copy of the explainer is trained for 1 + ``tries`` steps, the first of which only warms everything up. A
+    classifier that only answers is asked for this, too. Raises what the training itself would.
     """
     times: list[float] = []
     short = replace(config, steps=1 + tries)
@@ -33,7 +33,7 @@ def seconds_to_train(
 
 
 def while_training(steps: int, say: Callable[[str], None], after: int = 5) -> Callable[[dict[str, float]], None]:
-    """A callback for the training that says once, ``after`` steps after the first, how long the rest will take."""
+    """A callback that says once, ``after`` steps after the first, how long the rest will take."""
     times: list[float] = []
 
     def on_step(row: dict[str, float]) -> None:
