@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -112,17 +112,6 @@ class Variant:
     weights: str | None = "default"
     levels: int = 0
     images: int = 0
-
-
-@dataclass(frozen=True)
-class Variants:
-    """The variants that notebook 05 tries besides the reference: the keys of its dict ``variants``."""
-
-    others: list[str] = field(default_factory=list)  # other auxiliaries
-    untrained: bool = True  # the reference auxiliary with random weights
-    own: bool = True  # T-TAME: the classifier's own features
-    levels: list[int] = field(default_factory=list)  # numbers of levels, counted from the last one
-    fewer_images: list[int] = field(default_factory=list)  # numbers of training images
 
 
 def try_variant(

@@ -51,6 +51,26 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Variants:
+    """The variants of P-TAME that notebook 05 tries besides the reference: its dict ``variants``."""
+
+    others: list[str] = field(default_factory=list)  # other auxiliaries
+    untrained: bool = True  # the reference auxiliary with random weights
+    own: bool = True  # T-TAME: the classifier's own features
+    levels: list[int] = field(default_factory=list)  # numbers of levels, counted from the last one
+    fewer_images: list[int] = field(default_factory=list)  # numbers of training images
+
+
+@dataclass(frozen=True)
+class Specific:
+    """The class-specific test of notebook 08: its dict ``specific``."""
+
+    compared: list[str] = field(default_factory=list)  # the methods
+    classes: list[str] = field(default_factory=list)  # by name; empty: all
+    images: int = 30  # the first ones, each with every class's mask
+
+
+@dataclass(frozen=True)
 class ClassifierSettings:
     """The classifier to explain; fields as in `Source`.
 
