@@ -50,8 +50,9 @@ def configure(
 
     # checks of single values, also of a dict's
     inside = {key: value for name in sections for key, value in vars(values[name]).items()}
-    for name in checks.keys() - sections.keys():
-        _check(name, (inside | values)[name], checks[name])
+    for name, check in checks.items():
+        if name not in sections:
+            _check(name, (inside | values)[name], check)
     return make_dataclass("Config", [(name, object) for name in declared], frozen=True)(**values)
 
 
