@@ -1,13 +1,13 @@
-"""From a notebook's parameters to the classifier to explain, and to its auxiliary."""
+"""From settings to the classifier to explain, and to the auxiliary."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -20,6 +20,7 @@ from ptame_lib.classifiers.wrapper import Classifier
 from ptame_lib.explainers.features import FeatureExtractor, load_auxiliary
 
 from . import paths
+from .settings import AuxiliarySettings, ClassifierSettings
 
 
 def read_columns(file: Path, *columns: str) -> list[dict[str, str]]:
@@ -33,8 +34,9 @@ def read_columns(file: Path, *columns: str) -> list[dict[str, str]]:
         table = csv.DictReader(lines)
         missing = [name for name in columns if name not in (table.fieldnames or ())]
         if missing:
+            wanted = ", ".join(columns)
             raise ValueError(
-                f"{file} has no column {', '.join(missing)}: its first line must be a header with {', '.join(columns)}"
+                f"{file} has no column {', '.join(missing)}: its first line must be a header with {wanted}"
             )
         rows = list(table)
     for number, row in enumerate(rows, 2):
@@ -44,130 +46,98 @@ def read_columns(file: Path, *columns: str) -> list[dict[str, str]]:
 
 
 def read_groups(file: Path) -> dict[int, str]:
-    """Class number -> name of its group, from a CSV with the columns ``class_id`` and ``group``. Raises as `read_columns`, and
-    ValueError for a class number that is none or comes twice."""
+    """Class number -> name of its group, from a CSV with the columns ``class_id`` and ``group``.
+
+    Raises as `read_columns`, and ValueError for a class number that is invalid or comes twice.
+    """
     groups: dict[int, str] = {}
     for row in read_columns(file, "class_id", "group"):
-        number = class_number(row["class_id"], file)
+        number = read_class_number(row["class_id"], file)
         if number in groups:
             raise ValueError(f"{file} has class {number} twice: a class is in one group")
         groups[number] = row["group"]
     return groups
 
 
-def class_number(text: str, file: Path) -> int:
-    """A class number of a table. Raises ValueError where it is none."""
+def read_class_number(text: str, file: Path) -> int:
+    """A class number from a cell of the table ``file``; raises ValueError for anything else."""
     if not text.strip().isdigit():
         raise ValueError(f"{file} has the class number {text!r}: it must be a whole number from 0")
     return int(text)
 
 
-def load_explained(cfg: Any, name: str | None = None) -> Classifier:
-    """The classifier ``cfg.classifier`` (or ``name``) with its ``weights`` and ``options``; with ``groups`` the coarse one of these groups.
+def load_explained(explained: ClassifierSettings, classes: Sequence[str] = ()) -> Classifier:
+    """The classifier to explain, batch norms folded, grouped where there are ``groups``.
 
-    Its labels are the groups' names, else those in the table ``labels``, else the classifier's own. Raises as `load_classifier`,
-    `read_groups` and `Coarse`, and ValueError for options that are none.
+    Its labels are the groups' names, else those of the table ``labels``, else its own. With ``classes``, the names of a
+    multi-label data set's classes, a classifier that is not embedded is the one fine-tuned on it. Raises as
+    `load_classifier`, `read_groups` and `GroupedClassifier`, and FileNotFoundError where nobody has fine-tuned it yet.
     """
-    classifier = load_classifier(
-        name or cfg.classifier, _weights(getattr(cfg, "weights", "default")), **_options(getattr(cfg, "options", ()))
-    )
+    if classes and explained.name not in (*EMBEDDED, *EMBEDDED_MULTI):
+        network = load_multilabel(explained.name, len(classes), _find_multilabel_weights(explained), classes)
+        return fold_batch_norms(network)
+    classifier = load_classifier(explained.name, find_weights(explained.weights), **_arguments(explained.options))
     classifier = fold_batch_norms(classifier)  # it will be asked about masked images by the million
-    if groups := getattr(cfg, "groups", ""):
-        return GroupedClassifier(classifier, read_groups(paths.given(groups)))
-    if labels := getattr(cfg, "labels", ""):
-        file = paths.given(labels)
-        named = {
-            class_number(row["class_id"], file): row["label"].split(",")[0]
-            for row in read_columns(file, "class_id", "label")
-        }
-        with torch.no_grad():
-            count = classifier(torch.zeros(1, 3, *classifier.input_size)).shape[1]
+    if explained.groups:
+        return GroupedClassifier(classifier, read_groups(paths.given(explained.groups)))
+
+    # names of the classes from the table
+    if explained.labels:
+        file = paths.given(explained.labels)
+        rows = read_columns(file, "class_id", "label")
+        named = {read_class_number(row["class_id"], file): row["label"].split(",")[0] for row in rows}
+        count = count_classes(classifier, torch.zeros(3, *classifier.input_size))
         classifier.labels = tuple(named.get(i, str(i)) for i in range(count))
     return classifier
 
 
-def auxiliary_of(cfg: Any) -> FeatureExtractor:
-    """The auxiliary ``cfg.auxiliary`` with its ``layers``, ``auxiliary_weights`` and ``auxiliary_options``. Raises as `load_auxiliary`."""
-    layers = [int(name) if name.isdigit() else name for name in getattr(cfg, "layers", ())]
-    weights, options = _of_auxiliary(cfg)
-    return load_auxiliary(cfg.auxiliary, layers or None, weights, **options)
-
-
-def head_of(cfg: Any) -> Tensor:
-    """The auxiliary's own last linear layer, (classes,C), for `PTAME.start_from_head`; with ``groups`` the mean row of each group.
-
-    Raises as `load_classifier`, and ValueError for an auxiliary that is no classifier.
-    """
-    weights, options = _of_auxiliary(cfg)
-    linear = [m for m in load_classifier(cfg.auxiliary, weights, **options).model.modules() if isinstance(m, nn.Linear)]
-    if not linear:
-        raise ValueError(f"the auxiliary {cfg.auxiliary} has no linear layer to start from: set head to False")
-    rows = linear[-1].weight.detach()
-    if not getattr(cfg, "groups", ""):
-        return rows
-    group = read_groups(paths.given(cfg.groups))
-    return torch.stack(
-        [rows[[i for i, name in group.items() if name == wanted]].mean(0) for wanted in dict.fromkeys(group.values())]
-    )
-
-
-def auxiliary_for(cfg: Any, file: str | Path) -> FeatureExtractor | None:
-    """The auxiliary of the trained explainer in ``file``, where the file does not tell how to load it: the authors' (.ckpt) have none in
-    them, and ours know neither local weights nor options. None: the file tells."""
-    special = getattr(cfg, "auxiliary_options", ()) or getattr(cfg, "auxiliary_weights", "default") != "default"
-    return auxiliary_of(cfg) if special or Path(file).suffix == ".ckpt" else None
-
-
-def local_files(cfg: Any) -> list[Path]:
-    """The files among the parameters that a result depends on: weights and tables."""
-    names = [
-        getattr(cfg, key, "") for key in ("weights", "auxiliary_weights", "groups", "labels", "test_list", "val_list")
-    ]
-    return [file for name in names if name and (file := paths.given(name)).is_file()]
-
-
-def _of_auxiliary(cfg: Any) -> tuple[str | Path | None, dict[str, Any]]:
-    """The auxiliary's weights and options."""
-    return _weights(getattr(cfg, "auxiliary_weights", "default")), _options(getattr(cfg, "auxiliary_options", ()))
-
-
-def _weights(weights: str) -> str | Path | None:
-    if weights in ("default", "none"):
-        return None if weights == "none" else weights
-    return (
-        paths.given(weights) if "/" in weights or "." in weights else weights
-    )  # a local file, or a name of torchvision's
-
-
-def _options(texts: list[str]) -> dict[str, Any]:
-    """``["pad_type=same", "mean=0.5"]`` as keyword arguments; ``mean`` and ``std`` are one number or three, ``0.485/0.456/0.406``."""
-    options = {}
-    for text in texts:
-        name, sign, value = text.partition("=")
-        if not sign or not name.isidentifier():
-            raise ValueError(f"option {text!r} must be written as name=value, such as pad_type=same")
-        options[name] = yaml.safe_load(value)
-        if name in ("mean", "std"):
-            numbers = [float(v) for v in value.split("/")]
-            options[name] = numbers * 3 if len(numbers) == 1 else numbers
-    return options
-
-
-def classifier_for(cfg: Any, data: Dataset) -> Classifier:
-    """The classifier ``cfg.classifier`` of ``data``: an embedded one, or a multi-label ``vgg16`` or ``resnet50`` with ``cfg.weights``:
-    those fine-tuned for the profile (``default``), or a file.
-
-    Raises FileNotFoundError where nobody fine-tuned it yet, and as `load_multilabel`.
-    """
-    if cfg.classifier in (*EMBEDDED, *EMBEDDED_MULTI):
-        return fold_batch_norms(load_classifier(cfg.classifier))
-    file = paths.multilabel(cfg.profile, cfg.classifier) if cfg.weights == "default" else paths.given(cfg.weights)
+def _find_multilabel_weights(explained: ClassifierSettings) -> Path:
+    default = explained.weights == "default"
+    file = paths.multilabel(explained.profile, explained.name) if default else paths.given(explained.weights)
     if not file.is_file():
-        command = f"python -m ptame_study finetune --profile {cfg.profile} --classifier {cfg.classifier}"
+        command = f"python -m ptame_study finetune --profile {explained.profile} --classifier {explained.name}"
         raise FileNotFoundError(
             f"no multi-label weights at {files.show(file)}: make them by {command}, or name a file as weights"
         )
-    return fold_batch_norms(load_multilabel(cfg.classifier, len(names_of(data)), file, names_of(data)))
+    return file
+
+
+def load_auxiliary_network(auxiliary: AuxiliarySettings) -> FeatureExtractor:
+    """The auxiliary as a frozen extractor of features. Raises as `load_auxiliary`."""
+    layers = [int(name) if name.isdigit() else name for name in auxiliary.layers]
+    weights = find_weights(auxiliary.weights)
+    return load_auxiliary(auxiliary.name, layers or None, weights, **_arguments(auxiliary.options))
+
+
+def load_head(auxiliary: AuxiliarySettings) -> Tensor:
+    """The auxiliary's last linear layer, (classes,C), for `PTAME.start_from_head`.
+
+    With ``groups`` it has the mean row of each group. Raises as `load_classifier`, and ValueError for an auxiliary
+    without a linear layer.
+    """
+    network = load_classifier(auxiliary.name, find_weights(auxiliary.weights), **_arguments(auxiliary.options)).model
+    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise ValueError(f"the auxiliary {auxiliary.name} has no linear layer to start from: set head to False")
+    rows = linear[-1].weight.detach()
+    if not auxiliary.groups:
+        return rows
+    group = read_groups(paths.given(auxiliary.groups))
+    members = [[i for i, name in group.items() if name == wanted] for wanted in dict.fromkeys(group.values())]
+    return torch.stack([rows[classes].mean(0) for classes in members])
+
+
+def find_weights(name: str) -> str | Path | None:
+    """Weights as `load_classifier` takes them: None for ``none``, a local file's path, else the name."""
+    if name == "none":
+        return None
+    return paths.given(name) if "/" in name or "." in name else name
+
+
+def _arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as keyword arguments: a mean or std of one number holds for all three colours."""
+    three = {name: [float(options[name])] * 3 for name in ("mean", "std") if type(options.get(name)) in (int, float)}
+    return options | three
 
 
 def count_classes(model: Classifier | BlackBox, image: Tensor) -> int:
@@ -176,6 +146,6 @@ def count_classes(model: Classifier | BlackBox, image: Tensor) -> int:
         return model(image[None]).shape[1]
 
 
-def names_of(data: Dataset) -> tuple[str, ...]:
-    """The names of the classes; a class without a name has its number."""
+def class_names(data: Dataset) -> tuple[str, ...]:
+    """The names of a data set's classes; a class without a name has its number."""
     return tuple(name or str(i) for i, name in enumerate(getattr(data, "dataset", data).names))

@@ -1,8 +1,10 @@
-"""From a notebook's parameters to an explainer and its training."""
+"""From settings to an explainer and its training."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,71 +19,66 @@ from ptame_lib.classifiers.wrapper import Classifier, device_of
 from ptame_lib.datasets import first
 from ptame_lib.explainers.features import load_auxiliary
 from ptame_lib.explainers.lcam import lcam
-from ptame_lib.explainers.loading import LAST, OWN
+from ptame_lib.explainers.loading import LAST, OWN, load_explainer
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.explainers.ttame import LAYERS, ttame
-from ptame_lib.losses.ptame import PTAMEWeights
 from ptame_lib.methods.base import Method
 from ptame_lib.training.black_box import train_black_box
-from ptame_lib.training.ptame import TrainingConfig, lcam_config, train_ptame
+from ptame_lib.training.ptame import TrainingConfig, train_ptame
 
-from .classifiers import auxiliary_of, head_of, local_files
+from .classifiers import count_classes, load_auxiliary_network, load_head
 from .evaluation import evaluate
 from .records import fingerprint
+from .settings import AuxiliarySettings, ClassifierSettings
 
 
-def new_explainer(cfg: Any, classifier: Classifier, num_classes: int) -> PTAME:
-    """An untrained explainer of ``cfg.method``: P-TAME on ``cfg.auxiliary``, or T-TAME or L-CAM-Img on the classifier's own features.
+def new_explainer(
+    method: str,
+    explained: ClassifierSettings,
+    auxiliary: AuxiliarySettings,
+    classifier: Classifier | None,
+    num_classes: int,
+) -> PTAME:
+    """An untrained explainer of a method.
 
-    ``cfg.layers`` of the auxiliary or the classifier, empty for the published ones; ``cfg.auxiliary_weights``: ``default``, ``none``
-    or a file. With ``cfg.head`` P-TAME starts from the auxiliary's own classes (`PTAME.start_from_head`). Raises ValueError for unknown names
-    and layers, and for a head that does not fit.
+    P-TAME uses the auxiliary's features, T-TAME and L-CAM-Img those of the ``classifier``'s own ``layers``. Raises
+    ValueError for unknown names and layers, and for a head that does not fit.
     """
-    if cfg.method == "L-CAM-Img":
-        return lcam(classifier, num_classes, cfg.layers[0] if cfg.layers else None, f"{LAST}:{cfg.classifier}")
-    if cfg.method == "T-TAME":
-        if not cfg.layers and cfg.classifier not in LAYERS:
-            raise ValueError(
-                f"name the layers of {cfg.classifier} for T-TAME: only {', '.join(LAYERS)} have known ones"
-            )
-        return ttame(classifier, cfg.layers or LAYERS[cfg.classifier], num_classes, f"{OWN}:{cfg.classifier}")
-    explainer = PTAME(auxiliary_of(cfg), num_classes)
-    return explainer.start_from_head(head_of(cfg)) if getattr(cfg, "head", False) else explainer
+    if method == "L-CAM-Img":
+        layer = auxiliary.layers[0] if auxiliary.layers else None
+        return lcam(classifier, num_classes, layer, f"{LAST}:{explained.name}")
+    if method == "T-TAME":
+        if not auxiliary.layers and explained.name not in LAYERS:
+            known = ", ".join(LAYERS)
+            raise ValueError(f"name the layers of {explained.name} for T-TAME: only {known} have known ones")
+        layers = auxiliary.layers or LAYERS[explained.name]
+        return ttame(classifier, layers, num_classes, f"{OWN}:{explained.name}")
+    explainer = PTAME(load_auxiliary_network(auxiliary), num_classes)
+    return explainer.start_from_head(load_head(auxiliary)) if auxiliary.head else explainer
 
 
-def training_config(cfg: Any) -> TrainingConfig:
-    """The training settings among a notebook's parameters; L-CAM-Img has a loss of its own."""
-    config = TrainingConfig(
-        steps=cfg.steps,
-        batch_size=cfg.batch_size,
-        lr=cfg.lr,
-        weight_decay=cfg.weight_decay,
-        loss=PTAMEWeights(cfg.ce, cfg.area, cfg.smooth, cfg.border, cfg.p),
-        seed=cfg.seed,
-        optimizer=cfg.optimizer,
-        precision=cfg.precision,
-        workers=cfg.workers,
-        warmup=getattr(cfg, "warmup", 0.3),
-        mask=getattr(cfg, "mask", "sigmoid"),
-        shares=tuple(getattr(cfg, "shares", (1.0,))),
-        tied=getattr(cfg, "tied", False),
-    )
-    return lcam_config(config) if getattr(cfg, "method", None) == "L-CAM-Img" else config
+def load_trained(file: str | Path, classifier: Classifier | None, auxiliary: AuxiliarySettings) -> PTAME:
+    """A trained explainer, on the ``auxiliary`` where its file does not tell how to load it.
 
-
-def training_origin(cfg: Any, data: Dataset) -> dict[str, Any]:
-    """What a training's weights depend on beside its `TrainingConfig`: a notebook's parameters, the number of images, weights files, code.
-
-    Kept in the checkpoint, so that an interrupted training is continued only where the same is trained.
+    The authors' files (.ckpt) lack the auxiliary's name, and ours its local weights and options. Raises as
+    `load_explainer`.
     """
-    parameters = {
-        key: value for key, value in asdict(cfg).items() if key not in ("profile", "checkpoint", "resume", "workers")
-    }
-    return fingerprint(*local_files(cfg), images_found=len(data), **parameters)
+    untold = auxiliary.options or auxiliary.weights != "default" or Path(file).suffix == ".ckpt"
+    return load_explainer(file, classifier, load_auxiliary_network(auxiliary) if untold else None)
 
 
-def usual_auxiliary(classifier: str) -> str:
-    """The auxiliary for a classifier where none is named: the embedded one for embedded classifiers, else the paper's ResNet-18."""
+def training_origin(parameters: dict[str, Any], data: Dataset, local: Sequence[Path] = ()) -> dict[str, Any]:
+    """What a training's weights depend on besides its config: parameters, images, ``local`` files, code.
+
+    It is kept in the checkpoint, so that an interrupted training continues only where the same is trained.
+    """
+    free = ("profile", "checkpoint", "resume", "training")  # the checkpoint compares the training's settings itself
+    counted = {name: value for name, value in parameters.items() if name not in free}
+    return fingerprint(*local, images_found=len(data), **counted)
+
+
+def default_auxiliary(classifier: str) -> str:
+    """The auxiliary where none is named: embedded for embedded classifiers, else the paper's ResNet-18."""
     return "embedded/auxiliary" if classifier.startswith("embedded/") else "resnet18"
 
 
@@ -93,8 +90,10 @@ def fit_explainer(
     queries_per_image: int = 300,
     **options: Any,
 ) -> list[dict[str, float]]:
-    """Train for any classifier and return the history: `train_ptame`, or for one without gradients `train_black_box`, within
-    ``queries_per_image``. Other ``options`` and what is raised as there."""
+    """Train for any classifier and return the history.
+
+    Calls `train_ptame`, or for a classifier without gradients `train_black_box` within ``queries_per_image``.
+    """
     if classifier.differentiable:
         return train_ptame(explainer, classifier, data, config, **options)
     return train_black_box(explainer, classifier, data, config, queries_per_image=queries_per_image, **options)[0]
@@ -102,8 +101,11 @@ def fit_explainer(
 
 @dataclass(frozen=True)
 class Variant:
-    """One thing of P-TAME changed: its ``auxiliary`` (`OWN`: T-TAME) or that one's ``weights``, the number of its last ``levels`` (0: all), or
-    of the first training ``images`` (0: all)."""
+    """P-TAME with one thing changed, for notebook 05.
+
+    Its ``auxiliary`` (`OWN`: T-TAME) or that one's ``weights``, the number of its last ``levels`` (0: all), or of the
+    first training ``images`` (0: all).
+    """
 
     name: str
     auxiliary: str
@@ -113,62 +115,72 @@ class Variant:
 
 
 def try_variant(
-    variant: Variant, seed: int, cfg: Any, classifier: Classifier, train: Dataset, test: Dataset
+    variant: Variant,
+    explained: ClassifierSettings,
+    classifier: Classifier,
+    train: Dataset,
+    test: Dataset,
+    config: TrainingConfig,
+    curves: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train a variant with ``seed`` and evaluate it: per-image values (classifier, method, seed, image, metrics), and one row about it
-    (method, seed, channels, resolution, contributions of the levels)."""
-    torch.manual_seed(seed)
-    num_classes = classifier(train[0]["pixels"][None]).shape[1]
+    """Train a variant with ``config`` and evaluate it.
+
+    Returns per-image values (classifier, method, seed, image, metrics), and one row about the variant (method, seed,
+    channels, resolution, contributions of the levels).
+    """
+    # an explainer with the variant's features
+    torch.manual_seed(config.seed)
+    num_classes = count_classes(classifier, train[0]["pixels"])
     if variant.auxiliary == OWN:
-        explainer = ttame(classifier, LAYERS[cfg.classifier], num_classes)
+        explainer = ttame(classifier, LAYERS[explained.name], num_classes)
     else:
         auxiliary = load_auxiliary(variant.auxiliary, weights=variant.weights)
         if variant.levels:
             auxiliary = load_auxiliary(variant.auxiliary, auxiliary.layers[-variant.levels :], variant.weights)
         explainer = PTAME(auxiliary, num_classes)
+
+    # train on its images, and measure
     data = first(train, variant.images) if variant.images else train
-    train_ptame(explainer, classifier, data, replace(training_config(cfg), seed=seed))
-    values, _ = evaluate(classifier, Method(variant.name, explainer.explain, 1, 0, "P-TAME"), test, curves=cfg.curves)
-    labels = {"method": variant.name, "seed": seed}
+    train_ptame(explainer, classifier, data, config)
+    values, _ = evaluate(classifier, Method(variant.name, explainer.explain, 1, 0, "P-TAME"), test, curves=curves)
+    labels = {"method": variant.name, "seed": config.seed}
     about = {
         "channels": "/".join(map(str, explainer.auxiliary.channels)),
         "resolution": "{} x {}".format(*explainer.maps(train[0]["pixels"][None], torch.tensor([0])).shape[-2:]),
         "contributions": "/".join(f"{share:.4f}" for share in explainer.contributions().tolist()),
     }
-    return values.assign(classifier=cfg.classifier, **labels), pd.DataFrame([labels | about])
+    return values.assign(classifier=explained.name, **labels), pd.DataFrame([labels | about])
 
 
 def description(
     classifier: str, model: Classifier | BlackBox, config: TrainingConfig | None, weights: str = "default", **more: Any
 ) -> dict[str, Any]:
-    """What `PTAME.save` is told about an explainer of ``model``, which is named ``classifier`` and has these ``weights``, trained with ``config``:
-    the names of its classes, its image size, settings and seed, and ``more`` (profile, images, metrics ...), which goes with them."""
-    with torch.no_grad():
-        classes = model(torch.zeros(1, 3, *model.input_size, device=device_of(model))).shape[1]
+    """What `PTAME.save` stores about an explainer of ``model``, which is named ``classifier``.
+
+    That is the names of its classes, its image size, the training's settings and seed, and ``more`` (profile, images,
+    metrics ...).
+    """
+    classes = count_classes(model, torch.zeros(3, *model.input_size, device=device_of(model)))
     about = {
         "classifier": classifier,
         "weights": weights,
         "labels": model.labels or usual_labels(classifier, weights, classes),
-    }
-    return about | {
         "input_size": model.input_size,
         "training": config,
         "seed": None if config is None else config.seed,
-        **more,
     }
+    return about | more
 
 
 def usual_labels(name: str, weights: str, classes: int) -> list[str] | None:
-    """ImageNet's names of the classes where the pretrained weights of torchvision or timm have its 1000; else None."""
+    """The names of ImageNet's 1000 classes for torchvision's and timm's pretrained weights; else None."""
     if weights != "default" or classes != 1000:
         return None
     if name in TORCHVISION:
         return list(torchvision.models.get_model_weights(name).IMAGENET1K_V1.meta["categories"])
-    if (
-        name.startswith("timm/")
-        and timm.data.infer_imagenet_subset(timm.get_pretrained_cfg(name.removeprefix("timm/")).to_dict())
-        == "imagenet-1k"
-    ):
-        info = timm.data.ImageNetInfo()
-        return [info.index_to_description(i) for i in range(classes)]
+    if name.startswith("timm/"):
+        config = timm.get_pretrained_cfg(name.removeprefix("timm/")).to_dict()
+        if timm.data.infer_imagenet_subset(config) == "imagenet-1k":
+            info = timm.data.ImageNetInfo()
+            return [info.index_to_description(i) for i in range(classes)]
     return None

@@ -21,10 +21,11 @@ from ptame_lib.training.checkpoints import TrainingState
 from ptame_lib.training.loop import TrainingLoop
 
 from . import paths
-from .classifiers import names_of
-from .images import multilabel_images
+from .classifiers import class_names
+from .images import load_parts
 from .profiles import load_profile
 from .records import write_table
+from .settings import ImageSettings
 
 
 def finetune_for(profile: str, classifier: str) -> None:
@@ -44,8 +45,9 @@ def finetune_for(profile: str, classifier: str) -> None:
     config = FinetuneConfig(**settings)
 
     # images and network
-    train, val = (multilabel_images(dataset, split, n) for split in ("train", "val"))
-    names = names_of(train)
+    images = ImageSettings(dataset, train_images=n, val_images=n, multi_label=True)
+    train, val = load_parts(images, ["train", "val"])
+    names = class_names(train)
     torch.manual_seed(config.seed)  # of the new head
     network = load_multilabel(classifier, len(names), None if weights == "none" else weights, names)
 

@@ -3,64 +3,138 @@
 from __future__ import annotations
 
 import ast
+import difflib
+import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import make_dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, fields, is_dataclass, make_dataclass
 from typing import Any
 
 LITERALS = {"str": str, "int": int, "float": float, "bool": bool, "list": list}
+INSIDE = LITERALS | {"tuple": tuple, "dict": dict}  # what the keys of a dict may be, too
 
 
-def configure(cells: Sequence[str], namespace: dict[str, Any], **checks: Callable[[Any], bool] | Sequence) -> Any:
+def configure(
+    cells: Sequence[str], namespace: dict[str, Any], **checks: Callable[[Any], bool] | Sequence | type
+) -> Any:
     """The notebook's parameters as a frozen, checked config.
 
-    Call it right after the parameters cell: ``cfg = configure(In, globals(), classifier=EMBEDDED, steps=lambda n: n > 0)``.
-    ``cells``: the sources of the cells run so far; the parameters are the annotated literals of the first one that declares
-    them, and papermill's injected cells may set those and no other. A value must have the declared type (an int will do for
-    a float) and pass its check: a function, or the sequence of allowed values (of a list, every item is checked).
+    Call it after the parameters cell: ``cfg = configure(In, globals(), classifier=EMBEDDED, steps=lambda n: n > 0)``.
+    ``cells``: the sources of the cells run so far. The parameters are the annotated literals of the first one with any;
+    papermill's injected cells may set only those. A value must have the declared type (an int will do for a float) and
+    pass its check: a function, or the sequence of allowed values (every item of a list is checked).
 
-    Raises TypeError for a wrong type, ValueError for an unknown parameter, a refused value or a number that is not finite.
+    The check of a dict is a dataclass, which names and types its keys: ``loss=PTAMEWeights``. What papermill injects is
+    merged onto the cell's literal, and that onto the dataclass's defaults; the config holds the dataclass. A field with
+    the name and type of another parameter takes its value from there. Other checks may name keys of dicts, too.
+
+    Raises TypeError for a wrong type; ValueError for an unknown parameter or key, and for a refused or infinite value.
     """
     declared = _declared(cells) or _annotations(namespace)
     if not declared:
         raise ValueError("no parameters cell has been run yet: run the notebook from its first cell")
+
+    # papermill's injected cells set nothing new
     for cell in cells:
-        if cell.lstrip().startswith("# Parameters"):  # papermill's injected cell
+        if cell.lstrip().startswith("# Parameters"):
             unknown = [name for name in _assigned(cell) if name not in declared]
             if unknown:
                 raise ValueError(f"unknown parameter {unknown[0]!r}: this notebook has {', '.join(declared)}")
-    values = {name: typed(name, kind, namespace[name]) for name, kind in declared.items()}
+
+    # flat parameters first, then dicts, those that contain another dict last
+    sections = {name: check for name, check in checks.items() if is_dataclass(check)}
+    values = {name: _flat(name, kind, namespace[name]) for name, kind in declared.items() if name not in sections}
+    for name in sorted(sections, key=lambda name: any(f.name in sections for f in fields(sections[name]))):
+        layers = (_literal(cells, name), namespace[name])
+        values[name] = _merged(name, sections[name], layers, values, declared)
+
+    # checks of single values, also of a dict's
+    inside = {key: value for name in sections for key, value in vars(values[name]).items()}
     for name, check in checks.items():
-        items = values[name] if isinstance(values[name], list) else [values[name]]
-        for item in items:
-            if not callable(check) and item not in check:
-                raise ValueError(f"unknown {name} {item!r}: choose one of {', '.join(map(str, check))}")
-            if callable(check) and not check(item):
-                raise ValueError(
-                    f"parameter {name} can't be {item!r}: see the comment beside it in the parameters cell"
-                )
-    return make_dataclass("Config", [(name, object) for name in values], frozen=True)(**values)
+        if name not in sections:
+            _check(name, (inside | values)[name], check)
+    return make_dataclass("Config", [(name, object) for name in declared], frozen=True)(**values)
+
+
+def plain(cfg: Any, *without: str) -> dict[str, Any]:
+    """A config as JSON holds it (dicts for dataclasses, lists for tuples), ``without`` some parameters."""
+    return {name: value for name, value in json.loads(json.dumps(asdict(cfg))).items() if name not in without}
+
+
+def typed(name: str, kind: str, value: Any) -> Any:
+    """The value as the declared type ``kind`` has it; raises as `configure`."""
+    base, inner = INSIDE.get(kind.split("[")[0]), kind.partition("[")[2].rstrip("]").split(",")[0]
+    if base is None:
+        raise TypeError(f"parameter {name} is declared as {kind}: declare it as one of {', '.join(LITERALS)}")
+    if base is float and type(value) is int:
+        return float(value)
+    if type(value) is not base and not (base is tuple and type(value) is list):
+        hint = " (in YAML write 1.0e-4, not 1e-4, for a number)" if base is float and isinstance(value, str) else ""
+        raise TypeError(f"parameter {name} must be a {kind}, got {value!r} of type {type(value).__name__}{hint}")
+    if base is float and not math.isfinite(value):
+        raise ValueError(f"parameter {name} can't be {value}: give a finite number")
+    if base in (list, tuple):
+        return base(typed(f"{name}[{i}]", inner, item) if inner else item for i, item in enumerate(value))
+    return value
+
+
+def _flat(name: str, kind: str, value: Any) -> Any:
+    if kind == "dict":
+        declare = f"declare it as one of {', '.join(LITERALS)}"
+        raise TypeError(f"parameter {name} is declared as dict: {declare}, or give configure a dataclass of its keys")
+    return typed(name, kind, value)
+
+
+def _merged(name: str, section: type, layers: Iterable[dict], values: dict[str, Any], declared: dict[str, str]) -> Any:
+    """A dict parameter as its dataclass: later layers over earlier ones, key by key."""
+    kinds, merged = {f.name: f.type for f in fields(section)}, {}
+    own = {
+        key: values[key]
+        for key, kind in kinds.items()
+        if key in values and kind in (declared[key], type(values[key]).__name__)
+    }
+    known = [key for key in kinds if key not in own]
+    for layer in layers:
+        for key, value in typed(name, "dict", layer).items():
+            if key not in known:
+                nearest = difflib.get_close_matches(str(key), known, 1, 0)
+                hint = "set the parameter of that name" if key in own else f"did you mean {', '.join(nearest)}"
+                raise ValueError(f"unknown key {key!r} in {name}: {hint}? It has {', '.join(known)}")
+            merged[key] = typed(f"{name}.{key}", kinds[key], value)
+    return section(**own, **merged)
+
+
+def _check(name: str, value: Any, check: Callable[[Any], bool] | Sequence) -> None:
+    for item in value if isinstance(value, list) else [value]:
+        if not callable(check) and item not in check:
+            raise ValueError(f"unknown {name} {item!r}: choose one of {', '.join(map(str, check))}")
+        if callable(check) and not check(item):
+            raise ValueError(f"parameter {name} can't be {item!r}: see the comment beside it in the parameters cell")
+
+
+def _declarations(cell: str) -> dict[str, ast.AnnAssign]:
+    """The annotated assignments of a cell, by name."""
+    try:
+        body = ast.parse(cell).body
+    except SyntaxError:  # a magic or a shell line
+        return {}
+    return {n.target.id: n for n in body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
 
 
 def _declared(cells: Sequence[str]) -> dict[str, str]:
-    """Annotated literals of the parameters cell: the first cell with any."""
-    for cell in cells:
-        try:
-            body = ast.parse(cell).body
-        except SyntaxError:  # a magic or a shell line
-            continue
-        found = {
-            n.target.id: ast.unparse(n.annotation)
-            for n in body
-            if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
-        }
-        if found:
-            return found
-    return {}
+    """Annotations of the parameters cell: the first cell with any."""
+    found = next(filter(None, map(_declarations, cells)), {})
+    return {name: ast.unparse(node.annotation) for name, node in found.items()}
+
+
+def _literal(cells: Sequence[str], name: str) -> dict:
+    """A dict parameter's literal in the cell that was run last; empty without a history of cells."""
+    nodes = [node for cell in cells if (node := _declarations(cell).get(name))]
+    return ast.literal_eval(nodes[-1].value) if nodes else {}
 
 
 def _annotations(namespace: dict[str, Any]) -> dict[str, str]:
-    """The same from the annotations Python keeps, for runners such as nbval that keep no history of cells."""
+    """As `_declared`, from Python's annotations: nbval, for one, keeps no history of cells."""
     kept = namespace.get("__annotations__") or {}
     if not kept and callable(namespace.get("__annotate__")):  # Python 3.14 and later
         kept = namespace["__annotate__"](1)
@@ -68,27 +142,5 @@ def _annotations(namespace: dict[str, Any]) -> dict[str, str]:
 
 
 def _assigned(cell: str) -> list[str]:
-    return [
-        t.id
-        for node in ast.parse(cell).body
-        if isinstance(node, ast.Assign)
-        for t in node.targets
-        if isinstance(t, ast.Name)
-    ]
-
-
-def typed(name: str, kind: str, value: Any) -> Any:
-    base = LITERALS.get(kind.split("[")[0])
-    if base is None:
-        raise TypeError(f"parameter {name} is declared as {kind}: declare it as one of {', '.join(LITERALS)}")
-    if base is float and type(value) is int:
-        return float(value)
-    if type(value) is not base:
-        hint = " (in YAML write 1.0e-4, not 1e-4, for a number)" if base is float and isinstance(value, str) else ""
-        raise TypeError(f"parameter {name} must be a {kind}, got {value!r} of type {type(value).__name__}{hint}")
-    if base is float and not math.isfinite(value):
-        raise ValueError(f"parameter {name} can't be {value}: give a finite number")
-    if base is list:
-        inner = kind.split("[")[1].rstrip("]") if "[" in kind else None
-        return [typed(f"{name}[{i}]", inner, item) if inner else item for i, item in enumerate(value)]
-    return value
+    nodes = (node for node in ast.parse(cell).body if isinstance(node, ast.Assign))
+    return [target.id for node in nodes for target in node.targets if isinstance(target, ast.Name)]

@@ -13,12 +13,8 @@ from ptame_lib import files
 from . import paths
 
 DEFAULTS = "small"  # the profile of the notebooks' own defaults: it has no YAML
-
-
 OF_MANY = ("03_compare", "11_black_box")  # notebooks about several classifiers, which can be run for one
-
-
-OF_A_SEED = {  # notebooks that can be run for another seed of the profile, and what they are told
+OF_A_SEED = {  # notebooks that can be run for another seed of the profile, and the parameters that they then get
     "02_train_ptame": lambda seed: {"seed": seed},
     "03_compare": lambda seed: {
         "trained_seed": seed,
@@ -30,29 +26,32 @@ OF_A_SEED = {  # notebooks that can be run for another seed of the profile, and 
 
 
 def load_profile(name: str) -> dict[str, Any]:
-    """A profile's YAML as a dict; one that ``extends`` another only holds what differs from it.
+    """A profile's YAML as a dict; one that ``extends`` another holds only what differs from it.
 
-    Raises ValueError for an unknown name, a file that is no YAML or not of a profile's form, and profiles that extend each other.
+    Raises ValueError for an unknown name, a file that is not YAML or no profile, and profiles that extend each other.
     """
-    return _loaded(name, [])
+    return _load(name, [])
 
 
-def _loaded(name: str, on_the_way: list[str]) -> dict[str, Any]:
+def _load(name: str, on_the_way: list[str]) -> dict[str, Any]:
     known = sorted(p.stem for p in paths.profiles().glob("*.yaml"))
     if name not in known:
         raise ValueError(f"unknown profile {name!r}: there are {', '.join(known)} in {files.show(paths.profiles())}")
     if name in on_the_way:
-        raise ValueError(
-            f"profiles extend each other in a circle, {' -> '.join([*on_the_way, name])}: take one 'extends' out"
-        )
+        circle = " -> ".join([*on_the_way, name])
+        raise ValueError(f"profiles extend each other in a circle, {circle}: take one 'extends' out")
+
+    # read the file
     file = paths.profiles() / f"{name}.yaml"
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{files.show(file)} is no YAML ({' '.join(str(error).split())}): correct it there") from error
+
+    # put it over the profile it extends, of which only its own classifiers stay
     if isinstance(content, dict) and "extends" in content:
         changes = _shaped(file, content, whole=False)
-        content = _merged(_loaded(changes.pop("extends"), [*on_the_way, name]), changes)
+        content = _merged(_load(changes.pop("extends"), [*on_the_way, name]), changes)
         every = [*content.get("classifiers", []), *content.get("multi_label", [])]
         content["per_classifier"] = {name: v for name, v in content.get("per_classifier", {}).items() if name in every}
         if "explainer_too" in content and "explainer_too" not in changes:
@@ -61,30 +60,28 @@ def _loaded(name: str, on_the_way: list[str]) -> dict[str, Any]:
 
 
 def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
-    """The content of a profile; ValueError where it has not a profile's form. With ``whole`` False parts may be missing."""
+    """The content of a profile, checked; with ``whole`` False parts may be missing."""
     show = files.show(file)
-    notebooks = content.get("notebooks", {} if not whole else None) if isinstance(content, dict) else None
+    notebooks = content.get("notebooks", None if whole else {}) if isinstance(content, dict) else None
     if not isinstance(notebooks, dict) or (whole and not (content.get("classifiers") or content.get("multi_label"))):
         raise ValueError(f"{show} must hold 'classifiers' and 'notebooks' (one mapping of parameters per notebook)")
+
+    # lists of names
     for key in ("classifiers", "multi_label", "explainer_too"):
         names = content.get(key, [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"{show}: {key!r} must be a list of names, got {names!r}: write [{names}]")
-    embedded = [
-        name for name in content.get("classifiers", []) if name.startswith("embedded/")
-    ]  # 07 has single-label images of these alone
-    for name in content.get("explainer_too", []) if whole else ():
+    embedded = [name for name in content.get("classifiers", []) if name.startswith("embedded/")]
+    for name in content.get("explainer_too", []) if whole else ():  # notebook 07 has single-label images of these only
         if name not in embedded:
-            raise ValueError(
-                f"{show}: 'explainer_too' names {name!r}: choose from the embedded ones among its classifiers, {', '.join(embedded)}"
-            )
+            choices = f"choose from the embedded ones among its classifiers, {', '.join(embedded)}"
+            raise ValueError(f"{show}: 'explainer_too' names {name!r}: {choices}")
+
+    # mappings of parameters, empty or not
     per = content.get("per_classifier", {})
-    for name, section in {
-        "notebooks": notebooks,
-        "per_classifier": per,
-        **(per if isinstance(per, dict) else {}),
-    }.items():
-        rows = section or {}  # an empty entry is fine
+    sections = {"notebooks": notebooks, "per_classifier": per, **(per if isinstance(per, dict) else {})}
+    for name, section in sections.items():
+        rows = section or {}
         if not isinstance(rows, dict) or not all(isinstance(row or {}, dict) for row in rows.values()):
             raise ValueError(
                 f"{show}: {name!r} must be a mapping of mappings, got {section!r}: see the comments in embedded.yaml"
@@ -93,10 +90,8 @@ def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
 
 
 def _small() -> dict[str, Any]:
-    from ptame_lib.classifiers.loading import (
-        EMBEDDED,
-        EMBEDDED_MULTI,  # here, since it takes seconds and running a notebook does without
-    )
+    # imported here, since it takes seconds, and running a notebook does without
+    from ptame_lib.classifiers.loading import EMBEDDED, EMBEDDED_MULTI
 
     return {"classifiers": EMBEDDED, "multi_label": EMBEDDED_MULTI, "notebooks": {}}
 
@@ -112,38 +107,40 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def parameters_for(profile: str, notebook: str, classifier: str | None = None, seed: int = 0) -> dict[str, Any]:
-    """What a profile sets for a notebook, and for one classifier of it (``per_classifier`` overrides ``notebooks``), and for one of its
-    ``seeds``: 0 is the notebook's own; of others 02 trains with that seed, and 03 compares what it trained with two cheap methods alone.
+    """What a profile sets for a notebook: ``notebooks``, and over it, key by key, ``per_classifier``.
 
-    Raises ValueError for a classifier that the profile has not, and for a seed of a notebook that has none.
+    ``seed``: one of the profile's, 0 the notebook's own; with others 02 trains, and 03 compares what was trained with
+    it to two cheap methods only. Raises ValueError for a classifier that the profile does not have, and for a seed of a
+    notebook without seeds.
     """
     content = _small() if profile == DEFAULTS else load_profile(profile)
     parameters = {"profile": profile, **(content["notebooks"].get(notebook) or {})}
-    if notebook == "03_compare" and (
-        too := [name for name in content.get("explainer_too", []) if classifier in (None, name)]
-    ):
+    too = [name for name in content.get("explainer_too", []) if classifier in (None, name)]
+    if notebook == "03_compare" and too:
         parameters["explainer_too"] = too
     if seed and notebook not in OF_A_SEED:
         raise ValueError(f"notebook {notebook} has no seeds: only {', '.join(OF_A_SEED)} are run for several")
+
+    # for all classifiers: a profile that extends another may have fewer
     if classifier is None:
         if notebook in OF_MANY and profile != DEFAULTS:
-            every = parameters.get(
-                "classifiers", content["classifiers"]
-            )  # a profile that extends another may have fewer
+            every = parameters.get("classifiers", content["classifiers"])
             parameters["classifiers"] = [name for name in every if name in content["classifiers"]]
         return parameters
+
+    # for one of them
     known = [*content.get("classifiers", []), *content.get("multi_label", [])]
     if classifier not in known:
         raise ValueError(f"unknown classifier {classifier!r} in profile {profile}: it has {', '.join(known)}")
-    parameters |= (content.get("per_classifier", {}).get(classifier) or {}).get(notebook) or {}
-    parameters |= OF_A_SEED[notebook](seed) if seed else {}
+    own = (content.get("per_classifier", {}).get(classifier) or {}).get(notebook) or {}
+    parameters = _merged(parameters, own) | (OF_A_SEED[notebook](seed) if seed else {})
     if notebook == "08_explainer_compare" and len(content.get("multi_label", [])) > 1 and profile != DEFAULTS:
         parameters["suffix"] = f"-{paths.slug(classifier)}"
     return parameters | ({"classifiers": [classifier]} if notebook in OF_MANY else {"classifier": classifier})
 
 
 def data_folder(profile: str) -> Path | None:
-    """The folder below which a profile's files are looked up by default: ``data`` of its YAML, below the checkout. None: it has none."""
+    """Where a profile's files are looked up by default: its YAML's ``data``, below the checkout, or None."""
     content = {} if profile == DEFAULTS else load_profile(profile)
     return files.root() / content["data"] if content.get("data") else None
 
@@ -156,8 +153,10 @@ def ancestry(name: str) -> list[str]:
 
 
 def use_data(profile: str, folder: str | None = None) -> None:
-    """Have `paths.given` look in ``folder``, else in ``$PTAME_DATA``, else in the profile's own data folder. Raises ValueError for a
-    ``folder`` that is none."""
+    """Have `paths.given` look in ``folder``, else in ``$PTAME_DATA``, else in the profile's data folder.
+
+    Raises ValueError for a ``folder`` that does not exist.
+    """
     if folder and not Path(folder).expanduser().is_dir():
         raise ValueError(f"no folder at DATA={folder}: check the path")
     if chosen := folder or os.environ.get("PTAME_DATA") or data_folder(profile):

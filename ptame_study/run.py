@@ -13,91 +13,66 @@ from ptame_lib import files
 from . import paths
 from .profiles import parameters_for
 
-
-def trained_explainer(profile: str, classifier: str, method: str = "P-TAME", seed: int = 0) -> Path:
-    """The explainer that notebook 02 trains for ``classifier``; where it is missing, 02 is executed first with the profile's settings."""
-    file, more = paths.explainer(profile, classifier, method, seed), {"seed": str(seed)} if seed else {}
-    return _trained(file, f"{method} for {classifier}", profile, "02_train_ptame", classifier, method=method, **more)
+MASKS = {"Explainer": "explainer", "RTIS": "rtis"}  # methods with a mask per class, and the loss that trains each
 
 
-def trained_masks(profile: str, classifier: str, loss: str = "explainer") -> Path:
-    """The Explainer that notebook 07 trains with a ``loss`` (explainer or rtis), made as `trained_explainer` does."""
-    return _trained(
-        paths.masks(profile, classifier, loss),
-        f"{loss} for {classifier}",
-        profile,
-        "07_explainer_train",
-        classifier,
-        loss=loss,
-    )
+def train_missing(profile: str, classifier: str, method: str = "P-TAME", seed: int = 0) -> None:
+    """Train an explainer where its file (`paths.explainer`) is missing, with the profile's settings.
 
-
-def _trained(file: Path, what: str, profile: str, notebook: str, classifier: str, **parameters: str) -> Path:
-    if not file.is_file():
-        print(f"no {what} yet: running {notebook}", file=sys.stderr)
-        command = [
-            sys.executable,
-            "-m",
-            "ptame_study",
-            "run",
-            notebook,
-            "--profile",
-            profile,
-            "--classifier",
-            classifier,
-        ]
-        command += [text for name, value in parameters.items() for text in (f"--{name}", value)]
-        subprocess.run(command, check=True, env={**os.environ, "PTAME_ROOT": str(files.root())})
-    return file
-
-
-# ------------------------------------------------------------------------------------------------------ running
+    Runs notebook 07 for the Explainer and RTIS, notebook 02 for the other methods.
+    """
+    if paths.explainer(profile, classifier, method, seed).is_file():
+        return
+    masks = method in MASKS
+    notebook, option = ("07_explainer_train", "--loss") if masks else ("02_train_ptame", "--method")
+    print(f"no {method} for {classifier} yet: running {notebook}", file=sys.stderr)
+    command = [sys.executable, "-m", "ptame_study", "run", notebook, "--profile", profile, "--classifier", classifier]
+    command += [option, MASKS.get(method, method), *(["--seed", str(seed)] if seed else [])]
+    subprocess.run(command, check=True, env={**os.environ, "PTAME_ROOT": str(files.root())})
 
 
 def run_notebook(
     notebook: str, profile: str, classifier: str | None = None, extra: dict[str, Any] | None = None, seed: int = 0
 ) -> Path:
-    """Execute a notebook of a profile through papermill into ``runs/<profile>/``, for one ``classifier``, one ``seed`` of the profile and
-    with ``extra`` parameters; returns the executed notebook, whose name tells the classifier, a ``method`` other than P-TAME or a
-    ``loss``, and a seed other than 0.
+    """Execute a notebook of a profile through papermill and return the result, in ``runs/<profile>/``.
 
-    Where it trains, it goes on from the checkpoint of a killed run of the same settings, data and code. A failing one is kept as
-    ``*.failed.ipynb``, and RuntimeError says which cell failed and with what; so does it where the same is running already.
+    It runs for one ``classifier``, one ``seed`` of the profile and with ``extra`` parameters; its name tells them. A
+    training goes on from the checkpoint of a killed run of the same settings, data and code. Raises ValueError for an
+    unknown notebook or parameter, RuntimeError where the same is running already, and where a cell fails, saying which
+    and why; the failed notebook is kept as ``*.failed.ipynb``.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
     source = paths.notebook(notebook)
     if not source.is_file():
-        raise ValueError(
-            f"unknown notebook {notebook!r}: there are {', '.join(p.stem for p in sorted(source.parent.glob('*.ipynb')))}"
-        )
+        known = ", ".join(p.stem for p in sorted(source.parent.glob("*.ipynb")))
+        raise ValueError(f"unknown notebook {notebook!r}: there are {known}")
+
+    # the profile's parameters, which the notebook must have
     parameters = parameters_for(profile, notebook, classifier, seed) | (extra or {})
     known = papermill.inspect_notebook(str(source)).keys()
     unknown = parameters.keys() - known
     if unknown:
         raise ValueError(f"profile {profile}: notebook {notebook} has no parameter {', '.join(sorted(unknown))}")
     parameters = ({"resume": True} if "resume" in known else {}) | parameters
-    kinds = [
-        paths.stem(value) for key, value in (extra or {}).items() if key in ("method", "loss") and value != "P-TAME"
-    ]
-    name = "-".join([notebook, *([paths.slug(classifier)] if classifier else []), *kinds]) + paths.tail(seed)
-    done, running, failed = (paths.runs(profile) / f"{name}{suffix}.ipynb" for suffix in ("", ".running", ".failed"))
+
+    # the executed notebook's name
+    told = [extra[key] for key in ("method", "loss") if extra and extra.get(key, "P-TAME") != "P-TAME"]
+    name = "-".join([notebook, *([paths.slug(classifier)] if classifier else []), *map(paths.stem, told)])
+    suffixes = ("", ".running", ".failed")
+    done, running, failed = (paths.runs(profile) / f"{name}{paths.tail(seed)}{suffix}.ipynb" for suffix in suffixes)
+
+    # run it; what is unfinished or failed never has the final name
+    options = {"kernel_name": "python3", "cwd": str(files.root()), "progress_bar": False, "log_output": True}
     with files.alone(done):
         try:
-            papermill.execute_notebook(
-                str(source),
-                str(running),
-                parameters,
-                kernel_name="python3",
-                cwd=str(files.root()),
-                progress_bar=False,
-                log_output=True,
-            )
+            papermill.execute_notebook(str(source), str(running), parameters, **options)
         except PapermillExecutionError as error:
             running.replace(failed)
-            raise RuntimeError(f"{files.show(source)} failed in cell {error.cell_index} (In [{error.exec_count}]): {error.ename}: {error.evalue}\n"
-                               f"the executed notebook with the error: {files.show(failed)}") from None  # fmt: skip
+            where = f"{files.show(source)} failed in cell {error.cell_index} (In [{error.exec_count}])"
+            kept = f"the executed notebook with the error: {files.show(failed)}"
+            raise RuntimeError(f"{where}: {error.ename}: {error.evalue}\n{kept}") from None
         running.replace(done)
         failed.unlink(missing_ok=True)
     return done

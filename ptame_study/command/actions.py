@@ -1,10 +1,9 @@
-"""What the command ``ptame`` does, as functions: from names and files to figures, explainers and exports."""
+"""What the command ``ptame`` does: from names and files to figures, explainers and exports."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -14,10 +13,9 @@ from ptame_lib import files
 from ptame_lib.classifiers.black_box import BlackBox
 from ptame_lib.classifiers.loading import load_classifier
 from ptame_lib.classifiers.wrapper import Classifier
-from ptame_lib.datasets.folders import ImageFolder
+from ptame_lib.datasets.folders import ImageFolder, Pictures
 from ptame_lib.explainers.card import about, write_model_card
 from ptame_lib.explainers.export import Exported, to_onnx, to_torch_export
-from ptame_lib.explainers.features import load_auxiliary
 from ptame_lib.explainers.loading import load_explainer
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.explainers.storage import saved_config
@@ -25,10 +23,11 @@ from ptame_lib.metrics.evidence import Evidence, explain_with_evidence
 from ptame_lib.training.ptame import TrainingConfig
 
 from .. import figures
-from ..classifiers import count_classes
+from ..classifiers import count_classes, find_weights, load_auxiliary_network
 from ..evaluation import measure_explainer
-from ..explainers import description, fit_explainer, usual_auxiliary
-from ..images import open_images, train_and_test
+from ..explainers import description, fit_explainer
+from ..images import load_parts, open_images
+from ..settings import AuxiliarySettings, ClassifierSettings, ImageSettings
 from .timing import while_training
 
 
@@ -40,25 +39,28 @@ def explain(
     wanted: str | None = None,
     out: Path = Path(),
 ) -> Iterator[tuple[Path, Evidence, Path]]:
-    """For each image (of the folders among ``images``, too): its file, the evidence of its explanation, the figure's file in ``out``.
+    """For each image: its file, the evidence of its explanation, and the figure's file in ``out``.
 
-    ``classifier`` and its ``weights``: by default those that the explainer says it was trained for; ``wanted``: the number or name of the class
-    to explain, by default each image's decision. Raises FileNotFoundError for a missing image or explainer, ValueError for an
-    explainer of another number of classes, an unknown class or an image that can't be read.
+    ``images``: files, or folders of them. ``classifier`` and its ``weights``: by default those the explainer was
+    trained for. ``wanted``: number or name of the class to explain, by default each image's decision. Raises
+    FileNotFoundError for a missing image or explainer, ValueError for another number of classes, an unknown class or a
+    broken image.
     """
+    # the classifier and the explainer must belong together
     found = list(image_files(images))
     known = about(explainer)
     model = explained_classifier(explainer, known, classifier, weights)
     trained = load_explainer(explainer, model)
     classes = count_classes(model, torch.zeros(3, *model.input_size))
     if classes != trained.num_classes:
-        raise ValueError(
-            f"{explainer} explains {trained.num_classes} classes, the classifier has {classes}: name the one it was trained for"
-        )
-    target = None if wanted is None else torch.tensor([class_number(wanted, classes, model.labels)])
+        both = f"{explainer} explains {trained.num_classes} classes, the classifier has {classes}"
+        raise ValueError(f"{both}: name the one it was trained for")
+    target = None if wanted is None else torch.tensor([find_class(wanted, classes, model.labels)])
+
+    # a figure for each image
     figures.use_style()
+    size = model.input_size[0]
     for file, output in zip(found, figure_files(found, out), strict=True):
-        size = model.input_size[0]
         pixels = ImageFolder(file.parent, size, size * 8 // 7, [file.name])[0]["pixels"][None]
         maps, proof = explain_with_evidence(trained, model, pixels, target)
         figure = figures.explanation(pixels[0], maps[0], proof)
@@ -69,69 +71,73 @@ def explain(
 
 
 def train(
-    classifier: str,
-    images: Path,
+    explained: ClassifierSettings,
+    auxiliary: AuxiliarySettings,
+    images: ImageSettings,
+    config: TrainingConfig,
     out: Path,
     *,
-    weights: str = "default",
-    labels: Path | None = None,
-    auxiliary: str | None = None,
-    auxiliary_weights: str = "default",
-    config: TrainingConfig = TrainingConfig(),
-    held_out: int = 32,
+    names: Path | None = None,
     queries_per_image: int = 300,
     resume: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, float] | None:
-    """Train an explainer on a folder of images and save it with its model card; returns its metrics on ``held_out`` of them (0: None).
+    """Train an explainer on a folder of images and save it with its model card.
 
-    ``labels``: a text file with the classes' names, one a line. ``auxiliary``: None takes `explainers.usual_auxiliary`. ``say`` is
-    told what people want to know meanwhile. The state is kept beside ``out`` until the end, for ``resume``. Raises ValueError for an
-    ``out`` that exists, too few images, random weights of the auxiliary, which nothing would store, or as many labels as there
-    are no classes, OSError where ``out`` can't be written, and whatever loading and training raise.
+    Returns its metrics on the held-out ``test_images`` (0: None). ``names``: a text file with the classes' names, one a
+    line. ``say`` is told about the progress. The state is kept next to ``out`` until the end, for ``resume``.
+
+    Raises ValueError for an ``out`` that exists, too few images, random weights of the auxiliary, which would be lost,
+    or another number of names than of classes; OSError where ``out`` can't be written; and as loading and training do.
     """
+    # everything that can be refused at once
     if out.suffix != ".safetensors":
         raise ValueError(f"the explainer's file must end in .safetensors, not as {out}")
     if out.exists():
         raise ValueError(f"{out} exists: delete it, or choose another file")
-    if auxiliary_weights == "none":
+    if auxiliary.weights == "none":
         raise ValueError(
             "random weights of the auxiliary are not stored with the explainer: give 'default' or a local state dict"
         )
     files.writable(out)
-    names = None if labels is None else read_labels(labels)
-    model = load_classifier(classifier, _weights(weights), names)
-    data, test = open_images(str(images), model), None
-    if len(data) < held_out + config.batch_size:
-        raise ValueError(
-            f"{images} has {len(data)} images, fewer than {held_out} held out and one batch of {config.batch_size}: give more images, or lower one"
-        )
-    if held_out:
-        data, test = train_and_test(SimpleNamespace(images=str(images), test_images=held_out, seed=config.seed), model)
+
+    # the classifier, and the images that it explains
+    labels = None if names is None else read_labels(names)
+    model = load_classifier(explained.name, find_weights(explained.weights), labels)
+    data, test = _load_images(images, model, config.batch_size)
     classes = count_classes(model, data[0]["pixels"])
-    if names and len(names) != classes:
-        raise ValueError(f"{labels} names {len(names)} classes, {classifier} has {classes}: give one name a line")
+    if labels and len(labels) != classes:
+        counts = f"{names} names {len(labels)} classes, {explained.name} has {classes}"
+        raise ValueError(f"{counts}: give one name a line")
+
+    # train
     torch.manual_seed(config.seed)
-    explainer = PTAME(load_auxiliary(auxiliary or usual_auxiliary(classifier), weights=auxiliary_weights), classes)
+    explainer = PTAME(load_auxiliary_network(auxiliary), classes)
     say(f"Training on {len(data)} images, {config.steps} steps of {config.batch_size}.")
-    checkpoint = out.with_suffix(".checkpoint.pt")
+    state = {"checkpoint": out.with_suffix(".checkpoint.pt"), "resume": resume}
     on_step = while_training(config.steps, say)
-    fit_explainer(
-        explainer, model, data, config, queries_per_image, checkpoint=checkpoint, resume=resume, on_step=on_step
-    )
+    fit_explainer(explainer, model, data, config, queries_per_image, on_step=on_step, **state)
+
+    # measure, and save with what is known
     metrics = measure_explainer(explainer, model, test, config.batch_size) if test else None
-    trained_on = f"{len(data)} images of the folder {Path(images).resolve().name}"
-    told = {
-        "weights": weights,
-        "auxiliary_weights": auxiliary_weights,
-        "profile": "ptame train",
-        "images": trained_on,
-        "metrics": metrics,
-    }
-    explainer.save(out, **description(classifier, model, config, **told))
+    told = {"profile": "ptame train", "auxiliary_weights": auxiliary.weights, "metrics": metrics}
+    told["images"] = f"{len(data)} images of the folder {Path(images.images).resolve().name}"
+    explainer.save(out, **description(explained.name, model, config, explained.weights, **told))
     write_model_card(out)
-    checkpoint.unlink(missing_ok=True)
+    state["checkpoint"].unlink(missing_ok=True)
     return metrics
+
+
+def _load_images(
+    images: ImageSettings, model: Classifier | BlackBox, batch_size: int
+) -> tuple[Pictures, Pictures | None]:
+    """Images to train on, at least a batch of them, and those held out (0: None)."""
+    data, held_out = open_images(images.images, model), images.test_images
+    if len(data) < held_out + batch_size:
+        needed = f"{held_out} held out and one batch of {batch_size}"
+        few = f"{images.images} has {len(data)} images, fewer than {needed}"
+        raise ValueError(f"{few}: give more images, or lower one")
+    return load_parts(images, ["train", "test"], model) if held_out else (data, None)
 
 
 def export(
@@ -140,11 +146,12 @@ def export(
     torch_export: Path | None = None,
     size: int | None = None,
     classifier: str | None = None,
-    weights=None,
+    weights: str | None = None,
 ) -> Iterator[Exported]:
-    """Write a trained explainer as ``onnx`` and ``torch_export`` files, for images of ``size``: by default that of the training.
+    """Write a trained explainer as ``onnx`` and ``torch_export`` files, for images of ``size``.
 
-    The ``classifier`` is only loaded for an explainer that uses its features. Raises ValueError where no file is named.
+    None is the size of the training. The ``classifier`` is loaded only for an explainer that uses its features. Raises
+    ValueError where no file is named.
     """
     if onnx is None and torch_export is None:
         raise ValueError("nothing to write: name a file with --onnx or --torch")
@@ -160,32 +167,33 @@ def export(
 def explained_classifier(
     file: Path, known: dict[str, Any], name: str | None, weights: str | None
 ) -> Classifier | BlackBox:
-    """The classifier ``name`` with ``weights``, by default what the explainer ``file`` was trained for; with the labels stored there
-    where it has none."""
+    """The classifier called ``name`` with ``weights``, by default the one ``file`` was trained for.
+
+    ``known``: what the file says about itself; a classifier without labels gets those stored there.
+    """
     name, weights = name or known.get("classifier"), weights or known.get("weights", "default")
     if name is None:
         raise ValueError(f"{file} does not say which classifier it explains: name it with --classifier")
-    model = load_classifier(name, _weights(weights))
+    model = load_classifier(name, find_weights(weights))
     if model.labels is None and known.get("labels"):
         model.labels = tuple(known["labels"])
     return model
 
 
 def read_labels(file: Path) -> list[str]:
-    """Names of classes from a text file, one a line. Raises FileNotFoundError, and ValueError for a file that is no text."""
+    """Names of classes from a text file, one a line; ValueError for a file that is not text."""
     if not file.is_file():
         raise FileNotFoundError(f"no labels at {file}: give a text file with the name of each class, one a line")
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{file} is no text in UTF-8 ({error.reason}): save it so, with the name of each class, one a line"
-        ) from error
+        problem = f"{file} is no text in UTF-8 ({error.reason})"
+        raise ValueError(f"{problem}: save it so, with the name of each class, one a line") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def image_files(images: Iterable[Path]) -> Iterator[Path]:
-    """Image files, those in folders among them included; FileNotFoundError for a missing one."""
+    """Image files, including those in folders; raises FileNotFoundError for a missing one."""
     for image in images:
         if not image.exists():
             raise FileNotFoundError(f"no image at {image}: check the path")
@@ -200,16 +208,11 @@ def figure_files(files: Sequence[Path], out: Path) -> Iterator[Path]:
         yield out / f"{file.stem}{'' if seen[file.stem] == 1 else f'-{seen[file.stem]}'}.explained.png"
 
 
-def class_number(wanted: str, classes: int, labels: Sequence[str] | None) -> int:
-    """A class by its name or number; ValueError for one that the classifier has not."""
+def find_class(wanted: str, classes: int, labels: Sequence[str] | None) -> int:
+    """A class by its name or number; ValueError for one that the classifier does not have."""
     if labels and wanted in labels:
         return labels.index(wanted)
     if wanted.isdecimal() and int(wanted) < classes:
         return int(wanted)
-    raise ValueError(
-        f"the classifier has no class {wanted}: give a number in 0..{classes - 1}{', or one of its names' if labels else ''}"
-    )
-
-
-def _weights(name: str) -> str | None:
-    return None if name == "none" else name
+    names = ", or one of its names" if labels else ""
+    raise ValueError(f"the classifier has no class {wanted}: give a number in 0..{classes - 1}{names}")

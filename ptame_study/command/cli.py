@@ -1,4 +1,4 @@
-"""The command ``ptame``: train an explainer for a classifier, explain images with it, and export it. Thin over the library."""
+"""The command ``ptame``: train an explainer for a classifier, explain images with it, and export it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from ptame_lib.explainers.card import in_one_line
 from ptame_lib.training.ptame import TrainingConfig
 
 from .. import paths
+from ..explainers import default_auxiliary
+from ..settings import AuxiliarySettings, ClassifierSettings, ImageSettings
 from . import actions
 
 CLASSIFIERS = "embedded/vgg, vgg16, resnet50, vit_b_16, timm/MODEL, hf/REPOSITORY or hf/FOLDER, onnx/FILE"
 
 
 class Plain(typer.core.TyperGroup):
-    """Shows what the library refuses as one line, with exit code 1. Its messages are made for people; a traceback is not."""
+    """Commands that show an error of the library as one line, without a traceback, with exit code 1."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -39,8 +41,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="""Explain your own image classifier with P-TAME: one forward pass gives a map of what the classifier used.
 
-    Train an explainer once for your classifier, on images without labels; then explain as many images as you like. Every
-    explanation comes with what it is worth for that very image, and a warning where it should not be relied on.
+    Train an explainer once for your classifier, on images without labels; then explain as many images as you like.
+    Every explanation comes with what it is worth for that image, and a warning where it should not be relied on.
 
     Example, with a classifier of timm and a folder of photographs:
 
@@ -53,26 +55,19 @@ app = typer.Typer(
 )
 
 
-Name = Annotated[str, typer.Option("--classifier", help=f"What to explain: {CLASSIFIERS}.")]
+def option(text: str, *names: str, shown: str | bool = True, **more: Any) -> Any:
+    """An option with its help ``text`` and the default ``shown``: the real one, none, or words for it."""
+    return typer.Option(*names, help=text, show_default=shown, **more)
 
 
-Saved = Annotated[
-    str | None,
-    typer.Option(
-        "--classifier", help="The explained classifier.", show_default="the one the explainer was trained for"
-    ),
-]
-
-
+TRAINED = "the one the explainer was trained for"
 WEIGHTS = "The classifier's weights: 'default', 'none' for random ones, or a local state dict (.safetensors, .pth)."
+AUXILIARY = "The small frozen network whose features are used: resnet18, mnasnet0_5, timm/MODEL ..."
 
-
-Weights = Annotated[str, typer.Option("--weights", help=WEIGHTS)]
-
-
-SavedWeights = Annotated[
-    str | None, typer.Option("--weights", help=WEIGHTS, show_default="those the explainer was trained for")
-]
+Name = Annotated[str, option(f"What to explain: {CLASSIFIERS}.", "--classifier")]
+Saved = Annotated[str | None, option("The explained classifier.", "--classifier", shown=TRAINED)]
+Weights = Annotated[str, option(WEIGHTS, "--weights")]
+SavedWeights = Annotated[str | None, option(WEIGHTS, "--weights", shown="those the explainer was trained for")]
 
 
 @app.command()
@@ -80,27 +75,20 @@ def explain(
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.", show_default=False)
     ],
-    explainer: Annotated[
-        Path, typer.Option(help="The trained explainer (.safetensors), as `ptame train` writes it.", show_default=False)
-    ],
+    explainer: Annotated[Path, option("The explainer (.safetensors), as `ptame train` writes it.", shown=False)],
     classifier: Saved = None,
     weights: SavedWeights = None,
     wanted: Annotated[
         str | None,
-        typer.Option(
-            "--class",
-            metavar="N",
-            help="Explain this class (number or name) for every image.",
-            show_default="what the classifier decides",
-        ),
+        option("Explain this class, number or name.", "--class", metavar="N", shown="what the classifier decides"),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where to write the figures: IMAGE.explained.png.")] = Path("explanations"),
+    out: Annotated[Path, option("Where to write the figures: IMAGE.explained.png.")] = Path("explanations"),
 ) -> None:
     """Explain images: write a figure for each, and print what its explanation is worth.
 
-    The figure shows the image as the classifier sees it, the map over it, what the map keeps and the rest, with the class's
-    probability on each. A line that says *caution* names a reason for doubting this map. Classifier, names of the classes and
-    size of the images are those stored with the explainer.
+    The figure shows the image as the classifier sees it, the map over it, what the map keeps and the rest, with the
+    class's probability on each. A line that says *caution* names a reason to doubt this map. Classifier, names of the
+    classes and size of the images are those stored with the explainer.
 
     Example: `ptame explain cat.jpg dog.jpg --explainer mine.safetensors --class 281`
     """
@@ -114,105 +102,64 @@ def explain(
 def train(
     classifier: Name,
     images: Annotated[
-        Path,
-        typer.Option(
-            help="A folder of training images, hundreds at least; no labels are needed, sub-folders are searched.",
-            show_default=False,
-        ),
+        Path, option("A folder of training images, hundreds at least; no labels are needed.", shown=False)
     ],
     out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where to write the explainer (.safetensors); its model card goes beside it.",
-            show_default="ptame-CLASSIFIER.safetensors",
-        ),
+        Path | None, option("Where to write the explainer and its model card.", shown="ptame-CLASSIFIER.safetensors")
     ] = None,
     weights: Weights = "default",
     labels: Annotated[
-        Path | None,
-        typer.Option(help="A text file with the name of each class, one a line.", show_default="the classifier's"),
+        Path | None, option("A text file with the name of each class, one a line.", shown="the classifier's")
     ] = None,
-    auxiliary: Annotated[
-        str | None,
-        typer.Option(
-            help="The small frozen network whose features are used: resnet18, mobilenet_v3_small, mnasnet0_5, timm/MODEL.",
-            show_default="resnet18; for embedded/... embedded/auxiliary",
-        ),
-    ] = None,
-    auxiliary_weights: Annotated[
-        str, typer.Option(help="The auxiliary's weights: 'default', or a local state dict.")
-    ] = "default",
-    steps: Annotated[
-        int, typer.Option(min=1, help="Training steps, of one batch each; a few thousand for a good explainer.")
-    ] = 2000,
-    batch_size: Annotated[int, typer.Option(min=2, help="Images per step.")] = 32,
-    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
-    seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
-    held_out: Annotated[
-        int, typer.Option(min=0, help="Images kept from training, to measure the explainer on; 0 for none.")
-    ] = 32,
-    precision: Annotated[str, typer.Option(help="no, bf16 or fp16 (on a GPU).")] = "no",
-    queries_per_image: Annotated[
-        int, typer.Option(min=1, help="Only for onnx/FILE: how often to ask it at most, per training image.")
-    ] = 300,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an interrupted training with the same options was.")
-    ] = False,
+    auxiliary: Annotated[str | None, option(AUXILIARY, shown="resnet18; for embedded/... embedded/auxiliary")] = None,
+    auxiliary_weights: Annotated[str, option("The auxiliary's: 'default', or a local state dict.")] = "default",
+    steps: Annotated[int, option("Training steps, of one batch each; good are a few thousand.", min=1)] = 2000,
+    batch_size: Annotated[int, option("Images per step.", min=2)] = 32,
+    lr: Annotated[float, option("Highest learning rate.")] = 1e-3,
+    seed: Annotated[int, option("Seed of everything drawn.")] = 0,
+    held_out: Annotated[int, option("Images kept from training, to measure the explainer on.", min=0)] = 32,
+    precision: Annotated[str, option("no, bf16 or fp16 (on a GPU).")] = "no",
+    queries_per_image: Annotated[int, option("How often onnx/FILE is asked at most, per training image.", min=1)] = 300,
+    resume: Annotated[bool, option("Continue an interrupted training with the same options.", "--resume")] = False,
 ) -> None:
     """Train an explainer for a classifier, on a folder of images: once for each classifier.
 
     A bar shows the progress; after a few steps the time is estimated. The state is saved every 200 steps: after an
-    interruption, the same command with `--resume` goes on from there. At the end the explainer is measured on held-out images.
+    interruption, the same command with `--resume` goes on from there. At the end the explainer is measured on held-out
+    images.
 
     Example: `ptame train --classifier timm/mobilenetv3_small_100 --images photos --out mine.safetensors --steps 2000`
     """
     out = out or Path(f"ptame-{paths.slug(classifier)}.safetensors")
     metrics = actions.train(
-        classifier,
-        images,
+        ClassifierSettings(classifier, weights),
+        AuxiliarySettings(auxiliary or default_auxiliary(classifier), weights=auxiliary_weights),
+        ImageSettings(str(images), test_images=held_out, seed=seed),
+        TrainingConfig(steps=steps, batch_size=batch_size, lr=lr, seed=seed, precision=precision),
         out,
-        weights=weights,
-        labels=labels,
-        auxiliary=auxiliary,
-        auxiliary_weights=auxiliary_weights,
-        config=TrainingConfig(steps=steps, batch_size=batch_size, lr=lr, seed=seed, precision=precision),
-        held_out=held_out,
+        names=labels,
         queries_per_image=queries_per_image,
         resume=resume,
         say=tqdm.write,
     )
     if metrics:
         typer.echo(
-            f"On {metrics['images']} held-out images, in percent: {metrics['faithful']} are decided alike by what the map keeps, "
-            f"{metrics['rest alike']} by the rest alone; AD100 {metrics['AD100']}, IC100 {metrics['IC100']}."
+            f"On {metrics['images']} held-out images, in percent: {metrics['faithful']} keep their decision with what "
+            f"the map keeps, {metrics['rest alike']} with the rest; AD100 {metrics['AD100']}, IC100 {metrics['IC100']}."
         )
     typer.echo(f"The explainer is {out}, its model card {out}.md. Next: ptame explain IMAGE... --explainer {out}")
 
 
 @app.command()
 def export(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A trained explainer (.safetensors).", show_default=False)
-    ],
-    onnx: Annotated[
-        Path | None,
-        typer.Option(help="Write ONNX there (needs: pip install 'ptame-study[export]').", show_default=False),
-    ] = None,
-    torch_export: Annotated[
-        Path | None, typer.Option("--torch", help="Write a file of torch.export (.pt2) there.", show_default=False)
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Side of the images it is for.", show_default="what it was trained on")
-    ] = None,
-    classifier: Annotated[
-        str | None,
-        typer.Option(
-            help="Only for T-TAME and L-CAM-Img, which use its features.", show_default="the one it was trained for"
-        ),
-    ] = None,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A trained explainer.", show_default=False)],
+    onnx: Annotated[Path | None, option("Write ONNX there (pip install 'ptame-study[export]').", shown=False)] = None,
+    torch_export: Annotated[Path | None, option("Write a file of torch.export there.", "--torch", shown=False)] = None,
+    size: Annotated[int | None, option("Side of the images it is for.", min=1, shown="what it was trained on")] = None,
+    classifier: Annotated[str | None, option("Only for T-TAME and L-CAM-Img, which use it.", shown=TRAINED)] = None,
     weights: SavedWeights = None,
 ) -> None:
-    """Export an explainer to a file that runs without this library, and check that it gives the same maps.
+    """Export an explainer to a file that runs without this library, and check its maps.
 
     Inputs are pixels (B,3,H,W) in [0,1] and target classes (B,); the output are maps (B,h,w) in [0,1].
 

@@ -1,4 +1,4 @@
-"""How long a training takes: found by a few steps of a copy before it starts, and told while it runs."""
+"""How long a training takes: measured on a few steps beforehand, and told while it runs."""
 
 from __future__ import annotations
 
@@ -20,25 +20,20 @@ from ..explainers import fit_explainer
 def seconds_to_train(
     explainer: PTAME, classifier: nn.Module, data: Dataset, config: TrainingConfig, tries: int = 4, **options: Any
 ) -> float:
-    """Seconds that ``recipes.train(explainer, classifier, data, config, **options)`` will take on this machine, about.
+    """About how many seconds `fit_explainer` with the same arguments will take on this machine.
 
-    A copy of the explainer is trained for 1 + ``tries`` steps, of which the first only warms everything up; the explainer
-    stays as it is. A classifier that only answers is really asked meanwhile. Raises what the training itself would.
+    A copy of the explainer is trained for 1 + ``tries`` steps, the first of which only warms everything up. A
+    classifier that only answers is asked for this, too. Raises what the training itself would.
     """
     times: list[float] = []
-    fit_explainer(
-        copy.deepcopy(explainer),
-        classifier,
-        data,
-        replace(config, steps=1 + tries),
-        on_step=lambda _: times.append(time.perf_counter()),
-        **options,
-    )
+    short = replace(config, steps=1 + tries)
+    clock = {"on_step": lambda _: times.append(time.perf_counter())}
+    fit_explainer(copy.deepcopy(explainer), classifier, data, short, **clock, **options)
     return (times[-1] - times[0]) / tries * config.steps
 
 
 def while_training(steps: int, say: Callable[[str], None], after: int = 5) -> Callable[[dict[str, float]], None]:
-    """A callback for the training that says once, ``after`` steps past the first, how long the rest will take."""
+    """A callback that says once, ``after`` steps after the first, how long the rest will take."""
     times: list[float] = []
 
     def on_step(row: dict[str, float]) -> None:

@@ -1,14 +1,17 @@
 """Evaluations, tables and test images that are refused, and a damaged cache."""
 
-from types import SimpleNamespace
-
 import pandas as pd
 import pytest
 from PIL import Image
 from refusals import MAPS, NAN, Items, Says, assert_answer, refused, toy_classifier
 
 from ptame_study import cache, evaluation, tables
-from ptame_study.images import held_out_images
+from ptame_study.images import load_parts
+from ptame_study.settings import ImageSettings
+
+
+def held_out(folder, count):
+    return load_parts(ImageSettings(str(folder), test_images=count), ["test"], toy_classifier())
 
 
 class Stub:
@@ -70,18 +73,12 @@ ROWS = {
         refused("unknown metric 'AD99': choose from AD100, "),
     ),
     "more test images than there are": (
-        lambda place: held_out_images(
-            SimpleNamespace(images=str(place.image("a.png", Image.new("RGB", (40, 20))).parent), test_images=5, seed=0),
-            toy_classifier(),
-        ),
+        lambda place: held_out(place.image("a.png", Image.new("RGB", (40, 20))).parent, 5),
         refused("has 1 images, too few for test_images=5"),
     ),
     "all images as test images": (
-        lambda place: held_out_images(
-            SimpleNamespace(images=str(place.image("a.png", Image.new("RGB", (40, 20))).parent), test_images=1, seed=0),
-            toy_classifier(),
-        ),
-        lambda found: len(found) == 1,
+        lambda place: held_out(place.image("a.png", Image.new("RGB", (40, 20))).parent, 1),
+        lambda found: len(found[0]) == 1,
     ),
 }
 

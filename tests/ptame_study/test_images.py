@@ -1,7 +1,5 @@
 """From parameters to classifiers and images: groups of classes, tables, lists, and where DATA is."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from helpers import plain
@@ -13,9 +11,10 @@ from ptame_lib import PTAME, load_classifier, resize
 from ptame_lib.classifiers.groups import GroupedClassifier
 from ptame_lib.explainers.loading import load_explainer
 from ptame_study import paths
-from ptame_study.classifiers import auxiliary_for, auxiliary_of, head_of, load_explained, local_files, read_groups
-from ptame_study.explainers import new_explainer
-from ptame_study.images import held_out_images, labelled_images, split_images
+from ptame_study.classifiers import load_auxiliary_network, load_explained, load_head, read_groups
+from ptame_study.explainers import load_trained, new_explainer
+from ptame_study.images import load_parts, open_labelled_images, split_images
+from ptame_study.settings import AuxiliarySettings, ClassifierSettings, ImageSettings, Source
 
 
 class Mean(nn.Module):
@@ -83,23 +82,17 @@ def data(tmp_path, monkeypatch):
     return tmp_path
 
 
+CLASSIFIER = ClassifierSettings("embedded/resnet", labels="labels.csv")
+
+
 def settings(**changes):
-    base = {
-        "classifier": "embedded/resnet",
-        "images": "photos",
-        "size": 16,
-        "test_images": 3,
-        "val_images": 2,
-        "split_seed": 0,
-        "seed": 0,
-    }
-    return SimpleNamespace(**{**base, "labels": "labels.csv", "groups": "", "test_list": "", "val_list": "", **changes})
+    base = {"images": "photos", "size": 16, "test_images": 3, "val_images": 2, "split_seed": 0}
+    return ImageSettings(**{**base, "labels": "labels.csv", **changes})
 
 
 def test_parts_share_nothing_and_keep_their_labels(data):
-    cfg = settings()
-    classifier = load_explained(cfg)
-    parts = split_images(cfg, classifier)
+    classifier = load_explained(CLASSIFIER)
+    parts = split_images(settings(), classifier)
     assert {name: len(part) for name, part in parts.items()} == {"test": 3, "val": 2, "train": 5}
     assert sorted(name for part in parts.values() for name in part.names) == [f"{i}.png" for i in range(10)]
     assert all(part.labels == [int(name[0]) for name in part.names] for part in parts.values())
@@ -109,16 +102,16 @@ def test_parts_share_nothing_and_keep_their_labels(data):
         split_images(settings(seed=5), classifier)["test"].names == parts["test"].names
     )  # the seed of a training moves no image
     assert split_images(settings(split_seed=5), classifier)["test"].names != parts["test"].names
-    assert held_out_images(settings(part="val"), classifier).names == parts["val"].names
+    train, val = load_parts(settings(), ["train", "val"], classifier)
+    assert (train.names, val.names) == (parts["train"].names, parts["val"].names)
     with pytest.raises(ValueError, match="photos has 10 images, too few for val_images=8"):
         split_images(settings(val_images=8), classifier)
 
 
 def test_labels_become_the_groups(data):
-    cfg = settings(groups="groups.csv")
-    coarse = load_explained(cfg)
+    coarse = load_explained(ClassifierSettings("embedded/resnet", groups="groups.csv"))
     assert coarse.labels == ("odd", "even")
-    images = labelled_images(cfg, coarse)
+    images = open_labelled_images(settings(groups="groups.csv"), coarse)
     assert images.labels == [1, 0, 1, 0, 1, 0, 1, 0, -1, 0]  # class 8 is in no group
     assert coarse(images[0]["pixels"][None]).shape == (1, 2)
 
@@ -126,12 +119,12 @@ def test_labels_become_the_groups(data):
 def test_parts_by_lists(data):
     (data / "test.txt").write_text("7.png 7\n2.png 2\n\n")
     cfg = settings(test_list="test.txt")
-    classifier = load_explained(cfg)
+    classifier = load_explained(CLASSIFIER)
     parts = split_images(cfg, classifier)
     assert parts["test"].names == ["7.png", "2.png"]
     assert len(parts["val"]) == 2
     assert not {"7.png", "2.png"} & {*parts["val"].names, *parts["train"].names}
-    assert local_files(cfg) == [data / "labels.csv", data / "test.txt"]
+    assert Source(labels="labels.csv", test_list="test.txt").files() == [data / "labels.csv", data / "test.txt"]
     (data / "val.txt").write_text("2.png")
     with pytest.raises(ValueError, match=r"test\.txt and val\.txt share 1 images, such as 2\.png"):
         split_images(settings(test_list="test.txt", val_list="val.txt"), classifier)
@@ -152,12 +145,12 @@ def test_a_table_of_other_images_is_refused(data):
     with pytest.raises(
         ValueError, match=r"labels\.csv names none of the images in .*photos: its column file must hold paths relative"
     ):
-        labelled_images(settings(), load_classifier("embedded/resnet"))
+        open_labelled_images(settings(), load_classifier("embedded/resnet"))
     with pytest.raises(
         FileNotFoundError,
         match=r"no image folder at .*gone: check the path, or name the folder with the data by DATA=/path",
     ):
-        labelled_images(settings(images="gone"), load_classifier("embedded/resnet"))
+        open_labelled_images(settings(images="gone"), load_classifier("embedded/resnet"))
 
 
 def test_where_files_are_looked_up(tmp_path, monkeypatch):
@@ -176,50 +169,55 @@ def test_where_files_are_looked_up(tmp_path, monkeypatch):
 
 
 def test_options(data):
-    name = {"classifier": "timm/mobilenetv3_small_050", "weights": "none", "labels": ""}
-    classifier = load_explained(
-        settings(options=["mean=0.5", "std=0.5/0.25/0.5", "num_classes=3", "pad_type=same"], **name)
-    )
+    def load(**options):
+        return load_explained(ClassifierSettings("timm/mobilenetv3_small_050", "none", options))
+
+    classifier = load(mean=0.5, std=[0.5, 0.25, 0.5], num_classes=3, pad_type="same")
     assert classifier.mean.flatten().tolist() == [0.5, 0.5, 0.5]
     assert classifier.std.flatten().tolist() == [0.5, 0.25, 0.5]
     assert classifier(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
     assert type(classifier.model.conv_stem).__name__ == "Conv2dSame"
-    for text in ("pad_type", "=3", "a b=3"):
-        with pytest.raises(ValueError, match="must be written as name=value"):
-            load_explained(settings(options=[text], **name))
+    for value in ("0.5", [0.5, 0.5], True, [0.5, 0.5, "0.5"]):
+        with pytest.raises(ValueError, match=r"option mean can't be .*: give one number, or a list of three"):
+            load(mean=value)
+        with pytest.raises(ValueError, match="option std can't be"):
+            AuxiliarySettings("embedded/auxiliary", options={"std": value})
 
 
 def test_an_explainer_with_a_local_auxiliary_is_loaded_as_the_parameters_say(data, tmp_path):
-    cfg = settings(
-        auxiliary="embedded/auxiliary", layers=[], auxiliary_weights="aux.safetensors", auxiliary_options=["mean=0.4"]
-    )
+    local = AuxiliarySettings("embedded/auxiliary", weights="aux.safetensors", options={"mean": 0.4})
     made = {
         key: value.contiguous() for key, value in load_classifier("embedded/auxiliary", None).model.state_dict().items()
     }
     save_file(made, data / "aux.safetensors")
-    explainer = PTAME(auxiliary_of(cfg), 10).eval()
+    explainer = PTAME(load_auxiliary_network(local), 10).eval()
     explainer.save(tmp_path / "e.safetensors")
     pixels, targets = torch.rand(2, 3, 64, 64), torch.tensor([1, 2])
     file = tmp_path / "e.safetensors"
-    loaded = load_explainer(file, auxiliary=auxiliary_for(cfg, file))
+    loaded = load_trained(file, None, local)
     torch.testing.assert_close(loaded.explain(pixels, targets), explainer.explain(pixels, targets))
-    usual = settings(auxiliary="embedded/auxiliary", layers=[])
-    assert auxiliary_for(usual, file) is None  # the file tells
-    assert auxiliary_for(usual, "theirs.ckpt").name == "embedded/auxiliary"
     assert not load_explainer(file).explain(pixels, targets).allclose(explainer.explain(pixels, targets))
+
+    # without options and weights the file tells which auxiliary it is, but for the authors' files
+    assert load_trained(file, None, AuxiliarySettings("embedded/resnet")).auxiliary.name == "embedded/auxiliary"
+    state = {f"net.attention.{key}": value for key, value in explainer.trained_state().items()}
+    torch.save({"state_dict": state}, tmp_path / "theirs.ckpt")
+    theirs = load_trained(tmp_path / "theirs.ckpt", None, AuxiliarySettings("embedded/auxiliary"))
+    assert theirs.auxiliary.name == "embedded/auxiliary"
 
 
 def test_the_auxiliarys_own_classes_are_a_start(tmp_path):
     """Untrained, the explainer gives the auxiliary's class activation maps; of groups, the mean of theirs."""
-    cfg = SimpleNamespace(auxiliary="embedded/auxiliary", method="P-TAME", head=True)
+    auxiliary = AuxiliarySettings("embedded/auxiliary", head=True)
     weight = load_classifier("embedded/auxiliary").model.fc.weight
-    assert head_of(cfg).equal(weight)
+    assert load_head(auxiliary).equal(weight)
     pixels, targets = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 8])
-    explainer = new_explainer(cfg, load_classifier("embedded/vgg"), 10).eval()
+    explained = ClassifierSettings("embedded/vgg")
+    explainer = new_explainer("P-TAME", explained, auxiliary, load_explained(explained), 10).eval()
     features = explainer.auxiliary(pixels)[-1]
     expected = resize(torch.einsum("bchw,bc->bhw", features.relu(), weight[targets] - weight.mean(0)), (16, 16))
     found = resize(explainer.explain(pixels, targets), (16, 16))
     assert torch.corrcoef(torch.stack([found.flatten(1)[0], expected.flatten(1)[0]]))[0, 1] > 0.95
     (tmp_path / "groups.csv").write_text("class_id,group\n0,round\n1,straight\n8,round\n")
-    cfg.groups = str(tmp_path / "groups.csv")
-    torch.testing.assert_close(head_of(cfg), torch.stack([weight[[0, 8]].mean(0), weight[1]]))
+    groups = AuxiliarySettings("embedded/auxiliary", groups=str(tmp_path / "groups.csv"))
+    torch.testing.assert_close(load_head(groups), torch.stack([weight[[0, 8]].mean(0), weight[1]]))

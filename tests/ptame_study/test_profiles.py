@@ -1,16 +1,16 @@
 """Every published configuration: its settings, and two steps of its training with random weights at 224 pixels."""
 
-import ast
-from types import SimpleNamespace
+from dataclasses import replace
 
-import papermill
 import pytest
 import torch
 from helpers import Noise
 
 from ptame_lib import load_classifier, train_ptame
 from ptame_study import paths, profiles
-from ptame_study.explainers import new_explainer, training_config
+from ptame_study.explainers import new_explainer
+from ptame_study.settings import AuxiliarySettings, ClassifierSettings
+from ptame_study.train import read_config
 
 ROWS = {  # lr, weight decay, ce, area, smooth, border, p and channels per level, as published
     "table1-vgg16": (1e-4, 0.13324, 0.07278, 0.977712, 0.0001, 0.3, 0.3, (64, 128, 256, 512)),
@@ -41,28 +41,26 @@ def test_every_row_is_here():
 @pytest.mark.parametrize("profile", ROWS)
 def test_a_published_configuration_trains(profile):
     (classifier_name,) = profiles.load_profile(profile)["classifiers"]
-    defaults = {
-        name: ast.literal_eval(p["default"])
-        for name, p in papermill.inspect_notebook(str(paths.notebook("02_train_ptame"))).items()
-    }
-    cfg = SimpleNamespace(**defaults | profiles.parameters_for(profile, "02_train_ptame", classifier_name))
+    method = profiles.parameters_for(profile, "02_train_ptame", classifier_name).get("method", "P-TAME")
+    cfg = read_config(profile, classifier_name, method, [])
     *published, channels = ROWS[profile]
-    assert [cfg.lr, cfg.weight_decay, cfg.ce, cfg.area, cfg.smooth, cfg.border, cfg.p] == published
-    assert (cfg.batch_size, cfg.precision, cfg.optimizer) == (
-        32,
-        "bf16",
-        "sgd" if profile.endswith("ttame") else "adamw",
-    )
-    assert cfg.steps == (8 if profile.endswith("ttame") else 1) * (1281167 // 32)
+    loss, training = cfg.loss, cfg.training
+    found = [training.lr, training.weight_decay, loss.ce, loss.area, loss.smooth, loss.border, loss.p]
+    assert found == published
+    assert training.loss == loss
+    optimizer = "sgd" if profile.endswith("ttame") else "adamw"
+    assert (training.batch_size, training.precision, training.optimizer) == (32, "bf16", optimizer)
+    assert training.steps == (8 if profile.endswith("ttame") else 1) * (1281167 // 32)
 
     classifier = load_classifier(classifier_name, None)  # random weights; the published ones are not at hand in a test
     torch.manual_seed(0)
-    cfg.auxiliary_weights, cfg.batch_size, cfg.steps, cfg.workers = "none", 2, 2, 0
-    cfg.precision = "no"  # bf16 takes minutes on CPUs that only emulate it
-    explainer = new_explainer(cfg, classifier, 1000)
+    auxiliary = replace(AuxiliarySettings.of(cfg), weights="none")
+    # bf16 takes minutes on CPUs that only emulate it
+    config = replace(training, batch_size=2, steps=2, workers=0, precision="no")
+    explainer = new_explainer(cfg.method, ClassifierSettings.of(cfg), auxiliary, classifier, 1000)
     assert explainer.auxiliary.channels == channels
     before = {key: value.clone() for key, value in explainer.trained_state().items()}
-    history = train_ptame(explainer, classifier, Noise(4, 224), training_config(cfg))
+    history = train_ptame(explainer, classifier, Noise(4, 224), config)
     assert [row["step"] for row in history] == [0, 1]
     moved = [key for key, value in explainer.trained_state().items() if not value.equal(before[key])]
     assert {key.split(".")[0] for key in moved} == {"convs", "bns", "fuser"}

@@ -1,6 +1,5 @@
-"""What all notebooks share: checked parameters, profiles, records, running."""
+"""What all notebooks share: profiles, records, running; and whether profiles fit the notebooks."""
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -14,73 +13,9 @@ import ptame_lib
 from ptame_lib import files
 from ptame_study import paths, profiles, records, run, tables
 from ptame_study.__main__ import main
-from ptame_study.parameters import configure, typed
+from ptame_study.parameters import configure, plain
 
 CHECKOUT = Path(ptame_lib.__file__).parent.parent
-CELL = """profile: str = "small"
-steps: int = 5
-lr: float = 1e-2  # peak
-names: list[str] = ["a"]
-fast: bool = False
-"""
-VALUES = {"profile": "small", "steps": 5, "lr": 1e-2, "names": ["a"], "fast": False}
-
-
-def configured(injected="", checks=None, **changed):
-    return configure(
-        ["%matplotlib inline", CELL, *([f"# Parameters\n{injected}"] if injected else [])],
-        VALUES | changed,
-        **(checks or {}),
-    )
-
-
-def test_configure():
-    cfg = configured(steps=7, lr=1, names=[])
-    assert dataclasses.asdict(cfg) == {"profile": "small", "steps": 7, "lr": 1.0, "names": [], "fast": False}
-    assert type(cfg.lr) is float  # an int will do for a float
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        cfg.steps = 8
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"lr": "1e-4"}, r"lr must be a float, got '1e-4' of type str \(in YAML write 1\.0e-4"),
-        ({"steps": 5.0}, r"steps must be a int, got 5\.0 of type float$"),
-        ({"steps": True}, "steps must be a int, got True of type bool"),
-        ({"lr": True}, "lr must be a float, got True of type bool"),
-        ({"fast": 1}, "fast must be a bool, got 1 of type int"),
-        ({"profile": None}, "profile must be a str, got None"),
-        ({"names": "a"}, r"names must be a list\[str\], got 'a'"),
-        ({"names": ["a", 3]}, r"names\[1\] must be a str, got 3"),
-    ],
-)
-def test_wrong_types_are_refused(changed, message):
-    with pytest.raises(TypeError, match=message):
-        configured(**changed)
-
-
-def test_unknown_parameters_are_refused():
-    assert configured('steps = 7\nprofile = "x"', steps=7, profile="x").steps == 7
-    with pytest.raises(
-        ValueError, match="unknown parameter 'stepz': this notebook has profile, steps, lr, names, fast"
-    ):
-        configured("stepz = 7")
-
-
-def test_checks():
-    assert configured(checks={"steps": lambda n: n > 0, "names": ("a", "b")}, names=["b", "a"]).names == ["b", "a"]
-    with pytest.raises(ValueError, match=r"parameter steps can't be 0"):
-        configured(checks={"steps": lambda n: n > 0}, steps=0)
-    with pytest.raises(ValueError, match=r"unknown names 'c': choose one of a, b"):
-        configured(checks={"names": ("a", "b")}, names=["a", "c"])
-    with pytest.raises(ValueError, match="unknown profile 'y': choose one of x"):
-        configured(checks={"profile": ("x",)}, profile="y")
-
-
-def test_without_a_parameters_cell():
-    with pytest.raises(ValueError, match="run the notebook from its first cell"):
-        configure(["import torch", "!ls"], {})
 
 
 def make_profile(root, name="x", **notebooks):
@@ -221,22 +156,73 @@ def test_a_profile_that_is_none(study_root, content):
         profiles.load_profile("bad")
 
 
+def configuring(notebook):
+    """The sources of a notebook's parameters cell, and of the cell that checks them."""
+    cells = json.loads((CHECKOUT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"][:2]
+
+
+def checked(notebook, parameters):
+    """The config a notebook makes of parameters that papermill injects, by its own first cells."""
+    declaring, checking = configuring(notebook)
+    injected = "\n".join(["# Parameters", *(f"{name} = {value!r}" for name, value in parameters.items())])
+    namespace = {"In": ["", declaring, injected]}
+    for cell in (declaring, injected, checking):
+        exec(cell, namespace)
+    return namespace["cfg"]
+
+
 @pytest.mark.parametrize(
     "file", sorted((CHECKOUT / "workflow" / "profiles").glob("*.yaml")), ids=lambda file: file.stem
 )
-def test_shipped_profiles_set_only_what_their_notebooks_have(file):
+def test_shipped_profiles_fit_their_notebooks(file, monkeypatch, tmp_path):
+    """Names, types and values of every parameter and of every key of the dicts."""
     content = profiles.load_profile(file.stem)
-    settings = [
-        *content["notebooks"].items(),
-        *(item for per in content.get("per_classifier", {}).values() for item in per.items()),
-    ]
+    per_classifier = content.get("per_classifier", {})
+    asked = [(notebook, None) for notebook in content["notebooks"]]
+    asked += [(notebook, name) for name, notebooks in per_classifier.items() for notebook in notebooks]
+    settings = [(notebook, profiles.parameters_for(file.stem, notebook, name)) for notebook, name in asked]
     assert settings
+    assert set(per_classifier) <= {*content.get("classifiers", []), *content.get("multi_label", [])}
+    monkeypatch.setenv("PTAME_ROOT", str(tmp_path))  # nothing is written into the checkout
+    monkeypatch.setattr("ptame_study.figures.use_style", lambda: None)
     for notebook, parameters in settings:
-        known = papermill.inspect_notebook(str(CHECKOUT / "notebooks" / f"{notebook}.ipynb"))
-        assert set(parameters or {}) <= set(known)
-        for name, value in (parameters or {}).items():
-            typed(name, known[name]["inferred_type_name"], value)
-    assert set(content.get("per_classifier", {})) <= {*content.get("classifiers", []), *content.get("multi_label", [])}
+        found = plain(checked(notebook, parameters))
+        for name, value in parameters.items():
+            if isinstance(value, dict):
+                assert {key: found[name][key] for key in value} == value, (notebook, name)
+            else:
+                assert found[name] == value, (notebook, name)
+
+
+@pytest.mark.parametrize(
+    ("notebook", "name", "value", "message"),
+    [
+        ("02_train_ptame", "loss", {"cee": 5.0}, "unknown key 'cee' in loss: did you mean ce"),
+        ("02_train_ptame", "training", {"warm_up": 0.1}, "unknown key 'warm_up' in training: did you mean warmup"),
+        ("02_train_ptame", "training", {"lr": 0.1}, "unknown key 'lr' in training: set the parameter of that name"),
+        ("02_train_ptame", "training", {"precision": "half"}, "unknown precision 'half': choose one of no, bf16, fp16"),
+        ("02_train_ptame", "training", {"optimizer": "adam"}, "unknown optimizer 'adam': choose one of adamw, sgd"),
+        ("02_train_ptame", "source", {"layers": [3]}, r"source\.layers\[0\] must be a str, got 3"),
+        ("03_compare", "budget", {"masks": 0}, "masks must be a whole number of at least 1, got 0"),
+        ("03_compare", "source", {"group": "x.csv"}, "unknown key 'group' in source: did you mean groups"),
+        ("05_auxiliary", "variants", {"levels": [0]}, "parameter levels can't be 0"),
+        ("07_explainer_train", "terms", {"tvs": 1.0}, "unknown key 'tvs' in terms: did you mean tv"),
+        ("07_explainer_train", "training", {"loss": "rtis"}, "training.loss is declared as .*: declare it as one of"),
+    ],
+)
+def test_notebooks_refuse_wrong_keys(notebook, name, value, message, study_root, monkeypatch):
+    monkeypatch.setattr("ptame_study.figures.use_style", lambda: None)
+    with pytest.raises((ValueError, TypeError), match=message):
+        checked(notebook, {name: value})
+
+
+@pytest.mark.parametrize("notebook", [p.stem for p in sorted((CHECKOUT / "notebooks").glob("*.ipynb"))])
+def test_a_notebook_has_few_parameters(notebook):
+    """What describes given images, or tunes a loss or a method, is in dicts; papermill lists all with their comments."""
+    found = papermill.inspect_notebook(str(CHECKOUT / "notebooks" / f"{notebook}.ipynb")).values()
+    assert len([p for p in found if p["inferred_type_name"] != "dict"]) <= 15
+    assert all(p["inferred_type_name"] and p["help"] for p in found)
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -273,7 +259,8 @@ def test_the_fingerprint_follows_contents_and_parameters(study_root):
 
 
 def test_a_record_tells_where_it_comes_from(study_root):
-    file = records.Record(configured(profile="x"), "tiny").write(accuracy=0.5)
+    cfg = configure(["profile: str = 'x'\nsteps: int = 5"], {"profile": "x", "steps": 5})
+    file = records.Record(cfg, "tiny").write(accuracy=0.5)
     assert file == study_root / "results" / "x" / "tiny.json"
     content = json.loads(file.read_text())
     assert content["results"] == {"accuracy": 0.5}
@@ -343,6 +330,25 @@ def test_a_relative_root_is_the_same_folder_for_the_notebook(study_root, monkeyp
     assert (study_root / "said.txt").read_text() == str(study_root)
 
 
+def test_missing_explainers_are_trained_by_a_notebook_and_others_left_alone(study_root, monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr(run.subprocess, "run", lambda command, **options: started.append((command[4:], options)))
+    assert run.train_missing("x", "a/b", "T-TAME", 2) is None
+    assert run.train_missing("x", "a/b", "RTIS") is None
+    common = ["--profile", "x", "--classifier", "a/b"]
+    assert [command for command, _ in started] == [
+        ["02_train_ptame", *common, "--method", "T-TAME", "--seed", "2"],
+        ["07_explainer_train", *common, "--loss", "rtis"],
+    ]
+    assert all(options["env"]["PTAME_ROOT"] == str(study_root) and options["check"] for _, options in started)
+    assert "no RTIS for a/b yet: running 07_explainer_train" in capsys.readouterr().err
+    for file in (paths.explainer("x", "a/b", "T-TAME", 2), paths.masks("x", "a/b", "rtis")):
+        records.write_whole(file, "trained")
+    run.train_missing("x", "a/b", "T-TAME", 2)
+    run.train_missing("x", "a/b", "RTIS")
+    assert len(started) == 2
+
+
 def test_the_command(study_root, capsys):
     make_profile(study_root, tiny={})
     assert main(["run", "gone", "--profile", "x"]) == 1
@@ -356,15 +362,6 @@ def test_paths(study_root):
     assert files.show(paths.per_image("x", "embedded/vgg")) == "results/x/per_image/embedded-vgg.csv"
     assert files.show(Path("/elsewhere/a")) == "/elsewhere/a"
     assert paths.notebook("tiny") == paths.notebook("tiny.ipynb") == study_root / "notebooks" / "tiny.ipynb"
-
-
-def test_parameters_are_found_without_a_history_of_cells():
-    namespace = {}
-    exec("lr: float = 1e-3\nnames: list[str] = ['a']", namespace)  # what nbval's kernel leaves
-    cfg = configure(["", "cfg = ..."], namespace)
-    assert (cfg.lr, cfg.names) == (1e-3, ["a"])
-    with pytest.raises(ValueError, match="no parameters cell has been run yet"):
-        configure([""], {})
 
 
 def test_the_notebooks_own_defaults_need_no_profile_file():

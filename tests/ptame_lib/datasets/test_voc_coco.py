@@ -2,7 +2,6 @@
 
 import json
 import os
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +14,9 @@ from ptame_lib.classifiers.loading import EMBEDDED, EMBEDDED_MULTI
 from ptame_lib.datasets import first
 from ptame_study import images
 from ptame_study.__main__ import main
-from ptame_study.classifiers import classifier_for, names_of
-from ptame_study.images import multilabel_images
+from ptame_study.classifiers import class_names, load_explained
+from ptame_study.images import load_parts
+from ptame_study.settings import ClassifierSettings, ImageSettings
 
 WIDTH, HEIGHT = 40, 20  # twice as wide as high: the aspect is not kept
 
@@ -107,36 +107,42 @@ def test_labels_of_all_images_at_once(voc, coco):
         assert first(data, 1).labels.equal(data.labels[:1])
 
 
+def multi_label(dataset, part, count=0, classifier="", truth=False):
+    counts = {f"{part}_images": count}
+    images = ImageSettings(dataset, multi_label=True, classifier=classifier, **counts)
+    return load_parts(images, [part], truth=truth)[0]
+
+
 def test_images_by_name_of_the_data_set(voc, monkeypatch):
     monkeypatch.setenv("PTAME_DATA", str(voc))
-    data = multilabel_images("voc2007", "train")
+    data = multi_label("voc2007", "train")
     assert (len(data), data[0]["pixels"].shape) == (2, (3, 224, 224))
-    assert len(multilabel_images("voc2007", "train", truth=True)) == 1
-    part = multilabel_images("voc2007", "train", 1)
+    assert len(multi_label("voc2007", "train", truth=True)) == 1
+    part = multi_label("voc2007", "train", 1)
     assert len(part) == 1
-    assert names_of(part) == VOC.names
+    assert class_names(part) == VOC.names
     with pytest.raises(ValueError, match="unknown dataset 'voc': choose embedded, voc2007, coco2014"):
-        multilabel_images("voc", "train")
+        multi_label("voc", "train")
 
 
 def test_a_single_label_classifier_has_images_with_one_hot_labels():
-    data = multilabel_images("embedded", "val", 6, classifier="embedded/vgg")
+    data = multi_label("embedded", "val", 6, classifier="embedded/vgg")
     plain = load_embedded("val", 6)
     assert data.images.equal(plain.images)
     assert data.labels.sum(1).eq(1).all()
     assert data.labels[torch.arange(6), plain.labels].all()
     assert data[0]["labels"].shape == (10,)
-    several = multilabel_images("embedded", "val", 6, classifier="embedded/multi-vgg")
+    several = multi_label("embedded", "val", 6, classifier="embedded/multi-vgg")
     assert not several.images.equal(data.images)
     flags = {
-        name: classifier_for(SimpleNamespace(classifier=name), data).multi_label
+        name: load_explained(ClassifierSettings(name), class_names(data)).multi_label
         for name in (*EMBEDDED, *EMBEDDED_MULTI)
     }
     assert flags == dict.fromkeys(EMBEDDED, False) | dict.fromkeys(EMBEDDED_MULTI, True)
     with pytest.raises(
-        ValueError, match="embedded/vit knows the embedded images alone: set dataset to embedded, not voc2007"
+        ValueError, match="embedded/vit knows only the embedded images: set dataset to embedded, not voc2007"
     ):
-        multilabel_images("voc2007", "val", 6, classifier="embedded/vit")
+        multi_label("voc2007", "val", 6, classifier="embedded/vit")
 
 
 def test_a_classifier_is_fine_tuned_for_a_profile_and_found_again(voc, monkeypatch, tmp_path, capsys):
@@ -147,19 +153,19 @@ def test_a_classifier_is_fine_tuned_for_a_profile_and_found_again(voc, monkeypat
     settings = "{dataset: voc2007, weights: none, epochs: 1, batch_size: 2}"
     profile = f"multi_label: [resnet50]\nnotebooks: {{}}\nfinetune: {settings}\n"
     (tmp_path / "root" / "workflow" / "profiles" / "x.yaml").write_text(profile)
-    cfg, data = SimpleNamespace(profile="x", classifier="resnet50", weights="default"), VOC(voc, "train", 32)
+    explained, data = ClassifierSettings("resnet50", profile="x"), VOC(voc, "train", 32)
     with pytest.raises(
         FileNotFoundError,
         match=r"no multi-label weights at results/x/multilabel-resnet50\.safetensors: make them by python -m ptame",
     ):
-        classifier_for(cfg, data)
+        load_explained(explained, class_names(data))
     assert main(["finetune", "--profile", "x", "--classifier", "resnet50", "--data", str(voc)]) == 0
     assert (
         (tmp_path / "root" / "results" / "x" / "finetune-resnet50.csv")
         .read_text()
         .startswith("epoch,total,val_total\n0,")
     )
-    found = classifier_for(cfg, data)
+    found = load_explained(explained, class_names(data))
     assert found.labels == VOC.names
     assert found(data[0]["pixels"][None]).shape == (1, 20)
     assert main(["finetune", "--profile", "x", "--classifier", "vgg16"]) == 1

@@ -158,7 +158,14 @@ def test_the_command_writes_what_notebook_02_writes(study, capsys):
         torch.testing.assert_close(value, alone[key], rtol=0, atol=1e-5, msg=key)
     assert command("--set", "lr=1.0e-2") == 1
     assert "made with other settings (lr: 0.005, now 0.01" in (said := capsys.readouterr().err)
-    assert "--fresh begins anew" in said
+    assert "--fresh starts from the beginning" in said
+    assert command("--set", "loss.ce=5.0") == 1
+    assert "'ce': 1.5" in (said := capsys.readouterr().err)
+    assert "'ce': 5.0" in said
+    assert command("--set", "loss.cee=5.0") == 1
+    assert "unknown key 'cee' in loss: did you mean ce?" in capsys.readouterr().err
+    assert command("--set", "loss=5.0") == 1
+    assert "can't set 'loss=5.0': write NAME=VALUE" in capsys.readouterr().err
     assert command("--set", "steps") == 1
     assert (
         "can't set 'steps': write NAME=VALUE with a parameter of notebook 02 (profile, classifier"

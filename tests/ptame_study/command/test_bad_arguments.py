@@ -3,12 +3,21 @@
 import pytest
 from refusals import ROOM, assert_answer, refused
 
+from ptame_lib import TrainingConfig
 from ptame_study.command import actions
+from ptame_study.settings import AuxiliarySettings, ClassifierSettings, ImageSettings
+
+
+def train(folder, out):
+    auxiliary = AuxiliarySettings("embedded/auxiliary")
+    images = ImageSettings(str(folder))
+    return actions.train(ClassifierSettings("embedded/vgg"), auxiliary, images, TrainingConfig(), out)
+
 
 # name: (what is done in a place, what must come of it)
 ROWS = {
     "class of the command": (
-        lambda place: actions.class_number("12", 10, None),
+        lambda place: actions.find_class("12", 10, None),
         refused(r"no class 12: give a number in 0\.\.9"),
     ),
     "labels that are no text": (
@@ -16,13 +25,11 @@ ROWS = {
         refused(r"l\.txt is no text in UTF-8 .*: save it so"),
     ),
     "training for a folder that is a file": (
-        lambda place: actions.train("embedded/vgg", place.folder, place.file("notes.txt") / "e.safetensors"),
+        lambda place: train(place.folder, place.file("notes.txt") / "e.safetensors"),
         refused(r"notes\.txt can't be written \(File exists\): make .* a writable folder", OSError),
     ),
     "training for a full disk": (
-        lambda place: place.small_disk(
-            "a.txt", lambda f: actions.train("embedded/vgg", place.folder, f.with_name("e.safetensors"))
-        ),
+        lambda place: place.small_disk("a.txt", lambda f: train(place.folder, f.with_name("e.safetensors"))),
         refused(ROOM.format(r"e\.safetensors"), OSError),
     ),
 }

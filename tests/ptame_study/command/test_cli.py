@@ -28,7 +28,8 @@ from ptame_lib.explainers.export import Exported
 from ptame_lib.explainers.loading import load_explainer
 from ptame_study.command import actions
 from ptame_study.command.cli import app
-from ptame_study.explainers import description, usual_auxiliary, usual_labels
+from ptame_study.explainers import default_auxiliary, description, usual_labels
+from ptame_study.settings import ClassifierSettings, ImageSettings
 
 ROOT = Path(ptame_lib.__file__).parent.parent
 CLASSIFIER = "embedded/resnet"
@@ -86,7 +87,9 @@ def test_training_saves_what_was_done_with_its_card(trained):
     assert all(0 <= metrics[name] <= 100 for name in ("faithful", "rest alike", "AD100", "IC100"))
     assert "Training on 7 images, 8 steps of 4." in said
     assert re.search(r"About \d+ seconds to go", said)
-    assert f"On 3 held-out images, in percent: {metrics['faithful']} are decided alike by what the map keeps" in said
+    assert (
+        f"On 3 held-out images, in percent: {metrics['faithful']} keep their decision with what the map keeps" in said
+    )
     assert "| AD100 |" in Path(f"{file}.md").read_text()
     assert sorted(p.name for p in file.parent.iterdir()) == [
         "e.checkpoint.history.json",
@@ -139,11 +142,17 @@ def test_training_needs_only_a_classifier_and_images(tmp_path, monkeypatch):
     """The auxiliary, the file and all settings have defaults."""
     monkeypatch.chdir(tmp_path)
     asked = {}
-    monkeypatch.setattr(actions, "train", lambda *arguments, **options: asked.update(options, out=arguments[2]))
+    names = ("explained", "auxiliary", "images", "config", "out")
+    monkeypatch.setattr(actions, "train", lambda *sections, **_: asked.update(zip(names, sections, strict=True)))
     said = ptame("train", "--classifier", "timm/some_net", "--images", "photos")
-    assert (str(asked["out"]), asked["auxiliary"]) == ("ptame-timm-some_net.safetensors", None)
+    assert (str(asked["out"]), asked["auxiliary"].name) == ("ptame-timm-some_net.safetensors", "resnet18")
+    assert (asked["explained"], asked["images"]) == (
+        ClassifierSettings("timm/some_net"),
+        ImageSettings("photos", test_images=32),
+    )
+    assert asked["config"] == TrainingConfig(steps=2000, lr=1e-3)
     assert "Next: ptame explain IMAGE... --explainer ptame-timm-some_net.safetensors" in said
-    assert [usual_auxiliary(name) for name in ("timm/some_net", CLASSIFIER)] == ["resnet18", "embedded/auxiliary"]
+    assert [default_auxiliary(name) for name in ("timm/some_net", CLASSIFIER)] == ["resnet18", "embedded/auxiliary"]
 
 
 def test_a_chosen_class_is_explained_and_doubted(trained, tmp_path):
