@@ -61,9 +61,8 @@ def train_black_box(
     if method == "antithetic":
         asked = Antithetic(box, pairs=pairs, seed=config.seed)
     else:
-        asked = Surrogate(
-            box, explainer.auxiliary, explainer.num_classes, masks_per_image=masks_per_image, seed=config.seed
-        )
+        options = {"masks_per_image": masks_per_image, "seed": config.seed}
+        asked = Surrogate(box, explainer.auxiliary, explainer.num_classes, **options)
         _warm_up(asked.to(Accelerator().device), data, config, 0 if resume else warm_up)
     history = train_ptame(explainer, asked, data, config, checkpoint=checkpoint, resume=resume, on_step=on_step)
     return history, asked.queries
