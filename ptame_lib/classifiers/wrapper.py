@@ -96,13 +96,15 @@ def likeliest(classifier: nn.Module, pixels: Tensor) -> Tensor:
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
     """Put a module in eval mode while the block runs, then give every sub-module its own mode again."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
+    training = {part for part in module.modules() if part.training}  # none, as a rule: then nothing is switched
+    if training:
+        module.eval()
     try:
         yield
     finally:
-        for part, mode in modes:
-            part.training = mode
+        for part in module.modules():
+            if part.training != (part in training):
+                part.training = part in training
 
 
 def device_of(classifier: nn.Module) -> torch.device:
