@@ -29,7 +29,7 @@ def train_embedded(
     batch_size: int = 64,
     seed: int = 0,
 ) -> list[float]:
-    """Train a network of `embedded` on the single-label digits, as `_fit` does; return the mean loss of each epoch.
+    """Train a network on the single-label digits, as `_fit` does; return each epoch's mean loss.
 
     Label smoothing 0.05; with ``hidden`` parts of the images are blackened (`_hide`). A ViT also learns to classify
     each token by the digit's true pixels (weight 0.3).
@@ -44,7 +44,7 @@ def train_embedded(
 def train_embedded_multi(
     name: str, data: Embedded, *, epochs: int | None = None, lr: float | None = None, seed: int = 0
 ) -> nn.Module:
-    """A network ``multi-vgg`` or ``multi-resnet`` trained on the multi-label digits as `_fit` does, in eval mode.
+    """A network ``multi-vgg`` or ``multi-resnet``, trained on the multi-label digits, in eval mode.
 
     Label smoothing 0.02, random channel order and brightness, and parts in the mean colour (`hide`). ``epochs`` and
     ``lr`` default to `PLAN`.
@@ -63,7 +63,7 @@ def train_embedded_multi(
 def _fit(
     net: nn.Module, data: Embedded, loss_of: Callable[..., Tensor], epochs: int, lr: float, batch_size: int, seed: int
 ) -> list[float]:
-    """Train in place by ``loss_of(pixels, labels, truth, generator)`` and return the mean loss of each epoch.
+    """Train in place by ``loss_of(pixels, labels, truth, generator)``; return each epoch's mean loss.
 
     AdamW with OneCycleLR, gradients clipped to norm 1, random shifts of up to 4 pixels, no flips (digits are not
     symmetric). The network ends in eval mode.
@@ -159,7 +159,7 @@ def _recolour(pixels: Tensor, generator: torch.Generator) -> Tensor:
 def hide(
     pixels: Tensor, labels: Tensor, truth: Tensor, colour: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Replace parts of the images by ``colour`` (1,3,1,1), in one of five ways each, and let the labels follow.
+    """Replace parts of the images by ``colour`` (1,3,1,1), in one of five ways; the labels follow.
 
     The whole image stays, or all but three rectangles, some digits with their surroundings, all but these, or random
     blobs; a third of the masks is blurred. So the classifier knows masked images, by which its explanations are judged,

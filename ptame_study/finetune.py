@@ -29,7 +29,7 @@ from .settings import ImageSettings
 
 
 def finetune_for(profile: str, classifier: str) -> None:
-    """Fine-tune ``classifier`` as the profile's ``finetune`` says; weights go to `paths.multilabel`, with the history.
+    """Fine-tune ``classifier`` as the profile says; weights and history go to its results.
 
     ``finetune``: ``dataset``, the fields of `FinetuneConfig`, ``weights`` (as for `load_multilabel`) and ``images`` (0:
     all) of each part. Raises ValueError for a profile or a classifier without it, and as `finetune`.
@@ -79,7 +79,7 @@ class FinetuneLoss(NamedTuple):
 def finetune(
     classifier: Classifier, data: Dataset, val_data: Dataset, config: FinetuneConfig = FinetuneConfig()
 ) -> list[dict[str, float]]:
-    """Train the classifier's network in place; it ends frozen, with the weights of the lowest validation loss.
+    """Train the classifier's network in place; it ends frozen, with the best weights of the validation.
 
     Items have ``pixels`` (3,H,W) in [0,1] and ``labels`` (K,). Returns one row per epoch: epoch, ``total`` and
     ``val_total``, mean binary cross-entropies. The classifier moves to the device that accelerate finds. Raises

@@ -140,7 +140,7 @@ def place(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame) -> s
 
 
 def pairs(paired: pd.DataFrame) -> str:
-    """In how many cells (classifier, metric) P-TAME is better or worse than each rival, and significantly."""
+    """In how many cells (classifier, metric) P-TAME beats each rival or loses, also significantly."""
     groups = {"all metrics": paired, "AD, IC, pointing, IoU": paired[paired.metric.isin(CHOSEN)]}
     rows = [["P-TAME against"]]
     for name, part in groups.items():

@@ -204,7 +204,7 @@ def ranks(table: pd.DataFrame, marks: pd.DataFrame, metrics: list[str] | None = 
 
 
 def confusion_table(found: Confusion, names: Sequence[str]) -> pd.DataFrame:
-    """The class-specific test as image_class, mask_class (``none``: the whole image), probability, images."""
+    """The class-specific test as image_class, mask_class (``none``: whole image), probability, images."""
     rows = [
         (image_class, mask_class, value, count)
         for image_class, values, count in zip(names, found.values.tolist(), found.images.tolist(), strict=True)

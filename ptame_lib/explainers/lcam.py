@@ -22,7 +22,7 @@ from .ttame import own_features
 
 
 class LCAM(PTAME):
-    """P-TAME with one level and no attention: only ``fuser``, the 1x1 convolution with a bias, is trained.
+    """P-TAME with one level and no attention: only ``fuser``, a 1x1 convolution with a bias, is trained.
 
     Saved, loaded and trained like any `PTAME`. Raises ValueError for features of more than one level.
     """

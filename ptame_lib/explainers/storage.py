@@ -19,7 +19,7 @@ AGAIN = "train the explainer again, or copy the file again"
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of file: its name in the metadata, the metadata it must have, and words for error messages."""
+    """One kind of file: its name in the metadata, what these must hold, and words for error messages."""
 
     name: str
     required: tuple[str, ...]

@@ -65,7 +65,7 @@ class ExplainerLoss(NamedTuple):
 
 
 class RTISLoss(NamedTuple):
-    """The total and its terms, unweighted; ``total = kept + w.removed * removed + w.tv * tv + w.area * area``."""
+    """The unweighted terms and ``total = kept + w.removed * removed + w.tv * tv + w.area * area``."""
 
     total: Tensor
     kept: Tensor
@@ -151,13 +151,13 @@ def rtis_loss(
 
 
 def negative_entropy(logits: Tensor) -> Tensor:
-    """Mean of p log p over the entries of softmax(logits (B,K)): smallest, -log(K)/K, if all classes are equal."""
+    """Mean of p log p over softmax(logits (B,K)): smallest, -log(K)/K, if all classes are equal."""
     p = logits.softmax(1)
     return (p * p.clamp_min(1e-16).log()).mean()
 
 
 def total_variation(masks: Tensor, size: Callable[[Tensor], Tensor] = torch.abs) -> Tensor:
-    """Mean over pixels of the ``size`` of the differences to the right and the lower neighbour, (B,H,W) -> ().
+    """Mean over pixels of the ``size`` of the differences to the right and lower neighbour.
 
     The image is reflected at its border, so that the last difference of each row and column counts twice.
     """
@@ -166,7 +166,7 @@ def total_variation(masks: Tensor, size: Callable[[Tensor], Tensor] = torch.abs)
 
 
 def class_area_term(logits: Tensor, labels: Tensor, smallest: float = 0.05, largest: float = 0.3) -> Tensor:
-    """`outside_band` of the labels' masks, summed over an image's labels, averaged over images; 0 without labels.
+    """`outside_band` of the labels' masks, summed over labels, averaged over images; 0 without labels.
 
     ``logits`` (B,K,H,W), ``labels`` (B,K).
     """
@@ -174,7 +174,7 @@ def class_area_term(logits: Tensor, labels: Tensor, smallest: float = 0.05, larg
 
 
 def outside_band(masks: Tensor, smallest: float, largest: float) -> Tensor:
-    """How far masks (n,H,W) in [0,1] are from filling between ``smallest`` and ``largest`` of the image, (n,).
+    """How far masks (n,H,W) are from filling ``smallest`` to ``largest`` of the image, (n,).
 
     Of a mask's N values in descending order, the first int(smallest N) should be 1 and those from int(largest N) on 0:
     the mean over all N of what they lack or exceed.

@@ -15,7 +15,9 @@ from ..validation import check_targets
 
 @dataclass(frozen=True)
 class PTAMEWeights:
-    """Weights of P-TAME's loss, with the authors' defaults; ValueError for a negative weight or a power of 0 or less.
+    """Weights of P-TAME's loss, with the authors' defaults.
+
+    Raises ValueError for a negative weight, or a power of 0 or less.
 
     ``border`` weighs the border lines inside the smoothness term, ``p`` is the power of the area term, ``q`` that of
     the smoothness term.
@@ -83,7 +85,9 @@ def ptame_loss(
 
 
 def area_term(masks: Tensor, p: float, counts: Tensor | None = None) -> Tensor:
-    """mean((M + 0.0005)^p) of masks (B,n,h,w); for p = 1 the plain mean. The constant keeps the gradient finite at 0.
+    """mean((M + 0.0005)^p) of masks (B,n,h,w); for p = 1 the plain mean.
+
+    The constant keeps the gradient finite at 0.
 
     ``counts`` (n,), float: how often each class counts in the mean; None: once.
     """
@@ -93,7 +97,7 @@ def area_term(masks: Tensor, p: float, counts: Tensor | None = None) -> Tensor:
 
 
 def smoothness_term(masks: Tensor, border: float, q: float = 2.0, counts: Tensor | None = None) -> Tensor:
-    """(sum |dx|^q + sum |dy|^q + border * sum of the four border lines^q) / (q B): sums over pixels, not means.
+    """(sum |dx|^q + sum |dy|^q + border * sum of the border lines^q) / (q B): sums, not means.
 
     ``masks`` (B,n,h,w); ``counts`` (n,), float: how often each class counts in the sums; None: once. A corner lies on
     two border lines and counts twice.
@@ -113,7 +117,7 @@ def smoothness_term(masks: Tensor, border: float, q: float = 2.0, counts: Tensor
 
 
 class _PowerSum(torch.autograd.Function):
-    """Sum of share x^p over x (B,n,h,w) > 0, with a share (n,) per class; its gradient needs no second power."""
+    """Sum of share x^p over x (B,n,h,w) > 0, with a share (n,) per class, and its gradient."""
 
     @staticmethod
     def forward(ctx, x: Tensor, p: float, share: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def random_map(seed: int = 0) -> Explain:
 
 
 def truth_map(pixels: Tensor, truth: Tensor) -> Tensor:
-    """The truth mask as an explanation: what a map gains by showing the evidence's place and nothing else.
+    """The truth mask as an explanation: what a map gains by showing where the evidence is, no more.
 
     It takes the images' ``truth`` (B,H,W) bool instead of targets; maps (B,H,W) in {0,1}, float32. Raises ValueError
     for truths of another size than the images.

@@ -34,7 +34,7 @@ def igos(
     fill: str = "blur",
     seed: int = 0,
 ) -> Explain:
-    """Maps (B,h,w) in [0,1]: what both masks remove, normalised, at ``resolution`` times the image's size.
+    """Maps (B,h,w) in [0,1]: what both masks remove, at ``resolution`` times the image's size.
 
     ``path``: points of the integrated gradients. ``sparse`` and ``smooth`` weigh the area that the masks remove and its
     bilateral total variation. ``noise``: its standard deviation in every image that is asked about, drawn from ``seed``

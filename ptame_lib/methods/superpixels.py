@@ -44,7 +44,7 @@ def kernel_shap(
 def explain_superpixels(
     make: Callable[[Callable], object], classifier: nn.Module, segments: int, samples: int, seed: int, batch_size: int
 ) -> Explain:
-    """A captum method, made from the classifier's probabilities, on superpixels; ``seed``: of every image.
+    """A captum method on superpixels, made from the classifier's probabilities; ``seed``: of each image.
 
     Maps (B,H,W) in [0,1]: evidence for the class, min-max normalised; evidence against it is 0.
     """

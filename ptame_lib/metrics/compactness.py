@@ -10,7 +10,7 @@ from ..validation import check_maps, check_unit
 
 
 def saliency_metric(maps: Tensor, kept: Tensor, *, as_they_are: bool = False) -> Tensor:
-    """log(max(mean of the map, 0.05)) - log(p) per image (Dabkowski & Gal, NeurIPS 2017); lower is better.
+    """log(max(mean of the map, 0.05)) - log(p) per image (Dabkowski & Gal, 2017); lower is better.
 
     ``maps`` (B,h,w) are normalised, except for masks taken ``as_they_are``; ``kept`` (B,) is the target's probability
     on what the map keeps (`masked_confidence`), or the sum over an image's labels (`label_confidence`). The area is
@@ -24,7 +24,7 @@ def saliency_metric(maps: Tensor, kept: Tensor, *, as_they_are: bool = False) ->
 
 
 def sparseness(maps: Tensor) -> Tensor:
-    """Gini index of the normalised map's values, in [0,1): 0 if all are equal, near 1 for few bright ones.
+    """Gini index of the normalised map's values, in [0,1): 0 if all are equal, near 1 for few bright.
 
     Hurley & Rickard, IEEE Trans. Inf. Theory 2009; as a metric of explanations Chalasani et al., ICML 2020.
     """

@@ -36,7 +36,7 @@ def average_gain(p: Tensor, q: Tensor) -> Tensor:
 def masked_confidence(
     classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, share: float = 1.0
 ) -> Tensor:
-    """q: the target's probability (B,) when the largest ``share`` of a map's soft values keeps its pixels.
+    """q: the target's probability (B,) where the largest ``share`` of a soft map keeps its pixels.
 
     ``maps`` (B,h,w) are min-max normalised and resized to the image first; a constant one keeps nothing. Raises
     ValueError for maps of another shape or not finite, and as `confidence`.

@@ -48,7 +48,7 @@ def soft_accuracy(masks: Tensor, truth: Tensor) -> Tensor:
 
 
 def mask_iou(masks: Tensor, truth: Tensor, threshold: float) -> Tensor:
-    """IoU of {mask >= threshold} with the truth; 0 where both are empty. (`iou` normalises the map first.)"""
+    """IoU of {mask >= threshold} with the truth; 0 where both are empty (`iou` normalises first)."""
     return _iou(*_binary(masks, truth, threshold))
 
 

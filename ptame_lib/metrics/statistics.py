@@ -8,7 +8,7 @@ import numpy as np
 
 
 def bootstrap_interval(values: np.ndarray, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0) -> tuple:
-    """Percentile bootstrap interval (low, high) of the mean of per-image values (n,), or of columns (n,k).
+    """Percentile bootstrap interval (low, high) of the mean of values (n,), or of columns (n,k).
 
     Columns are resampled together. A constant gives a zero-width interval. Raises ValueError for no values, and for NaN
     or infinite ones.

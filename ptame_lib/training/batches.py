@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 
 class Draws(Dataset):
-    """Items (index, seed of its augmentation) -> entries ``wanted``; ``image`` is the index, -1 if augmented."""
+    """Items (index, seed of the augmentation) -> entries ``wanted``; ``image``: index, -1 if augmented."""
 
     def __init__(self, data: Dataset, *wanted: str):
         self.data, self.wanted = data, itemgetter(*wanted)
@@ -59,7 +59,7 @@ class Batches:
 
 @dataclass(frozen=True)
 class Steps:
-    """The ``count`` steps of a training; ``batches(first)`` are those from step ``first`` on, tuples with pixels first.
+    """The ``count`` steps of a training; ``batches(first)`` yields them from step ``first`` on.
 
     For error messages, ``place(step)`` says where a step is, and ``images(step)`` names its images if they are known.
     """
@@ -71,7 +71,7 @@ class Steps:
 
 
 def planned(data: Dataset, config: Any, *wanted: str, pinned: bool = False) -> Steps:
-    """The steps of a training whose batches hold the items' entries ``wanted``, in pinned memory if ``pinned``."""
+    """The steps of a training whose batches hold the entries ``wanted``, in pinned memory if asked."""
     plan = Batches(len(data), config)
 
     def batches(first: int) -> DataLoader:

@@ -33,7 +33,7 @@ def train_black_box(
     resume: bool = False,
     on_step: Callable[[dict[str, float]], None] | None = None,
 ) -> tuple[list[dict[str, float]], int]:
-    """Train the explainer for a ``box`` without gradients, such as a `BlackBox`; return the history and the queries.
+    """Train the explainer for a ``box`` without gradients; return the history and the queries.
 
     ``box``: pixels (B,3,H,W) in [0,1] -> logits (B,K). ``method``: ``antithetic`` estimates the gradient for every
     mask from ``pairs`` pairs of answers; ``surrogate`` learns to imitate the box from its answers, first in

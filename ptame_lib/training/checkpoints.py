@@ -54,7 +54,7 @@ def write(file: Path, config: Any, state: TrainingState) -> None:
 
 
 def check_finite(state: TrainingState, file: Path) -> None:
-    """Raise FloatingPointError if a trained weight or what the optimizer keeps is not finite; call it before `write`.
+    """Raise FloatingPointError if a trained weight or the optimizer's state is not finite.
 
     The loss shows bad weights one step too late, and a bad moment of the optimizer perhaps never.
     """
@@ -113,7 +113,7 @@ def read(file: Path | None, config: Any, made_from: dict | None = None) -> dict:
 
 
 def fits(file: Path, config: Any, made_from: dict) -> bool:
-    """Whether a training can go on from ``file``: it exists, is whole, and has these settings and this origin."""
+    """Whether a training can go on from ``file``: whole, of these settings and of this origin."""
     try:
         read(file, config, made_from)
     except (FileNotFoundError, ValueError):

@@ -58,7 +58,7 @@ def mean_over_processes(values: dict[str, Tensor], team: Accelerator) -> dict[st
 
 @contextmanager
 def global_statistics(explainer: nn.Module, team: Accelerator) -> Iterator[None]:
-    """Turn the trained batch norms into `GlobalBatchNorm`s while the block runs; with one process nothing changes."""
+    """Make the trained batch norms global while the block runs; one process changes nothing."""
     norms = [m for m in explainer.modules() if type(m) is nn.BatchNorm2d] if team.num_processes > 1 else []
     trained = [norm for norm in norms if any(p.requires_grad for p in norm.parameters())]
     for module in trained:

@@ -44,7 +44,7 @@ class TrainingLoop:
     on_step: Callable[[dict[str, float]], None] | None = None
 
     def run(self, resume: bool = False) -> list[dict[str, float]]:
-        """Train, from the checkpoint on if ``resume``, and return the history; the explainer ends in eval mode."""
+        """Train, from the checkpoint on if ``resume``; return the history. The explainer ends in eval mode."""
         state, team = self.state, self.team
         with (
             files.alone(self.checkpoint) if self.checkpoint and team.is_main_process else nullcontext(),
@@ -132,7 +132,7 @@ class TrainingLoop:
 
 
 def stops(history: list[dict[str, float]], config: Any) -> bool:
-    """Whether the last ``config.patience`` validations were not better than the best before them: early stopping.
+    """Whether the last ``config.patience`` validations brought nothing better: early stopping.
 
     Validations are the rows with ``val_total``; better means lower by more than ``config.min_delta``.
     """

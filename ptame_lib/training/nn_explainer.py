@@ -91,7 +91,7 @@ def train_explainer(
 
 @torch.no_grad()
 def validate(explainer: Explainer, classifier: nn.Module, data: Dataset, config: ExplainerConfig) -> dict[str, float]:
-    """The loss's terms on ``data``, in eval mode, as ``val_<term>``: means over batches, weighted by their sizes."""
+    """The loss's terms on ``data``, in eval mode, as ``val_<term>``: weighted means over batches."""
     device, totals = classifier.mean.device, {}
     # in order, and each image with one seed: a validation always sees the same, whatever steps came before
     numbered = torch.arange(len(data)).repeat(2, 1).T.tolist()
@@ -108,7 +108,7 @@ def validate(explainer: Explainer, classifier: nn.Module, data: Dataset, config:
 def _loss(
     explainer: nn.Module, classifier: nn.Module, pixels: Tensor, labels: Tensor, config: ExplainerConfig
 ) -> NamedTuple:
-    """A batch's loss: a forward pass of the Explainer, and one of the classifier over both parts of each image."""
+    """A batch's loss: one pass of the Explainer, one of the classifier over both parts of each image."""
     logits = explainer(pixels).float()
     masks = target_masks(logits, labels)
     # what the target masks keep, and what they remove

@@ -71,7 +71,7 @@ class TrainingConfig:
 
 
 def lcam_config(config: TrainingConfig) -> TrainingConfig:
-    """The same training with L-CAM-Img's loss: 0.01 TV + 2 mean(M^0.3) + 1.5 CE of each image's own map M."""
+    """The same training with L-CAM-Img's loss: 0.01 TV + 2 mean(M^0.3) + 1.5 CE of each own map M."""
     return replace(config, loss=PTAMEWeights(ce=1.5, area=2.0, smooth=0.01, border=0.0, p=0.3, q=2.0))
 
 
@@ -118,7 +118,7 @@ def train_ptame(
 def _step_loss(
     state: TrainingState, decisions: _Decisions, config: TrainingConfig, team: Accelerator
 ) -> Callable[..., PTAMELoss]:
-    """A step's loss for the loop; a classifier with ``masked(pixels, masks)`` answers by it to what the masks keep."""
+    """A step's loss for the loop; a classifier may have its own ``masked(pixels, masks)``."""
     answer = getattr(state.classifier, "masked", lambda pixels, masks: state.classifier(keep(pixels, masks)))
 
     def loss(model: nn.Module, pixels: Tensor, images: Tensor) -> PTAMELoss:
@@ -136,7 +136,7 @@ def _step_loss(
 def _masks(
     model: nn.Module, pixels: Tensor, targets: Tensor, team: Accelerator, own_only: bool, kind: str
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The maps (b,n,h,w) of the batch's n distinct targets, each image's own (b,h,w), and the targets' counts (n,).
+    """Maps (b,n,h,w) of the n distinct targets, each image's own (b,h,w), and the counts (n,).
 
     If the loss sees only the images' own maps, n is 1 and nothing is counted.
     """
@@ -184,7 +184,7 @@ def _optimizer(
 
 
 class _Decisions:
-    """The classifier's decisions, asked for once about each image that never changes (its number is not -1).
+    """The classifier's decisions, asked for once about each image that never changes (not -1).
 
     A classifier that counts its queries is asked every time, so that a resumed training counts as an uninterrupted one.
     """

@@ -13,7 +13,7 @@ from ..masking import keep, resize
 
 
 class Asked(nn.Module):
-    """A ``box``, pixels (B,3,H,W) in [0,1] -> logits (B,K), asked in parts of ``batch_size``; counts ``queries``."""
+    """A ``box``, pixels in [0,1] -> logits (B,K), asked in parts of ``batch_size``; counts queries."""
 
     def __init__(self, box: nn.Module, seed: int, batch_size: int = 256):
         super().__init__()
@@ -39,7 +39,7 @@ class Asked(nn.Module):
 
 
 class Antithetic(Asked):
-    """A black box whose Jacobian with respect to the mask is estimated from ``pairs`` of queries per image.
+    """A black box whose Jacobian w.r.t. the mask is estimated from ``pairs`` of queries per image.
 
     A pair moves the mask by +-``step`` along a random sign pattern of ``cells`` x ``cells``, enlarged smoothly. The
     differences of the logits, times the patterns, add up to an estimate of the derivatives (Spall's simultaneous
@@ -82,7 +82,7 @@ class _Estimated(torch.autograd.Function):
 
 
 class Surrogate(Asked):
-    """A black box with gradients: the values are the box's, the gradients those of a network that imitates it.
+    """A black box with gradients: its own values, and the gradients of a network that imitates it.
 
     The network is a trainable copy of an auxiliary, whose last level is pooled and read by a linear layer. At every
     step it learns by distillation from the box's answers to what the explainer keeps of the images and to
@@ -130,7 +130,7 @@ class Surrogate(Asked):
         return answer + own - own.detach()
 
     def learn(self, pixels: Tensor) -> dict[str, float]:
-        """Take a step of distillation on coarsely masked ``pixels`` (B,3,H,W) and on what the explainer kept last.
+        """Take a step of distillation on coarsely masked ``pixels`` and on what the explainer kept last.
 
         Returns ``distillation``, the divergence (nats) of its answers from the box's before the step, and
         ``agreement``, the share of images on which both decide for the same class.
@@ -162,7 +162,7 @@ class Surrogate(Asked):
 
 
 def coarse_masks(n: int, size: tuple[int, int], generator: torch.Generator, cells: tuple[int, int] = (3, 9)) -> Tensor:
-    """Masks (n,H,W) in [0,1]: coarse random grids, enlarged smoothly, as RISE's, but of every share and softness.
+    """Masks (n,H,W) in [0,1]: smooth random grids like RISE's, but of every share and softness.
 
     The side of a mask's grid is drawn from ``cells``, the share of its kept cells from 0..1, and the grey of what it
     removes from 0..0.7 (a trained map is rarely as black and white as RISE's).
