@@ -57,7 +57,7 @@ reproduce: setup
 	@$(if $(ARGS),true,$(PYTHON) -m ptame_study report --profile "$$PROFILE")
 
 test: lint
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n "$$CORES"
 	$(PYTHON) -m pytest --nbval --nbval-current-env notebooks
 
 lint: setup
