@@ -219,7 +219,7 @@ def test_notebooks_refuse_wrong_keys(notebook, name, value, message, study_root,
 
 @pytest.mark.parametrize("notebook", [p.stem for p in sorted((CHECKOUT / "notebooks").glob("*.ipynb"))])
 def test_a_notebook_has_few_parameters(notebook):
-    """What describes given images, or tunes a loss or a method, is in dicts; papermill lists all with their comments."""
+    """What describes given images, or tunes a loss or a method, is in dicts; papermill lists all with comments."""
     found = papermill.inspect_notebook(str(CHECKOUT / "notebooks" / f"{notebook}.ipynb")).values()
     assert len([p for p in found if p["inferred_type_name"] != "dict"]) <= 15
     assert all(p["inferred_type_name"] and p["help"] for p in found)
