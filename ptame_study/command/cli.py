@@ -80,7 +80,12 @@ def explain(
     weights: SavedWeights = None,
     wanted: Annotated[
         str | None,
-        option("Explain this class, number or name.", "--class", metavar="N", shown="what the classifier decides"),
+        option(
+            "Explain this class, number or name; #N is the number in any case.",
+            "--class",
+            metavar="N",
+            shown="what the classifier decides",
+        ),
     ] = None,
     out: Annotated[Path, option("Where to write the figures: IMAGE.explained.png.")] = Path("explanations"),
 ) -> None:
