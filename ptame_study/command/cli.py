@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +25,9 @@ class Plain(typer.core.TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda what, *_: typer.echo(f"warning: {' '.join(str(what).split())}", err=True)
+                return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except (ValueError, TypeError, OSError, RuntimeError, ImportError, FloatingPointError) as error:

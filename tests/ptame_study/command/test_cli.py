@@ -138,6 +138,14 @@ def test_images_that_cannot_be_read_are_told_after_the_others(trained, tmp_path)
     assert re.search(end, said[said.index(" 4.png: ") :])
 
 
+def test_what_a_folder_holds_besides_is_one_line(trained, tmp_path):
+    file, _, _ = trained
+    folder = write_images(tmp_path / "photos", 1)
+    (folder / "1.heic").touch()
+    said = ptame("explain", folder, "--explainer", file, "--out", tmp_path / "figures")
+    assert f"warning: {folder}: images in formats that are not read are passed over (1: 1.heic); convert them" in said
+
+
 @pytest.mark.parametrize(
     ("stems", "expected"),
     [
