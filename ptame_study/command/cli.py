@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ptame_lib.explainers.card import in_one_line
 from ptame_lib.training.ptame import TrainingConfig
 
-from .. import paths
+from .. import interrupts, paths
 from ..explainers import default_auxiliary
 from ..settings import AuxiliarySettings, ClassifierSettings, ImageSettings
 from . import actions
@@ -21,7 +21,7 @@ CLASSIFIERS = "embedded/vgg, vgg16, resnet50, vit_b_16, timm/MODEL, hf/REPOSITOR
 
 
 class Plain(typer.core.TyperGroup):
-    """Commands that show an error of the library as one line, without a traceback, with exit code 1."""
+    """Commands that show warnings and errors as one line, without a traceback; the exit code of errors is 1."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -30,6 +30,8 @@ class Plain(typer.core.TyperGroup):
                 return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
+        except KeyboardInterrupt as stop:  # which click would call an abort, with exit code 1
+            raise typer.Exit(interrupts.told(stop)) from stop
         except (ValueError, TypeError, OSError, RuntimeError, ImportError, FloatingPointError) as error:
             what = " ".join(str(error).split()) or type(error).__name__
             typer.echo(f"error: {what}", err=True)
@@ -178,7 +180,7 @@ def export(
 
 
 def main() -> None:
-    """Entry point of the installed command."""
+    """Run the command with the arguments of this process."""
     app(prog_name="ptame")
 
 
