@@ -41,6 +41,9 @@ endif
 # On this machine one job per core, on a cluster as its profile says.
 WHERE := $(if $(CLUSTER),--profile "workflow/cluster/$$CLUSTER",--cores "$$CORES" --resources "gpu=$$GPUS")
 
+# A name for snakemake's --config, which reads YAML: quoted in a list, so that 010, a' and "b: c" stay what they are.
+TEXT = "$(1)=['$$(printf %s "$$$(2)" | sed "s/'/''/g")']"
+
 .PHONY: help setup reproduce test lint bench lab docs readme lock clean
 .DEFAULT_GOAL := help
 
@@ -53,7 +56,7 @@ setup: $(READY)
 	"$$PYTHON3" workflow/make_venv.py .venv
 
 reproduce: setup
-	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . $(WHERE) --quiet rules host --config "profile=$$PROFILE" $(if $(DATA),"data=$$DATA") --keep-going --rerun-incomplete --nolock $(ARGS)
+	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . $(WHERE) --quiet rules host --config $(call TEXT,profile,PROFILE) $(if $(DATA),$(call TEXT,data,DATA)) --keep-going --rerun-incomplete --nolock $(ARGS)
 	@$(if $(ARGS),true,$(PYTHON) -m ptame_study report --profile "$$PROFILE")
 
 test: lint

@@ -53,7 +53,7 @@ def cache() -> Path:
 
 def make_folder(folder: Path) -> Path:
     """Make a folder and its parents; raises OSError with a remedy where that fails."""
-    with _explained(folder):
+    with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -72,7 +72,7 @@ def whole(file: Path) -> Iterator[Path]:
     be written to raises OSError with the folder and a remedy, whatever error the writing library makes of it.
     """
     unfinished = make_folder(file.parent) / f".{file.stem}.{os.getpid()}.tmp{file.suffix}"
-    with _explained(file):
+    with explained(file):
         try:
             yield unfinished
             unfinished.replace(file)
@@ -87,7 +87,7 @@ def whole(file: Path) -> Iterator[Path]:
 def writable(file: Path) -> None:
     """Raise as `whole` does if ``file`` can't be written: to know it before hours of work, not after."""
     probe = make_folder(file.parent) / f".{file.stem}.{os.getpid()}.probe"
-    with _explained(file):
+    with explained(file):
         try:
             _append(probe)
         finally:
@@ -100,7 +100,7 @@ def _append(file: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Name ``path`` and a remedy in the errors of a full disk or a folder that is not writable."""
     try:
         yield
@@ -122,14 +122,14 @@ def alone(file: Path, what: str | None = None) -> Iterator[None]:
     The operating system holds the lock, on a hidden file next to ``file``: it ends with the process, even after
     ``kill -9``. Temporary files that a killed run left are removed. ``what``: the name to print instead of the file's.
 
-    Raises RuntimeError with the process that holds the lock.
+    Raises RuntimeError with the process that holds the lock, and OSError as `whole` where nothing can be written.
     """
     # take the lock
-    file.parent.mkdir(parents=True, exist_ok=True)
-    mark = file.with_name(f".{file.name}.lock")
+    mark = make_folder(file.parent) / f".{file.name}.lock"
     lock = FileLock(mark)
     try:
-        lock.acquire(timeout=PATIENCE)
+        with explained(file):
+            lock.acquire(timeout=PATIENCE)
     except Timeout:
         holder = ""
         with suppress(OSError):

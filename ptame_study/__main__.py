@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything that takes time to import
+    from ptame_study import interrupts
+
+    interrupts.at_once()
+
 import argparse
 import logging
 import os
@@ -93,4 +98,7 @@ def _show_progress(name: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = interrupts.after_cleaning(main)
+    if code > 1:  # a notebook that was stopped would be reported by asyncio, too
+        logging.disable()
+    sys.exit(code)

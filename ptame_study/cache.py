@@ -62,9 +62,10 @@ class Rows:
         if file is None:
             self.stream = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 (closed by __exit__)
             return
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-        self.stream = file.open("r+", encoding="utf-8", newline="\n")
+        files.make_folder(file.parent)
+        with files.explained(file):
+            file.touch()
+            self.stream = file.open("r+", encoding="utf-8", newline="\n")
         # count the whole lines of the same header, and cut off the rest
         end, first = 0, self.stream.readline()
         if first.endswith("\n") and json.loads(first)["made_from"] == self.made_from:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from ptame_lib.files import make_folder, root
@@ -67,13 +68,16 @@ def per_image(profile: str, classifier: str, seed: int = 0) -> Path:
 
 
 def slug(name: str) -> str:
-    """A name as a file name: ``embedded/vgg`` -> ``embedded-vgg``, ``ground truth`` -> ``ground-truth``."""
-    return name.replace("/", "-").replace(" ", "-")
+    """A name as a file name: ``embedded/vgg`` -> ``embedded-vgg``, ``ground truth`` -> ``ground-truth``.
+
+    Letters, digits and ``_ . + -`` stay. All others become ``-``, so that no shell, format or pattern reads them.
+    """
+    return re.sub(r"[^\w.+-]", "-", name)
 
 
 def stem(method: str) -> str:
     """A trained method as part of a file name: ``L-CAM-Img`` -> ``lcamimg``."""
-    return method.lower().replace("-", "")
+    return slug(method).lower().replace("-", "")
 
 
 def tail(seed: int) -> str:

@@ -71,6 +71,15 @@ def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
         names = content.get(key, [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"{show}: {key!r} must be a list of names, got {names!r}: write [{names}]")
+    named: dict[str, list[str]] = {}
+    for name in dict.fromkeys([*content.get("classifiers", []), *content.get("multi_label", [])]):
+        named.setdefault(paths.slug(name), []).append(name)
+    for slug, alike in named.items():
+        if len(alike) > 1:
+            raise ValueError(f"{show}: {' and '.join(map(repr, alike))} would share files named {slug}: rename one")
+    seeds = content.get("seeds", [0])
+    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise ValueError(f"{show}: 'seeds' must be a list of whole numbers that are not negative, got {seeds!r}")
     embedded = [name for name in content.get("classifiers", []) if name.startswith("embedded/")]
     for name in content.get("explainer_too", []) if whole else ():  # notebook 07 has single-label images of these only
         if name not in embedded:

@@ -118,7 +118,7 @@ def comparison_section(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.Da
     last = [name for name in ("edges", "centred Gaussian", "random", TRUTH) if name in wide.index]
     rows = [["method", "mean rank", *(f"{m} {'↑' if up else '↓'}" for m, up in rising.items()), "passes", "ms"]]
     for name in [*(m for m in ranks.index if m not in last), *last]:
-        values = [f"{wide[m][name]:.1f}" for m in COLUMNS]
+        values = [tables.UNKNOWN if pd.isna(wide[m][name]) else f"{wide[m][name]:.1f}" for m in COLUMNS]
         if name != TRUTH:
             values = [f"**{v}**" if wide[m][name] == best[m] else v for m, v in zip(COLUMNS, values, strict=True)]
         rank = f"{ranks[name]:.1f}" if name in ranks else "–"

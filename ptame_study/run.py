@@ -51,7 +51,7 @@ def run_notebook(
 
     # the profile's parameters, which the notebook must have
     parameters = parameters_for(profile, notebook, classifier, seed) | (extra or {})
-    known = papermill.inspect_notebook(str(source)).keys()
+    known = papermill.inspect_notebook(_literal(source)).keys()
     unknown = parameters.keys() - known
     if unknown:
         raise ValueError(f"profile {profile}: notebook {notebook} has no parameter {', '.join(sorted(unknown))}")
@@ -67,7 +67,7 @@ def run_notebook(
     options = {"kernel_name": "python3", "cwd": str(files.root()), "progress_bar": False, "log_output": True}
     with files.alone(done):
         try:
-            papermill.execute_notebook(str(source), str(running), parameters, **options)
+            papermill.execute_notebook(_literal(source), _literal(running), parameters, **options)
         except PapermillExecutionError as error:
             running.replace(failed)
             where = f"{files.show(source)} failed in cell {error.cell_index} (In [{error.exec_count}])"
@@ -76,3 +76,8 @@ def run_notebook(
         running.replace(done)
         failed.unlink(missing_ok=True)
     return done
+
+
+def _literal(file: Path) -> str:
+    """A path for papermill, which takes braces for fields to fill in."""
+    return str(file).replace("{", "{{").replace("}", "}}")

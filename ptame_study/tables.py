@@ -25,6 +25,7 @@ METRICS = suite.METRICS | suite.MASK_METRICS
 MAIN = [name for name, metric in METRICS.items() if metric.main]
 CORE = ("AD100", "IC100", "AD50", "IC50", "AD15", "IC15")  # a summary of the main ones
 CORE += ("MoRF confidence", "LeRF confidence", "pointing", "IoU")
+UNKNOWN = "n/a"  # a metric that is not defined for any image, such as the AP of an empty truth
 LEVEL = 0.05  # of every test
 
 
@@ -90,7 +91,7 @@ def report(profile: str) -> str:
         file = found[0]  # of a profile's only classifier
     if file.is_file():
         lines = [f"Profile {profile}, percent: AD and MoRF lower is better; all others higher is better", ""]
-        lines += [main_table(pd.read_csv(file), list(CORE)).to_string(), ""]
+        lines += [main_table(pd.read_csv(file), list(CORE)).to_string(na_rep=UNKNOWN), ""]
     places = {"tables": paths.results, "figures": paths.figures, "executed notebooks": paths.runs}
     return "\n".join(lines + [f"{what:>18}: {files.show(folder(profile))}/" for what, folder in places.items()])
 
@@ -161,7 +162,7 @@ def styled(table: pd.DataFrame, marks: pd.DataFrame, metrics: list[str] | None =
         look = "font-weight: bold" if row.best else "text-decoration: underline" if row.tied else ""
         looks.loc[(row.classifier, row.method), row.metric] = look
     arrows = {metric: f"{metric} {'↑' if METRICS[metric].higher_is_better else '↓'}" for metric in wide}
-    shown = wide.style.apply(lambda _: looks, axis=None).format("{:.1f}", na_rep="")
+    shown = wide.style.apply(lambda _: looks, axis=None).format("{:.1f}", na_rep=UNKNOWN)
     return shown.format_index(lambda m: arrows.get(m, m), axis=1).set_uuid(f"{crc32(','.join(wide).encode()):x}")
 
 

@@ -14,8 +14,14 @@ is that of all processes together, so that the weights are the same for any numb
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything that takes time to import
+    from ptame_study import interrupts
+
+    interrupts.at_once()
+
 import ast
 import json
+import sys
 from typing import Annotated, Any
 
 import pandas as pd
@@ -132,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(interrupts.after_cleaning(main))

@@ -42,14 +42,14 @@ def test_every_dependency_is_pinned():
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
-        ([], ["--cores", "3", "--resources", "gpu=1", "profile=embedded", "--keep-going"]),
+        ([], ["--cores", "3", "--resources", "gpu=1", "profile=['embedded']", "--keep-going"]),
         (
             ["PROFILE=imagenet", "DATA=/my images", "GPUS=2"],
-            ["--cores", "3", "--resources", "gpu=2", "profile=imagenet", "data=/my images"],
+            ["--cores", "3", "--resources", "gpu=2", "profile=['imagenet']", "data=['/my images']"],
         ),
-        (["PROFILE=imagenet", "CLUSTER=slurm"], ["--profile", "workflow/cluster/slurm", "profile=imagenet"]),
-        (["DATA=/x'; touch y; '"], ["data=/x'; touch y; '"]),
-        (['PROFILE=`touch y`";touch y;"'], ['profile=`touch y`";touch y;"']),
+        (["PROFILE=imagenet", "CLUSTER=slurm"], ["--profile", "workflow/cluster/slurm", "profile=['imagenet']"]),
+        (["DATA=/x'; touch y; '"], ["data=['/x''; touch y; ''']"]),
+        (['PROFILE=`touch y`";touch y;"'], ["profile=['`touch y`\";touch y;\"']"]),
     ],
 )
 def test_make_passes_its_variables_on(variables, expected, tmp_path):

@@ -28,7 +28,7 @@ class COCO(torch.utils.data.Dataset):
 
     An item is a dict of ``pixels`` (3,size,size) float32 in [0,1], resized without keeping the aspect, ``labels`` (91,)
     bool by category id, and ``truth`` (size,size) bool: the pixels of any object. ``names`` are the names of the
-    categories, empty for unused ids.
+    categories, empty for unused ids. Objects whose outlines have fewer than three points are labels without pixels.
 
     Raises ValueError for another split, FileNotFoundError if the data or a file of it is missing.
     """
@@ -60,7 +60,8 @@ class COCO(torch.utils.data.Dataset):
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         with naming_missing("COCO-2014", "unzip the archive again"):
             image, objects = self._parts[i]
-        truth = np.logical_or.reduce([self._parts.coco.annToMask(one) > 0 for one in objects])
+        masks = [self._parts.coco.annToMask(outline) > 0 for outline in map(_outline, objects) if outline]
+        truth = np.logical_or.reduce(masks) if masks else np.zeros((image.height, image.width), dtype=bool)
         pixels, truth = to_square(image, self.size), truth_to_square(truth, self.size)
         return {"pixels": pixels, "labels": _present(objects), "truth": truth}
 
@@ -68,6 +69,18 @@ class COCO(torch.utils.data.Dataset):
     def labels(self) -> Tensor:
         """The labels (N,91) bool of all images, read from the annotations alone."""
         return torch.stack([_present(self._parts._load_target(i)) for i in self._parts.ids])
+
+
+def _outline(one: dict) -> dict | None:
+    """An object with the polygons that have an area; None without any.
+
+    pycocotools would take a list of four numbers for a box, and fails on an empty one.
+    """
+    parts = one.get("segmentation") or []
+    if isinstance(parts, dict):  # run lengths
+        return one
+    parts = [part for part in parts if len(part) >= 6]
+    return one | {"segmentation": parts} if parts else None
 
 
 def _present(objects: list[dict]) -> Tensor:

@@ -81,8 +81,8 @@ class ImageFolder(Pictures):
     """All images below a folder, in sorted order; sub-folders (ImageNet's layout) give the labels.
 
     Items and ``draw`` as in `Pictures`. ``files`` restricts and orders the images; ``labels`` are theirs if the folders
-    don't tell them. Folders with an image's ending, hidden files and folders (``.name``), and links to folders are
-    skipped. `read_image` says what happens to unusual images.
+    don't tell them. Folders with an image's ending and hidden files and folders (``.name``) are skipped; `find_images`
+    warns of what else is. `read_image` says what happens to unusual images.
 
     Raises FileNotFoundError for a missing folder, and ValueError for a folder without images, for sizes below 1, and
     for a broken file when it is read.

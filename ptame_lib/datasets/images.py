@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,23 +15,52 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff"}
+SUFFIXES |= {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k"}
+UNREAD = {".heic", ".heif", ".jxl", ".svg", ".psd", ".tga", ".ico", ".exr", ".hdr", ".raw", ".dng", ".cr2", ".cr3"}
+UNREAD |= {
+    ".nef",
+    ".arw",
+    ".orf",
+    ".rw2",
+    ".xcf",
+    ".ai",
+    ".eps",
+}  # images, too, which Pillow does not read, or not well
 LARGE = 2**25  # pixels; a larger JPEG is decoded at a lower resolution
 LONGEST = 16  # times the short side; a longer image is cut, so that no panorama is blown up to gigabytes
 
 
 def find_images(folder: Path) -> list[Path]:
-    """The image files below a folder, sorted. Raises PermissionError if a sub-folder can't be listed."""
+    """The image files below a folder, sorted.
+
+    Warns of images in formats that are not read and of links to folders, which are not followed: how many, and which.
+    Raises PermissionError if a sub-folder can't be listed.
+    """
 
     def refuse(error: OSError) -> None:
         problem = f"the folder {error.filename} can't be listed ({error.strerror})"
         raise PermissionError(f"{problem}: make it readable, or move it elsewhere") from error
 
-    found = []
+    read = SUFFIXES & Image.registered_extensions().keys()  # a Pillow may be built without a format
+    found, unread, links = [], [], []
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        names = [name for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES]
-        found += [Path(place, name) for name in names]
+        links += [there for name in folders if (there := Path(place, name)).is_symlink()]
+        for file in (Path(place, name) for name in names if not name.startswith(".")):
+            suffix = file.suffix.lower()
+            if suffix in SUFFIXES | UNREAD:
+                (found if suffix in read else unread).append(file)
+
+    # say what is left out
+    for what, left, remedy in (
+        ("images in formats that are not read are", unread, "convert them, for instance to PNG"),
+        ("links to folders are", links, "copy the folders, or name them instead"),
+    ):
+        if left:
+            shown = ", ".join(str(file.relative_to(folder)) for file in sorted(left)[:5])
+            more = f" and {len(left) - 5} more" if len(left) > 5 else ""
+            warnings.warn(f"{folder}: {what} passed over ({len(left)}: {shown}{more}); {remedy}", stacklevel=2)
     return sorted(found)
 
 

@@ -16,9 +16,13 @@ from .ranking import ranked
 
 
 def blurred(pixels: Tensor) -> Tensor:
-    """The start of insertion: a Gaussian blur of deviation 5 at 224 pixels, in proportion at other sizes."""
+    """The start of insertion: a Gaussian blur of deviation 5 at 224 pixels, in proportion to other widths.
+
+    It reaches to two deviations, and along a side of few pixels at most to its other end.
+    """
     sigma = 5 * pixels.shape[-1] / 224
-    return gaussian_blur(pixels, 2 * round(2 * sigma) + 1, sigma)
+    height, width = (2 * min(round(2 * sigma), side - 1) + 1 for side in pixels.shape[-2:])
+    return gaussian_blur(pixels, [width, height], [sigma, sigma])
 
 
 def emptied(pixels: Tensor) -> Tensor:

@@ -6,13 +6,18 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..validation import check_at_least
+
 
 def bootstrap_interval(values: np.ndarray, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0) -> tuple:
     """Percentile bootstrap interval (low, high) of the mean of values (n,), or of columns (n,k).
 
-    Columns are resampled together. A constant gives a zero-width interval. Raises ValueError for no values, and for NaN
-    or infinite ones.
+    Columns are resampled together. A constant gives a zero-width interval. Raises ValueError for no values, for NaN or
+    infinite ones, for no resamples and for a level outside (0, 1).
     """
+    check_at_least(1, resamples=resamples)
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, without both, got {level}: 0.95 gives a 95 % interval")
     values = np.asarray(values, dtype=float)
     if not len(values):
         raise ValueError("no values to resample: give at least one image")
@@ -35,8 +40,10 @@ def paired_permutation_test(
 ) -> float | np.ndarray:
     """Two-sided p-value that paired values (n,) have one mean, by random sign flips of their differences.
 
-    For columns (n,k) a p-value (k,) each, from the same flips. Raises ValueError for no pairs, unpaired values and NaN.
+    For columns (n,k) a p-value (k,) each, from the same flips. Raises ValueError for no pairs, unpaired values,
+    NaN and no resamples.
     """
+    check_at_least(1, resamples=resamples)
     if np.shape(a) != np.shape(b):
         shapes = f"{np.shape(a)} and {np.shape(b)}"
         raise ValueError(f"values must be paired, got shapes {shapes}: take the images that both have")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ def explain(
 
     ``images``: files, or folders of them. ``classifier`` and its ``weights``: by default those the explainer was
     trained for. ``wanted``: number or name of the class to explain, by default each image's decision. Raises
-    FileNotFoundError for a missing image or explainer, ValueError for another number of classes, an unknown class or a
-    broken image.
+    FileNotFoundError for a missing image or explainer, ValueError for another number of classes or an unknown class,
+    and after all other images for those that can't be read.
     """
     # the classifier and the explainer must belong together
     found = list(image_files(images))
@@ -57,17 +58,24 @@ def explain(
         raise ValueError(f"{both}: name the one it was trained for")
     target = None if wanted is None else torch.tensor([find_class(wanted, classes, model.labels)])
 
-    # a figure for each image
+    # a figure for each image that can be read
     figures.use_style()
-    size = model.input_size[0]
+    size, unread = model.input_size[0], []
     for file, output in zip(found, figure_files(found, out), strict=True):
-        pixels = ImageFolder(file.parent, size, size * 8 // 7, [file.name])[0]["pixels"][None]
+        try:
+            pixels = ImageFolder(file.parent, size, size * 8 // 7, [file.name])[0]["pixels"][None]
+        except ValueError as error:
+            unread.append(str(error))
+            continue
         maps, proof = explain_with_evidence(trained, model, pixels, target)
         figure = figures.explanation(pixels[0], maps[0], proof)
         with files.whole(output) as unfinished:
             figure.savefig(unfinished)
         plt.close(figure)
         yield file, proof, output
+    if unread:
+        counted = f"{len(unread)} of {len(found)} images could not be explained: " if len(found) > 1 else ""
+        raise ValueError(counted + "; ".join(unread))
 
 
 def train(
@@ -87,7 +95,8 @@ def train(
     Returns its metrics on the held-out ``test_images`` (0: None). ``names``: a text file with the classes' names, one a
     line. ``say`` is told about the progress. The state is kept next to ``out`` until the end, for ``resume``.
 
-    Raises ValueError for an ``out`` that exists, too few images, random weights of the auxiliary, which would be lost,
+    Raises ValueError for an ``out`` that exists, a state of an interrupted training there that is not to be resumed
+    (it would be lost), too few images, random weights of the auxiliary, which would be lost,
     or another number of names than of classes; OSError where ``out`` can't be written; and as loading and training do.
     """
     # everything that can be refused at once
@@ -95,6 +104,10 @@ def train(
         raise ValueError(f"the explainer's file must end in .safetensors, not as {out}")
     if out.exists():
         raise ValueError(f"{out} exists: delete it, or choose another file")
+    state = {"checkpoint": out.with_suffix(".checkpoint.pt"), "resume": resume}
+    if state["checkpoint"].exists() and not resume:
+        kept = f"{state['checkpoint']} is the state of an interrupted training"
+        raise ValueError(f"{kept}: continue it with --resume, delete it, or choose another file")
     if auxiliary.weights == "none":
         raise ValueError(
             "random weights of the auxiliary are not stored with the explainer: give 'default' or a local state dict"
@@ -114,7 +127,6 @@ def train(
     torch.manual_seed(config.seed)
     explainer = PTAME(load_auxiliary_network(auxiliary), classes)
     say(f"Training on {len(data)} images, {config.steps} steps of {config.batch_size}.")
-    state = {"checkpoint": out.with_suffix(".checkpoint.pt"), "resume": resume}
     on_step = while_training(config.steps, say)
     fit_explainer(explainer, model, data, config, queries_per_image, on_step=on_step, **state)
 
@@ -201,18 +213,38 @@ def image_files(images: Iterable[Path]) -> Iterator[Path]:
 
 
 def figure_files(files: Sequence[Path], out: Path) -> Iterator[Path]:
-    """A figure's file for each image; images of one name from several folders get numbers."""
-    seen: dict[str, int] = {}
+    """A figure's file for each image; a second image of one name gets the first number that no image's name has.
+
+    Upper and lower case count as one name, as they do on some disks.
+    """
+    names, given = {file.stem.casefold() for file in files}, set()
     for file in files:
-        seen[file.stem] = seen.get(file.stem, 0) + 1
-        yield out / f"{file.stem}{'' if seen[file.stem] == 1 else f'-{seen[file.stem]}'}.explained.png"
+        numbers = (f"{file.stem}-{i}" for i in count(2))
+        stem = (
+            next(n for n in numbers if n.casefold() not in names | given)
+            if file.stem.casefold() in given
+            else file.stem
+        )
+        given.add(stem.casefold())
+        yield out / f"{stem}.explained.png"
 
 
 def find_class(wanted: str, classes: int, labels: Sequence[str] | None) -> int:
-    """A class by its name or number; ValueError for one that the classifier does not have."""
-    if labels and wanted in labels:
-        return labels.index(wanted)
-    if wanted.isdecimal() and int(wanted) < classes:
-        return int(wanted)
+    """A class by its name or number; ``#3`` is the number 3 in any case.
+
+    Raises ValueError for one that the classifier does not have, and for what could be several: a name that many classes
+    have, or that is also the number of another class.
+    """
+    found = [i for i, label in enumerate(labels or ()) if label == wanted]
+    digits = wanted.removeprefix("#")
+    by_number = int(digits) if digits.isdecimal() and digits.isascii() and int(digits) < classes else None
+    if len(found) > 1:
+        several = ", ".join(f"#{i}" for i in found)
+        raise ValueError(f"{len(found)} classes have the name {wanted}: choose one by its number, {several}")
+    if found and by_number not in (None, found[0]):
+        both = f"{wanted} is the name of class #{found[0]} and the number of class {labels[by_number]}"
+        raise ValueError(f"{both}: choose #{found[0]} or #{by_number}")
+    if found or by_number is not None:
+        return found[0] if found else by_number
     names = ", or one of its names" if labels else ""
     raise ValueError(f"the classifier has no class {wanted}: give a number in 0..{classes - 1}{names}")

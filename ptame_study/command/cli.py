@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from tqdm import tqdm
 from ptame_lib.explainers.card import in_one_line
 from ptame_lib.training.ptame import TrainingConfig
 
-from .. import paths
+from .. import interrupts, paths
 from ..explainers import default_auxiliary
 from ..settings import AuxiliarySettings, ClassifierSettings, ImageSettings
 from . import actions
@@ -20,13 +21,17 @@ CLASSIFIERS = "embedded/vgg, vgg16, resnet50, vit_b_16, timm/MODEL, hf/REPOSITOR
 
 
 class Plain(typer.core.TyperGroup):
-    """Commands that show an error of the library as one line, without a traceback, with exit code 1."""
+    """Commands that show warnings and errors as one line, without a traceback; the exit code of errors is 1."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda what, *_: typer.echo(f"warning: {' '.join(str(what).split())}", err=True)
+                return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
+        except KeyboardInterrupt as stop:  # which click would call an abort, with exit code 1
+            raise typer.Exit(interrupts.told(stop)) from stop
         except (ValueError, TypeError, OSError, RuntimeError, ImportError, FloatingPointError) as error:
             what = " ".join(str(error).split()) or type(error).__name__
             typer.echo(f"error: {what}", err=True)
@@ -80,7 +85,12 @@ def explain(
     weights: SavedWeights = None,
     wanted: Annotated[
         str | None,
-        option("Explain this class, number or name.", "--class", metavar="N", shown="what the classifier decides"),
+        option(
+            "Explain this class, number or name; #N is the number in any case.",
+            "--class",
+            metavar="N",
+            shown="what the classifier decides",
+        ),
     ] = None,
     out: Annotated[Path, option("Where to write the figures: IMAGE.explained.png.")] = Path("explanations"),
 ) -> None:
@@ -170,7 +180,7 @@ def export(
 
 
 def main() -> None:
-    """Entry point of the installed command."""
+    """Run the command with the arguments of this process."""
     app(prog_name="ptame")
 
 

@@ -1,11 +1,15 @@
 """Full and read-only disks: the error says what to do, and the file from before stays."""
 
+import errno
+import os
+
 import pytest
 import torch
 from PIL import Image
 from refusals import ROOM, assert_answer, refused, toy_explainer
 
 from ptame_lib import files
+from ptame_study.cache import Rows, cached
 
 
 def checkpoint(file):
@@ -56,3 +60,50 @@ ROWS = {
 def test_bad_input(name, place):
     act, expected = ROWS[name]
     assert_answer(lambda: act(place), expected)
+
+
+def locked(file):
+    with files.alone(file):
+        raise AssertionError
+
+
+def rows(file):
+    with Rows(file, {}):
+        raise AssertionError
+
+
+WRITERS = {
+    "a run's lock": locked,
+    "a file written whole": figure,
+    "a probe": files.writable,
+    "rows of an evaluation": rows,
+    "a table that is kept": lambda file: cached(
+        file, {}, lambda: pytest.fail("it was computed before it could be kept")
+    ),
+}
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["its folder is there", "its folder is missing"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_read_only_disk_is_named_with_a_remedy(writer, there, tmp_path, monkeypatch):
+    """Whoever writes: before work is done, as far as it can be known."""
+    folder = tmp_path / "results"
+    if there:
+        folder.mkdir()
+    make, open_ = os.mkdir, os.open
+
+    def refusing(system):
+        def call(path, *more, **options):
+            if str(tmp_path) in str(path):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+            return system(path, *more, **options)
+
+        return call
+
+    for name, system in (("mkdir", make), ("open", open_)):
+        monkeypatch.setattr(os, name, refusing(system))
+    monkeypatch.setattr("io.open", refusing(open))
+    with pytest.raises(
+        OSError, match=r"results\S* can't be written \(Read-only file system\): make .* a writable folder"
+    ):
+        WRITERS[writer](folder / "a.csv")

@@ -75,6 +75,14 @@ ROWS = {
         lambda place: make_profile(place, WHOLE + "per_classifier: {a: [1]}"),
         refused(r"'per_classifier' must be a mapping of mappings, got \{'a': \[1\]\}: see"),
     ),
+    "classifiers that would share their files": (
+        lambda place: make_profile(place, "classifiers: [a/b, a-b]\nnotebooks: {}"),
+        refused(r"bad\.yaml: 'a/b' and 'a-b' would share files named a-b: rename one"),
+    ),
+    "seeds that are no numbers": (
+        lambda place: make_profile(place, WHOLE + "seeds: ['1; touch y']"),
+        refused(r"'seeds' must be a list of whole numbers that are not negative, got \['1; touch y'\]"),
+    ),
     "profiles in a circle": (
         lambda place: make_profile(place, "extends: other", other="extends: bad"),
         refused("extend each other in a circle, bad -> other -> bad: take one 'extends' out"),

@@ -225,7 +225,14 @@ def make_reproduce(root):
     line = next(line for line in lines if "-m snakemake" in line).replace(
         "workflow/Snakefile", f"{CHECKOUT}/workflow/Snakefile"
     )
-    environment = {**os.environ, "PTAME_ROOT": str(root), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
+    exported = {"PROFILE": "tiny", "CORES": "1", "GPUS": "1"}  # which the recipe reads
+    environment = {
+        **os.environ,
+        **exported,
+        "PTAME_ROOT": str(root),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(CHECKOUT),
+    }
     return subprocess.Popen(
         line.strip(), shell=True, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

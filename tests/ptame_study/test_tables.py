@@ -1,5 +1,7 @@
 """The comparison's tables on numbers that can be checked by hand."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,8 @@ import torch
 from helpers import assert_caught
 
 from ptame_lib.metrics.specificity import Confusion
+from ptame_study import paths
+from ptame_study.records import write_table
 from ptame_study.tables import (
     confusion_table,
     everywhere,
@@ -14,6 +18,7 @@ from ptame_study.tables import (
     main_table,
     partly,
     ranks,
+    report,
     styled,
     tidy,
     wins,
@@ -55,6 +60,20 @@ def test_wins_by_hand(per_image):
         assert found.loc[(metric, "c"), "p"] == 1
     other = wins(per_image, reference="b").set_index(["metric", "method"])
     assert other.loc[("AD100", "P-TAME"), "gain"] == pytest.approx(-10)
+
+
+def test_what_is_not_defined_is_no_number(per_image, study_root):
+    """The AP of an empty truth, for all images of a method or for some."""
+    truths = per_image.assign(AP=np.where(per_image["method"] == "b", np.nan, 50.0))
+    truths.loc[0, "AP"] = np.nan
+    table = tidy(truths)
+    assert table[table["metric"] == "AP"].set_index("method")["n"].to_dict() == {"P-TAME": 11, "c": 12}
+    html = styled(table, leaders(truths), ["AD100", "AP"]).to_html()
+    assert re.findall(r'col1"\s*>(.*?)</td>', html) == ["50.0", "n/a", "50.0"]
+    write_table(paths.results("x") / "compare.csv", table[table["metric"] != "AD50"].replace("AP", "pointing"))
+    shown = next(line for line in report("x").splitlines() if " b " in line)
+    assert "n/a" in shown
+    assert "NaN" not in report("x")
 
 
 def test_wins_pairs_by_image(per_image):

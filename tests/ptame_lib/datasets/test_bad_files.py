@@ -238,7 +238,7 @@ ROWS = {
         lambda found: found == ["b.png"],
     ),
     "an ending that is no image's": (
-        lambda place: names(place, "b.png", place.image("a.gif", plain("L", 0)), place.file("c.heic")),
+        lambda place: names(place, "b.png", place.file("a.txt"), place.file("c"), place.file("d.xml")),
         lambda found: found == ["b.png"],
     ),
     "odd names": (lambda place: names(place, "ein Bär, 蝶.PNG"), lambda found: found == ["ein Bär, 蝶.PNG"]),

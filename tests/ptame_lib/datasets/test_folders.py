@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 from ptame_lib import ImageFolder
+from ptame_lib.datasets.images import SUFFIXES
 
 
 @pytest.fixture
@@ -70,3 +71,33 @@ def test_a_broken_file_is_named(folder):
         assert data[1]["pixels"].shape == (3, 16, 16)
     with pytest.raises(ValueError, match=r"gone\.png can't be read"):
         ImageFolder(folder, files=["gone.png"])[0]
+
+
+@pytest.mark.parametrize("suffix", sorted(SUFFIXES))
+def test_every_format_is_found_and_read(suffix, tmp_path):
+    """By its ending, in whatever case; what Pillow writes is read as the image it was."""
+    formats = {".jfif": "JPEG", ".jpe": "JPEG", ".j2k": "JPEG2000", ".avif": "AVIF", ".pbm": "PPM", ".dib": "BMP"}
+    picture = Image.new("L" if suffix == ".pgm" else "1" if suffix == ".pbm" else "RGB", (40, 40), "white")
+    options = {"format": formats[suffix]} if suffix in formats else {}
+    picture.save(tmp_path / f"a{suffix.upper()}", **options)
+    [item] = ImageFolder(tmp_path, 16, 16)
+    assert item["pixels"].min() > 0.98
+
+
+def test_what_is_passed_over_is_said(folder, recwarn):
+    """How many and which; hidden files and what is no image is nobody's concern."""
+    assert len(ImageFolder(folder)) == 6
+    assert not recwarn
+    for i in range(7):
+        (folder / "cat" / f"{i}.HEIC").touch()
+    (folder / "b.svg").touch()
+    (folder / ".c.heic").touch()
+    (folder / "dogs").symlink_to(folder / "dog")
+    (folder / "linked.png").symlink_to(folder / "cat" / "a.png")
+    data = ImageFolder(folder)
+    assert "linked.png" in data.names
+    assert len(data) == 7
+    first, second = (str(w.message) for w in recwarn)
+    assert first.startswith(f"{folder}: images in formats that are not read are passed over (8: b.svg, cat/0.HEIC, ")
+    assert first.endswith("cat/3.HEIC and 3 more); convert them, for instance to PNG")
+    assert second == f"{folder}: links to folders are passed over (1: dogs); copy the folders, or name them instead"

@@ -262,6 +262,30 @@ def test_coco(coco, capsys):
     assert next(iter(DataLoader(data, 2)))["truth"].shape == (2, 32, 32)
 
 
+@pytest.mark.parametrize(
+    ("segmentation", "columns"),
+    [
+        ([], []),
+        ([[]], []),
+        ([[4, 4, 12, 12]], []),
+        ([[4, 4, 12, 12], [20, 0, 40, 0, 40, 20, 20, 20]], range(16, 32)),
+        ([[20, 0, 40, 0, 40, 20, 20, 20], [4, 4, 12, 12]], range(16, 32)),
+        (None, []),
+    ],
+    ids=str,
+)
+def test_coco_objects_without_an_outline_are_labels_without_pixels(segmentation, columns, coco):
+    file = coco / "annotations" / "instances_val2014.json"
+    content = json.loads(file.read_text())
+    others = [one for one in content["annotations"] if one["image_id"] != 1]
+    one = {"id": 999, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 1, "bbox": [0, 0, 4, 4]}
+    content["annotations"] = [*others, one | ({} if segmentation is None else {"segmentation": segmentation})]
+    file.write_text(json.dumps(content))
+    item = COCO(coco, "test", 32)[0]
+    assert item["labels"].nonzero().flatten().tolist() == [1]
+    assert item["truth"].any(0).nonzero().flatten().tolist() == [*columns]
+
+
 def test_cocos_parts_share_no_image(coco):
     train, val = COCO(coco, "train", 32), COCO(coco, "val", 32)
     assert (len(train), len(val)) == (18, 2)

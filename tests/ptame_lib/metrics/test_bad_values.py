@@ -1,7 +1,9 @@
 """Metrics on constant maps, which must be finite, and on values that are refused."""
 
+import numpy as np
 import pytest
 import torch
+from helpers import rand
 from refusals import MAPS, NAN, PIXELS, TARGETS, TRUTH, assert_answer, refused, toy_classifier
 
 from ptame_lib import normalise
@@ -18,6 +20,7 @@ from ptame_lib.metrics import (
     pointing_game,
     sparseness,
 )
+from ptame_lib.metrics.curves import blurred
 from ptame_lib.metrics.road import summary
 from ptame_lib.metrics.sanity import similarity
 from ptame_lib.metrics.statistics import bootstrap_interval, paired_permutation_test
@@ -95,6 +98,18 @@ REFUSED = {
     ),
     "NaN to resample": (lambda: bootstrap_interval([1, NAN]), refused("1 of 2 values are not finite: drop them first")),
     "nothing to resample": (lambda: bootstrap_interval([]), refused("no values to resample: give at least one image")),
+    "no resamples": (
+        lambda: bootstrap_interval([1.0, 2.0], resamples=0),
+        refused("resamples must be a whole number of at least 1, got 0: raise it"),
+    ),
+    "no sign flips": (
+        lambda: paired_permutation_test([1, 2], [0, 0], resamples=0),
+        refused("resamples must be a whole number of at least 1, got 0: raise it"),
+    ),
+    "an interval of 95 instead of 0.95": (
+        lambda: bootstrap_interval([1.0, 2.0], level=95),
+        refused("level must be between 0 and 1, without both, got 95: 0.95 gives a 95 % interval"),
+    ),
     "no steps of insertion": (
         lambda: insertion(toy_classifier(), PIXELS, TARGETS, MAPS, 0),
         refused("steps must be .* at least 1, got 0: raise it"),
@@ -112,3 +127,25 @@ def test_constant_maps(name):
 @pytest.mark.parametrize("name", REFUSED)
 def test_bad_values(name):
     assert_answer(*REFUSED[name])
+
+
+@pytest.mark.parametrize("size", [(1, 16), (16, 1), (1, 1), (2, 224), (224, 3), (16, 16)], ids=str)
+def test_every_metric_of_thin_images_is_finite(size):
+    """ROAD, insertion and deletion, too, whatever the images' sides."""
+    pixels, maps = rand(2, 3, *size), rand(2, *size, seed=1)
+    truth = torch.zeros(2, *size, dtype=torch.bool)
+    truth[:, 0, 0] = True
+    assert unmoved(measure(toy_classifier(), pixels, TARGETS, maps, truth))
+
+
+@pytest.mark.parametrize("size", [(1, 16), (3, 100), (64, 48)], ids=str)
+def test_the_blur_is_that_of_the_image_reflected_at_its_border(size):
+    """By NumPy, along one side after the other; a thin image's kernel ends at its other border."""
+    pixels, sigma = rand(1, 1, *size), 5 * size[1] / 224
+    blur = pixels[0, 0].double().numpy()
+    for axis, side in enumerate(size):
+        reach = min(round(2 * sigma), side - 1)
+        kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+        padded = np.pad(blur, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)], mode="reflect")
+        blur = np.apply_along_axis(np.convolve, axis, padded, kernel / kernel.sum(), mode="valid")
+    assert np.abs(blurred(pixels)[0, 0].numpy() - blur).max() < 1e-5

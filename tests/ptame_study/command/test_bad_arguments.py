@@ -20,6 +20,26 @@ ROWS = {
         lambda place: actions.find_class("12", 10, None),
         refused(r"no class 12: give a number in 0\.\.9"),
     ),
+    "class of a name that many have": (
+        lambda place: actions.find_class("crane", 4, ["crane", "dog", "crane", "crane"]),
+        refused("3 classes have the name crane: choose one by its number, #0, #2, #3"),
+    ),
+    "class of a name that is another's number": (
+        lambda place: actions.find_class("1", 3, ["1", "5", "0"]),
+        refused("1 is the name of class #0 and the number of class 5: choose #0 or #1"),
+    ),
+    "class of a number as its own name": (lambda place: actions.find_class("2", 3, "012"), lambda c: c == 2),
+    "class by a name that is no class's number": (lambda place: actions.find_class("5", 2, "35"), lambda c: c == 1),
+    "class by its number in any case": (lambda place: actions.find_class("#1", 3, ["1", "5", "0"]), lambda c: c == 1),
+    "class by a number of many names": (lambda place: actions.find_class("2", 3, ["a", "a", "a"]), lambda c: c == 2),
+    "class of a number beyond the last": (
+        lambda place: actions.find_class("#3", 3, "abc"),
+        refused(r"no class #3: give a number in 0\.\.2, or one of its names"),
+    ),
+    "class of digits that are no number": (
+        lambda place: actions.find_class("²", 10, None),
+        refused(r"no class ²: give a number in 0\.\.9"),
+    ),
     "labels that are no text": (
         lambda place: actions.read_labels(place.file("l.txt", b"\xff\xfe\x00")),
         refused(r"l\.txt is no text in UTF-8 .*: save it so"),

@@ -123,6 +123,58 @@ def test_images_are_explained_with_figures_and_verdicts(trained, tmp_path):
     )
 
 
+def test_images_that_cannot_be_read_are_told_after_the_others(trained, tmp_path):
+    file, images, _ = trained
+    folder = write_images(tmp_path / "photos", 3)
+    for name, content in (("0.png", b"no image"), ("9.jpg", b"")):
+        (folder / name).write_bytes(content)
+    said = ptame("explain", folder, images / "4.png", "--explainer", file, "--out", tmp_path / "figures", code=1)
+    names = ("1", "2", "4")
+    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == [f"{i}.explained.png" for i in names]
+    assert all(f" {i}.png: " in said for i in names)
+    end = (
+        r"error: 2 of 5 images could not be explained: the image \S+0\.png can't be read .*; the image \S+9\.jpg can't"
+    )
+    assert re.search(end, said[said.index(" 4.png: ") :])
+
+
+def test_what_a_folder_holds_besides_is_one_line(trained, tmp_path):
+    file, _, _ = trained
+    folder = write_images(tmp_path / "photos", 1)
+    (folder / "1.heic").touch()
+    said = ptame("explain", folder, "--explainer", file, "--out", tmp_path / "figures")
+    assert f"warning: {folder}: images in formats that are not read are passed over (1: 1.heic); convert them" in said
+
+
+@pytest.mark.parametrize(
+    ("stems", "expected"),
+    [
+        (["p", "p", "p-2"], ["p", "p-3", "p-2"]),
+        (["p-2", "p", "p"], ["p-2", "p", "p-3"]),
+        (["p", "p-2", "p-2", "p"], ["p", "p-2", "p-2-2", "p-3"]),
+        (["P", "p", "ä", "Ä"], ["P", "p-2", "ä", "Ä-2"]),
+        (["a", "b"], ["a", "b"]),
+        (["a"] * 4, ["a", "a-2", "a-3", "a-4"]),
+    ],
+)
+def test_no_figure_overwrites_another(stems, expected):
+    files = [Path(str(i), f"{stem}.png") for i, stem in enumerate(stems)]
+    found = [p.name.removesuffix(".explained.png") for p in actions.figure_files(files, Path("out"))]
+    assert found == expected
+
+
+def test_a_new_training_does_not_replace_an_interrupted_one(trained, tmp_path, monkeypatch):
+    _, images, _ = trained
+    options = ["train", "--classifier", CLASSIFIER, "--images", images, "--out", tmp_path / "e.safetensors", *TRAIN]
+    with monkeypatch.context() as patch:
+        patch.setattr(actions, "measure_explainer", lambda *_: (_ for _ in ()).throw(RuntimeError("the power is gone")))
+        ptame(*options, "--held-out", 3, code=1)
+    kept = (tmp_path / "e.checkpoint.pt").read_bytes()
+    said = ptame(*options, "--held-out", 3, "--steps", 2, code=1)
+    assert "e.checkpoint.pt is the state of an interrupted training: continue it with --resume, delete it, or" in said
+    assert (tmp_path / "e.checkpoint.pt").read_bytes() == kept
+
+
 def test_the_names_of_classes_in_the_file_are_used(trained, tmp_path, monkeypatch):
     """Names that the classifier itself has not, such as ImageNet's: shown, and understood as a class to explain."""
     file, images, _ = trained
