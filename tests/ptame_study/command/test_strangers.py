@@ -1,4 +1,4 @@
-"""The command with files of strangers: nothing it prints is obeyed by a terminal, nothing that only they name loaded."""
+"""The command with files of strangers: no terminal obeys what it prints, and it loads nothing that only they name."""
 
 import json
 import shlex
