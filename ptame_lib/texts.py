@@ -1,6 +1,7 @@
-"""Texts that strangers wrote (names, labels, metadata of files), made fit for a terminal, Markdown and HTML.
+"""Texts that strangers wrote, made fit for a terminal, Markdown, HTML and Python.
 
-A text is never dropped: what a terminal or a page would obey instead of showing is written as an escape.
+They are names, labels and metadata of files. A text is never dropped: what a terminal or a page would obey instead of
+showing is written as an escape.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def _escape(letter: str, keep: str) -> str:
 
 
 def in_markdown(text: Any, most: int | None = None) -> str:
-    """`printable`, with every character that Markdown would obey as an HTML entity, which all its dialects show."""
+    """`printable`, with HTML entities, which every dialect shows, for what Markdown would obey."""
     return MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", printable(text, most))
 
 

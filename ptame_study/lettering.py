@@ -1,4 +1,4 @@
-"""Names and labels in figures: as text, never as mathematics, and only in letters that the fonts have."""
+"""Names and labels in figures: never as mathematics, and only in letters that the fonts have."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def families() -> list[str]:
 
 
 def lettered(text: str, most: int | None = None) -> str:
-    """`printable` (line breaks stay), with an escape such as ``\\u732b`` for a letter that no font in use has."""
+    """`printable` (line breaks stay), with escapes for letters that no font in use has."""
     shown = printable(text, most, keep="\n")
     if shown.isascii():
         return shown

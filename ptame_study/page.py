@@ -1,4 +1,4 @@
-"""The HTML of the page of notebook 09: names and labels, which come from files, are shown as text and never obeyed."""
+"""The HTML of the page of notebook 09: names and labels from files are shown as text."""
 
 from __future__ import annotations
 

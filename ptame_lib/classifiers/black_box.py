@@ -163,7 +163,7 @@ def load_onnx(
 
 
 def _reason(error: Exception) -> str:
-    """What onnxruntime says; where a network asks for more memory than it may have, how much, and what to do."""
+    """What onnxruntime says; for a network that asks for too much memory, how much, and a remedy."""
     asked = re.search(r"requested (?:bytes|buffer of size) (?:of )?(\d+)", str(error))
     if not asked:
         return str(error)

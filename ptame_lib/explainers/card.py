@@ -85,7 +85,7 @@ MOST_OF_A_ROW = 5000  # letters
 
 
 def in_one_line(file: str | Path) -> str:
-    """What a saved explainer is and how it was trained, in one line fit for a terminal. Raises as `about`."""
+    """What a saved explainer is and how it was trained, in one line to print. Raises as `about`."""
     known = about(file)
     shown = {key: printable(known[key], MOST) for key in ("classifier", "images", "seed") if known.get(key)}
     method, _ = method_and_features(known["auxiliary"])
@@ -110,7 +110,7 @@ def in_one_line(file: str | Path) -> str:
 
 
 def model_card(file: str | Path) -> str:
-    """The card of the explainer at ``file``; nothing in it is obeyed as Markdown or HTML. Raises as `about`."""
+    """The card of the explainer at ``file``, whose texts are escaped. Raises as `about`."""
     known = about(file)
     method, features = method_and_features(known["auxiliary"])
     classifier = known.get("classifier", "an unnamed classifier")

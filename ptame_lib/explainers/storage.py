@@ -119,9 +119,9 @@ def saved_config(file: str | Path, form: Format = PTAME_FORMAT) -> dict[str, str
 
 
 def build(make: Callable[[], Any], state: dict[str, Tensor], source: str | Path, remedy: str) -> Any:
-    """The explainer that ``make`` gives, filled; nothing is allocated before the stored shapes are known to fit it.
+    """The explainer that ``make`` gives, filled and in eval mode; raises as `check_fits`.
 
-    Raises as `check_fits`.
+    Nothing is allocated before the stored shapes are known to fit.
     """
     with torch.device("meta"):  # shapes alone
         blank = make()
@@ -132,7 +132,7 @@ def build(make: Callable[[], Any], state: dict[str, Tensor], source: str | Path,
 
 
 def check_fits(own: dict[str, Tensor], state: dict[str, Tensor], source: str | Path, remedy: str) -> None:
-    """ValueError unless ``state`` has the keys, shapes and kinds of numbers of the explainer's ``own``, all finite."""
+    """ValueError unless ``state`` has the keys, shapes and kinds of the explainer's ``own``, and finite values."""
     misfit = f"{source} does not fit this explainer:"
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or extra:

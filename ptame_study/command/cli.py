@@ -23,7 +23,7 @@ CLASSIFIERS = "embedded/vgg, vgg16, resnet50, vit_b_16, timm/MODEL, hf/REPOSITOR
 
 
 def say(text: str, err: bool = False) -> None:
-    """Print one line; what is in it from files and names can't move the cursor, set a title or begin a line."""
+    """Print one line: nothing in it moves the cursor, sets a title or begins another line."""
     typer.echo(printable(text), err=err)
 
 

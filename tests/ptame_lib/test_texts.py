@@ -1,4 +1,4 @@
-"""Texts of strangers are shown as they are by terminals, Markdown, HTML and Python, and obeyed by none."""
+"""Texts of strangers are shown by terminals, Markdown, HTML and Python, and obeyed by none."""
 
 import ast
 from html.parser import HTMLParser

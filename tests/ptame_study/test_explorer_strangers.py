@@ -1,4 +1,4 @@
-"""Notebook 09 with files of strangers: names are text on its page, uploads have a limit, no other file is served."""
+"""Notebook 09 with files of strangers: names are text, uploads limited, other files not served."""
 
 import json
 import os
@@ -38,7 +38,7 @@ class Tags(HTMLParser):
 
 
 def test_labels_and_names_reach_the_page_as_text(study_root, monkeypatch):
-    """The notebook is run with a stranger's explainer of a network without labels, on an image of an odd name."""
+    """It is run with a stranger's explainer of a network without labels, on an image of an odd name."""
     papermill = pytest.importorskip("papermill")
     pytest.importorskip("ipywidgets")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -1,4 +1,4 @@
-"""Classifiers in files of strangers: no code of theirs is run, and none takes more memory than is allowed."""
+"""Classifiers in files of strangers: no code of theirs is run, and memory has a limit."""
 
 import builtins
 import json

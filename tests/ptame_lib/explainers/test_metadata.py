@@ -1,4 +1,4 @@
-"""What an explainer's file says about itself is read without trust: shown as text, bounded, left out or refused."""
+"""What an explainer's file says is read without trust: as text, bounded, left out or refused."""
 
 import json
 import re

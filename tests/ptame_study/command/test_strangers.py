@@ -1,4 +1,4 @@
-"""The command with files of strangers: no terminal obeys what it prints, and it loads nothing that only they name."""
+"""The command with files of strangers: what it prints is not obeyed, what they name not loaded."""
 
 import json
 import shlex
