@@ -13,11 +13,14 @@ import os
 import sys
 
 from ptame_lib import files
+from ptame_lib.texts import printable
 
 from . import paths
 from .profiles import use_data
 from .run import run_notebook
 from .tables import report, write_seeds
+
+LINES = "\n"  # kept in what is printed; other control characters are shown as escapes
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _work(asked)
     except (RuntimeError, ValueError, TypeError, OSError) as error:
-        print(f"\nERROR: {error}", file=sys.stderr)
+        print(f"\nERROR: {printable(error, keep=LINES)}", file=sys.stderr)
         return 1
     return 0
 
@@ -58,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
 def _work(asked: argparse.Namespace) -> None:
     # commands on finished tables
     if asked.command == "report":
-        return print(report(asked.profile))
+        return print(printable(report(asked.profile), keep=LINES))
     if asked.command == "readme":
         from .readme import renew
 
@@ -86,7 +89,7 @@ def _show_progress(name: str) -> None:
 
     class OneLine(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            text = record.getMessage().split("\r")[-1].strip(" -")
+            text = printable(record.getMessage().split("\r")[-1].strip(" -"), keep=LINES)
             return f"[{name}] {text}" if text else ""
 
     handler = logging.StreamHandler(sys.stderr)

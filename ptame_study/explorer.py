@@ -22,10 +22,12 @@ from ptame_lib.classifiers.wrapper import device_of
 from ptame_lib.datasets.folders import Pictures
 from ptame_lib.masking import keep, keep_share, normalise, remove, resize
 from ptame_lib.metrics.evidence import Evidence, evidence
+from ptame_lib.texts import MOST, printable
 
 from .figures import MAP_COLOURS
 
 Explain = Callable[[Tensor, Tensor], Tensor]
+LARGEST = 50 * 2**20  # bytes of an uploaded file
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,9 @@ class Explorer:
         self.target = int(self.probabilities.argmax())
 
     def name(self, c: int) -> str:
-        """The label of class ``c``, or ``class 3``."""
+        """The name of class ``c`` to show: its label as by `printable`, or ``class 3``."""
         labels = getattr(self.classifier, "labels", None)
-        return labels[c] if labels else f"class {c}"
+        return printable(labels[c], MOST) if labels else f"class {c}"
 
     def top(self, n: int = 5) -> list[tuple[int, float]]:
         """The ``n`` most probable classes of the whole image, as (class, probability)."""
@@ -153,12 +155,16 @@ class _Upload(Pictures):
 def read_image(content: bytes, size: int, name: str = "the file") -> Tensor:
     """An image file's content as pixels (3,size,size) in [0,1], resized and cropped as by `ImageFolder`.
 
-    Raises ValueError, with the ``name`` that users know, for content that is not an image.
+    Raises ValueError, with the ``name`` that users know, for content that is not an image or larger than `LARGEST`,
+    which is not decoded.
     """
+    if len(content) > LARGEST:
+        sizes = f"{len(content) / 2**20:.0f} MB, more than {LARGEST // 2**20} MB"
+        raise ValueError(f"{printable(name, MOST)} has {sizes}: make the image smaller")
     try:
         return _Upload(content, size, size * 8 // 7)[0]["pixels"]
     except ValueError as error:
-        raise ValueError(f"{name} can't be read as an image: choose another one") from error
+        raise ValueError(f"{printable(name, MOST)} can't be read as an image: choose another one") from error
 
 
 def overlay(image: Tensor, mask: Tensor) -> Tensor:

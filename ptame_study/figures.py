@@ -18,8 +18,10 @@ from torch import Tensor
 from ptame_lib import files
 from ptame_lib.masking import keep, normalise, remove, resize
 from ptame_lib.metrics.evidence import Evidence
+from ptame_lib.texts import MOST
 
 from . import paths
+from .lettering import PLAIN, families, lettered
 
 PALETTE = seaborn.color_palette("colorblind").as_hex()
 GREY, LIGHT, BLACK = "#7f7f7f", "#c8c8c8", "#000000"
@@ -64,6 +66,7 @@ def use_style() -> None:
     """Set the look of all figures; SVG ids are fixed, so that equal figures give equal files."""
     seaborn.set_theme(context="notebook", style="whitegrid", palette=PALETTE)
     matplotlib.rcParams.update({"svg.hashsalt": "ptame", "figure.dpi": 80, "savefig.dpi": 160, "savefig.bbox": "tight"})
+    matplotlib.rcParams["font.family"] = families()
 
 
 def save(figure: Figure, profile: str, name: str) -> list[Path]:
@@ -98,9 +101,9 @@ def grid(
         for j, cell in enumerate(row):
             _draw(axes[i, j], cell)
             if i == 0:  # as many letters to the line as fit above one image
-                axes[i, j].set_title(textwrap.fill(columns[j], int(13 * side)), fontsize=9)
+                axes[i, j].set_title(textwrap.fill(lettered(columns[j], MOST), int(13 * side)), fontsize=9, **PLAIN)
         if labels is not None:
-            axes[i, 0].set_ylabel(labels[i], fontsize=8)
+            axes[i, 0].set_ylabel(lettered(labels[i], MOST), fontsize=8, **PLAIN)
     figure.tight_layout(pad=0.3)
     return figure
 
@@ -151,7 +154,7 @@ def explanation(
     grey = image.mean(0, keepdim=True).expand(3, -1, -1)
     pictures = (image, grey, keep(image[None], mask)[0], remove(image[None], mask)[0])
     whole, on_kept, on_rest = (f"{float(p[0]):.0%}" for p in (row.whole, row.kept, row.rest))
-    name = textwrap.shorten(row.name(row.targets[0]), 28)
+    name = textwrap.shorten(lettered(row.name(row.targets[0])), 28)
     titles = (f"{name}: {whole}", "map", f"kept: {on_kept}", f"rest: {on_rest}")
 
     # draw them side by side, the map over the grey image
@@ -159,15 +162,15 @@ def explanation(
     figure, axes = plt.subplots(1, 4, figsize=(4 * side, height))
     for axis, title, picture in zip(axes, titles, pictures, strict=True):
         _draw(axis, picture)
-        axis.set_title(title, fontsize=9)
+        axis.set_title(title, fontsize=9, **PLAIN)
     _draw(axes[1], mask[0], alpha=0.65)
     figure.tight_layout(pad=0.3, rect=(0, 0.8 / height, 1, 1))
 
     # the evidence below, and a warning in a frame
     width = int(15 * 4 * side)  # letters of this size to the line
-    figure.text(0.01, 0.75 / height, textwrap.fill(row.text(), width), fontsize=8, va="top")
+    figure.text(0.01, 0.75 / height, textwrap.fill(lettered(row.text()), width), fontsize=8, va="top", **PLAIN)
     if row.warning():
         frame = {"facecolor": "#fff3cd", "edgecolor": PALETTE[3], "boxstyle": "round,pad=0.3"}
-        look = {"fontsize": 8, "va": "top", "weight": "bold", "bbox": frame}
-        figure.text(0.01, 0.38 / height, textwrap.fill(row.warning(), width), **look)
+        look = {"fontsize": 8, "va": "top", "weight": "bold", "bbox": frame, **PLAIN}
+        figure.text(0.01, 0.38 / height, textwrap.fill(lettered(row.warning()), width), **look)
     return figure

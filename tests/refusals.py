@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import resource
+import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -178,3 +179,39 @@ class Place:
 
         self.patch.setattr(Path, "write_text", fail)
         return write()
+
+
+# Texts that a stranger may write into a file, as a name, a label or metadata.
+
+HOSTILE = {
+    "script": "<img src=x onerror=alert(1)>",
+    "end of elements": "</b></bdi></div><script>alert(1)</script>",
+    "attribute": '" onmouseover="alert(1)" \'',
+    "entity": "&lt;b&gt; &#60;",
+    "link": "[a](javascript:alert(1)) <http://x.y> http://x.y www.x.y",
+    "picture": "![a](http://x.y/z.png)",
+    "emphasis": "**a** _b_ ~~c~~ `d` ``e",
+    "block of code": "a\n```\n# b\n```",
+    "table": "a | b\n|---|---|",
+    "heading": "a\n\n# b\n\n---\nlicense: mit\n---",
+    "colour": "\x1b[2J\x1b[31mred",
+    "title of the terminal": "\x1b]0;title\x07 \x1b]8;;http://x.y\x1b\\link",
+    "short control": "\x9b2J\x9d0;title\x9c",
+    "forged line": "fine\nerror: forged",
+    "line again": "fine\rerror: forged\x08\x08",
+    "other line breaks": "a\x0bb\x0cc\x85d\u2028e\u2029f",
+    "formula": "$x_$ $\\frac{1}$ \\$",
+    "direction": "\u202egnp.exe\u2066a\u200f",
+    "Hebrew": "שלום",
+    "Chinese": "猫",
+    "zero": "a\0b",
+    "half a letter": "a\udcffb",
+    "long": "x" * 10_000,
+    "Python": '"); import os  # ',
+    "template": "$classifier ${method} {0} %s",
+}
+
+
+def is_one_line(text):
+    """Whether a terminal shows the text as it is, in one line."""
+    return all(unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in text)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +125,8 @@ def load_onnx(
     leaves height or width open. The network has one input, (B,3,H,W) or (B,H,W,3); its first output, the logits (or
     with ``probabilities=True`` the probabilities), is (B,K). A network of a fixed batch size gets batches of that size.
 
-    Raises ImportError without onnxruntime, FileNotFoundError, and ValueError for a file that is no such network.
+    Raises ImportError without onnxruntime, FileNotFoundError, and ValueError for a file that is no such network. An
+    answer raises RuntimeError where the network fails, or takes more than `onnx_memory`.
     """
     path = Path(path).expanduser()
     session = _open_session(path)
@@ -149,10 +153,38 @@ def load_onnx(
         n, step = len(values), batch or len(values)
         values = np.concatenate([values, np.repeat(values[-1:], -n % step, axis=0)])
         parts = [values[i : i + step] for i in range(0, len(values), step)]
-        answers = [session.run(None, {inputs[0].name: np.ascontiguousarray(part)})[0] for part in parts]
+        try:
+            answers = [session.run(None, {inputs[0].name: np.ascontiguousarray(part)})[0] for part in parts]
+        except Exception as error:  # onnxruntime's own classes, one for each kind of failure
+            raise RuntimeError(f"{path} can't be run on {step} images ({_reason(error)})") from error
         return np.concatenate(answers)[:n]
 
     return BlackBox(ask, size if input_size is None else input_size, labels, classes, probabilities=probabilities)
+
+
+def _reason(error: Exception) -> str:
+    """What onnxruntime says; for a network that asks for too much memory, how much, and a remedy."""
+    asked = re.search(r"requested (?:bytes|buffer of size) (?:of )?(\d+)", str(error))
+    if not asked:
+        return str(error)
+    limit = f"all networks together may take {onnx_memory() / 1e9:.1f} GB"
+    return f"it asks for {int(asked[1]) / 1e9:.1f} GB of memory, and {limit}: give fewer images or another network"
+
+
+def onnx_memory() -> int:
+    """Bytes that all ONNX networks together may take: what this machine has, and 32 GB at most."""
+    return min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), 32 * 2**30)
+
+
+@cache
+def _limit_memory() -> None:
+    """Let onnxruntime refuse to allocate more than `onnx_memory` for the sessions of this module."""
+    import onnxruntime
+
+    kind = onnxruntime.OrtMemType.DEFAULT
+    place = onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, kind)
+    usual = {"arena_extend_strategy": -1, "initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1}
+    onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg({"max_mem": onnx_memory(), **usual}))
 
 
 def _open_session(path: Path):
@@ -164,6 +196,9 @@ def _open_session(path: Path):
         raise FileNotFoundError(f"no ONNX file at {path}: check the path")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # errors are raised; the log would print names in the file as they are
+    _limit_memory()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes, one for each kind of failure

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .black_box import INSTALL
 
+SAFE = {"trust_remote_code": False}  # code that lies in a repository is never run, nor asked about
 PROBE = 512  # side of the plain-coloured images the processor is asked with
 
 
@@ -37,8 +38,9 @@ def load_huggingface(name: str, pretrained: bool = True, mean=None, std=None) ->
     the repository's image processor, so it holds whatever the options of that are called. ``mean`` and ``std`` replace
     the measured ones; both are needed if the repository has no image processor.
 
-    Raises ImportError without transformers, RuntimeError for a repository that can't be loaded, and ValueError for one
-    without an image classifier, weights that are cut off or more than tensors, and no or an odd image processor.
+    Code that lies in the repository is never run. Raises ImportError without transformers, RuntimeError for a
+    repository that can't be loaded, and ValueError for one without an image classifier, one that needs code of its own,
+    weights that are cut off or more than tensors, and no or an odd image processor.
     """
     try:
         from transformers import AutoConfig, AutoImageProcessor
@@ -48,8 +50,10 @@ def load_huggingface(name: str, pretrained: bool = True, mean=None, std=None) ->
     # the network
     place = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
     try:
-        config = AutoConfig.from_pretrained(place)
-        net = Model.from_pretrained(place, weights_only=True) if pretrained else Model.from_config(config)
+        config = AutoConfig.from_pretrained(place, **SAFE)
+        net = (
+            Model.from_pretrained(place, weights_only=True, **SAFE) if pretrained else Model.from_config(config, **SAFE)
+        )
     except OSError as error:
         remedy = "download the repository on a machine with internet access and pass its folder as 'hf/<folder>'"
         raise RuntimeError(f"'hf/{name}' can't be loaded ({error}). If it can't be downloaded, {remedy}.") from error
@@ -57,13 +61,15 @@ def load_huggingface(name: str, pretrained: bool = True, mean=None, std=None) ->
         remedy = "they must be tensors alone, as whole .safetensors"
         raise ValueError(f"the weights of 'hf/{name}' are refused ({error}): {remedy}") from error
     except ValueError as error:
+        _refuse_code(name, error)
         raise ValueError(f"'hf/{name}' is no image classifier that transformers knows ({error})") from error
     # its normalisation and size
     try:
-        processor = AutoImageProcessor.from_pretrained(place)
+        processor = AutoImageProcessor.from_pretrained(place, **SAFE)
     except (OSError, ValueError) as error:
         size = getattr(config, "image_size", None)
         if mean is None or std is None or size is None:
+            _refuse_code(name, error)
             problem = f"has no image processor that says how to normalise pixels ({error})"
             raise ValueError(f"'hf/{name}' {problem}: pass mean and std") from error
         seen, order = {"input_size": (size, size) if isinstance(size, int) else tuple(size)}, (0, 1, 2)
@@ -72,6 +78,13 @@ def load_huggingface(name: str, pretrained: bool = True, mean=None, std=None) ->
     given = {key: value for key, value in (("mean", mean), ("std", std)) if value is not None}
     labels = [config.id2label[i] for i in range(config.num_labels)]
     return Logits(net, order), seen | given | {"labels": labels}
+
+
+def _refuse_code(name: str, error: Exception) -> None:
+    """Raise ValueError if transformers failed because the repository has code of its own."""
+    if "trust_remote_code" in str(error):
+        remedy = "if you trust it, load it yourself and wrap it as a Classifier or BlackBox"
+        raise ValueError(f"'hf/{name}' needs code that lies in the repository, which is not run: {remedy}") from error
 
 
 def _probe(processor, name: str) -> tuple[dict, tuple[int, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import yaml
 
 from .. import files
-from .loading import TRAINED, method_and_features, method_of
-from .storage import saved_config
+from ..texts import MOST, in_code, in_markdown, in_python, printable
+from .loading import TRAINED, method_and_features
+from .metadata import about, is_number
 
 CARD = Template("""\
 ---
@@ -19,7 +19,7 @@ $header---
 
 # $method for $classifier
 
-One forward pass gives, for an image and a class, a map in [0,1] of what `$classifier` uses to see that class.
+One forward pass gives, for an image and a class, a map in [0,1] of what $name uses to see that class.
 
 ## What it explains
 
@@ -55,8 +55,8 @@ Ask the classifier about
 from ptame_lib import explain_with_evidence, load_classifier
 from ptame_lib.explainers.loading import load_explainer
 
-classifier = load_classifier("$loaded")
-explainer = load_explainer("$file", classifier)
+classifier = load_classifier($loaded)
+explainer = load_explainer($file, classifier)
 maps, evidence = explain_with_evidence(explainer, classifier, pixels)   # pixels (B,3,H,W) in [0,1]
 print(evidence.text(0), evidence.warning(0))
 ```
@@ -81,71 +81,62 @@ Method: $source. P-TAME:
 ```
 """)
 UNKNOWN = "Not stored with the explainer."
-AS_JSON = (
-    "layers",
-    "channels",
-    "labels",
-    "training",
-    "input_size",
-    "metrics",
-)  # metadata that `PTAME.save` stores as JSON
-
-
-def about(file: str | Path) -> dict[str, Any]:
-    """`saved_config` of a file, with lists and numbers read back from JSON; raises as it does."""
-    return {key: _from_json(value) if key in AS_JSON else value for key, value in saved_config(file).items()}
+MOST_OF_A_ROW = 5000  # letters
 
 
 def in_one_line(file: str | Path) -> str:
-    """What a saved explainer is and how it was trained, in one line. Raises as `saved_config`."""
+    """What a saved explainer is and how it was trained, in one line to print. Raises as `about`."""
     known = about(file)
-    classifier = known.get("classifier", "an unnamed classifier")
-    parts = [f"{Path(file).name}: {method_of(file)} for {classifier}, {known['num_classes']} classes"]
+    shown = {key: printable(known[key], MOST) for key in ("classifier", "images", "seed") if known.get(key)}
+    method, _ = method_and_features(known["auxiliary"])
+    classifier = shown.get("classifier", "an unnamed classifier")
+    parts = [f"{printable(Path(file).name)}: {method} for {classifier}, {known['num_classes']} classes"]
 
     # how it was trained; a seed alone says nothing
-    settings = _mapping(known.get("training"))
+    steps = known.get("training", {}).get("steps")
     trained = [
-        known.get("images") and f"on {known['images']}",
-        settings and f"{settings['steps']} steps",
-        known.get("seed") and f"seed {known['seed']}",
+        "images" in shown and f"on {shown['images']}",
+        steps is not None and f"{printable(steps, MOST)} steps",
+        "seed" in shown and f"seed {shown['seed']}",
     ]
     if any(trained[:2]):
         parts.append("trained " + ", ".join(filter(None, trained)))
 
     # how good it is
-    metrics = _mapping(known.get("metrics"))
+    metrics = known.get("metrics", {})
     if {"faithful", "images"} <= metrics.keys():
         parts.append(f"on {metrics['images']} held-out images {metrics['faithful']:g} % of its maps keep the decision")
     return "; ".join(parts) + "."
 
 
 def model_card(file: str | Path) -> str:
-    """The card of the explainer at ``file``. Raises as `saved_config`."""
+    """The card of the explainer at ``file``, whose texts are escaped. Raises as `about`."""
     known = about(file)
     method, features = method_and_features(known["auxiliary"])
     classifier = known.get("classifier", "an unnamed classifier")
-    licence = known.get("licence", "apache-2.0")
+    licence = printable(known.get("licence", "apache-2.0"), MOST)
     tags = ["explainability", "saliency-maps", method.lower()]
     header = {"license": licence, "library_name": "ptame-study", "tags": tags}
     explains = {
         "classifier": classifier,
         "classes": known["num_classes"],
         "names of the classes": _shorten(known.get("labels")),
-        "image size": _size(known.get("input_size")),
+        "image size": " x ".join(map(str, known.get("input_size", ()))),
         "features it looks at": features,
         "layers": ", ".join(known["layers"] or ()),
     }
-    trained = {key: known.get(key) for key in ("images", "profile", "seed")} | _settings(known.get("training") or {})
+    trained = {key: known.get(key) for key in ("images", "profile", "seed")} | _settings(known.get("training", {}))
     return CARD.substitute(
         header=yaml.safe_dump(header, sort_keys=False),
         method=method,
-        classifier=classifier,
+        classifier=in_markdown(classifier, MOST),
+        name=in_code(classifier, MOST),
         explains=_table(explains),
         trained=_table(trained) or UNKNOWN,
-        metrics=_table(known.get("metrics") or {}, ("metric", "value")) or UNKNOWN,
-        loaded=known.get("classifier", "..."),
-        file=Path(file).name,
-        licence=licence,
+        metrics=_table(known.get("metrics", {}), ("metric", "value")) or UNKNOWN,
+        loaded=in_python(known.get("classifier", "...")),
+        file=in_python(Path(file).name),
+        licence=in_markdown(licence),
         source=TRAINED[method],
     )
 
@@ -159,39 +150,24 @@ def write_model_card(file: str | Path) -> Path:
     return card
 
 
-def _from_json(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError:  # written by hand
-        return value
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _settings(training: Any) -> dict[str, Any]:
+def _settings(training: dict[str, Any]) -> dict[str, Any]:
     """The training's settings as rows; the seed has a row of its own, and the loss's weights share one."""
-    if not isinstance(training, dict):
-        return {"training": training}
     rows = {key: value for key, value in training.items() if key != "seed"}
-    if isinstance(loss := training.get("loss"), dict):
+    if isinstance(loss := training.get("loss"), dict) and all(map(is_number, loss.values())):
         rows["loss"] = ", ".join(f"{name} {weight:g}" for name, weight in loss.items())
     return rows
 
 
-def _shorten(labels: Any, most: int = 20) -> str | None:
-    if not isinstance(labels, list):
-        return labels
-    return ", ".join(map(str, labels[:most])) + (f" ... ({len(labels)} in all)" if len(labels) > most else "")
+def _shorten(labels: list[str] | None, most: int = 20) -> str | None:
+    if labels is None:
+        return None
+    return ", ".join(printable(label, MOST) for label in labels[:most]) + (
+        f" ... ({len(labels)} in all)" if len(labels) > most else ""
+    )
 
 
-def _size(size: Any) -> str | None:
-    return " x ".join(map(str, size)) if isinstance(size, list) else size
-
-
-def _table(rows: Any, head: tuple[str, str] = ("", "")) -> str:
+def _table(rows: dict[str, Any], head: tuple[str, str] = ("", "")) -> str:
     """A Markdown table of the known rows; empty if none is known."""
-    rows = rows if isinstance(rows, dict) else {"": rows}
-    shown = [f"| {key} | {str(value).replace('|', '/')} |" for key, value in rows.items() if value not in (None, "")]
+    known = {key: value for key, value in rows.items() if value not in (None, "")}
+    shown = [f"| {in_markdown(key, MOST)} | {in_markdown(value, MOST_OF_A_ROW)} |" for key, value in known.items()]
     return "\n".join([f"| {head[0]} | {head[1]} |", "|---|---|", *shown]) if shown else ""

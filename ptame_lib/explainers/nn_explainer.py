@@ -148,6 +148,5 @@ class Explainer(nn.Module):
     def load(cls, file: str | Path) -> Explainer:
         """The Explainer saved at ``file``, in eval mode; raises as `storage.read` and `fill`."""
         config, state = storage.read(file, storage.EXPLAINER_FORMAT)
-        explainer = cls(int(config["num_classes"]), config["architecture"])
-        explainer.fill(state, file)
-        return explainer.eval()
+        classes, architecture = int(config["num_classes"]), config["architecture"]
+        return storage.build(lambda: cls(classes, architecture), state, file, storage.EXPLAINER_FORMAT.remedy)

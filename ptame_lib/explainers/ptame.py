@@ -225,10 +225,9 @@ class PTAME(nn.Module):
             )
 
         # build and fill the explainer
-        bias, one_step = config["fuser_bias"] == "True", config.get("one_step") == "True"
-        explainer = cls(auxiliary, int(config["num_classes"]), bias, one_step)
-        explainer.fill(state, file)
-        return explainer.eval()
+        classes, bias = int(config["num_classes"]), config["fuser_bias"] == "True"
+        one_step, remedy = config.get("one_step") == "True", storage.PTAME_FORMAT.remedy
+        return storage.build(lambda: cls(auxiliary, classes, bias, one_step), state, file, remedy)
 
     @classmethod
     def load_official_checkpoint(cls, file: str | Path, auxiliary: FeatureExtractor) -> PTAME:
@@ -238,6 +237,5 @@ class PTAME(nn.Module):
         and ValueError for a file that is not such a checkpoint or does not fit the auxiliary.
         """
         state = storage.read_official(file)
-        explainer = cls(auxiliary, state["fuser.weight"].shape[0], "fuser.bias" in state)
-        explainer.fill(state, file)
-        return explainer.eval()
+        classes, bias = state["fuser.weight"].shape[0], "fuser.bias" in state
+        return storage.build(lambda: cls(auxiliary, classes, bias), state, file, storage.PTAME_FORMAT.remedy)

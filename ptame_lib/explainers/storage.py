@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from .. import files
 
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # in which parameters may be stored
+WHOLE = (torch.int64, torch.int32)  # in which counts of batches may be
 AGAIN = "train the explainer again, or copy the file again"
 
 
@@ -97,9 +100,16 @@ def read(file: str | Path, form: Format) -> tuple[dict[str, str], dict[str, Tens
     if missing := [key for key in form.required if key not in config]:
         raise ValueError(f"{file} is not {form.what}: its metadata lack {', '.join(missing)}. {AGAIN.capitalize()}")
     try:
-        json.loads(config.get("layers", "null")), int(config["num_classes"])
-    except ValueError as error:
+        layers, classes = json.loads(config.get("layers", "null")), int(config["num_classes"])
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} has metadata that can't be read ({error}): {AGAIN}") from error
+    if layers is not None and not (isinstance(layers, list) and all(isinstance(layer, str) for layer in layers)):
+        raise ValueError(f"{file} has layers that are no list of names: {AGAIN}")
+
+    # a class has parameters of its own, so a file can't explain more classes than it holds numbers
+    held = sum(value.numel() for value in state.values())
+    if classes > held:
+        raise ValueError(f"{file} says that it explains {classes} classes, but holds only {held} numbers: {AGAIN}")
     return config, state
 
 
@@ -108,8 +118,21 @@ def saved_config(file: str | Path, form: Format = PTAME_FORMAT) -> dict[str, str
     return read(file, form)[0]
 
 
+def build(make: Callable[[], Any], state: dict[str, Tensor], source: str | Path, remedy: str) -> Any:
+    """The explainer that ``make`` gives, filled and in eval mode; raises as `check_fits`.
+
+    Nothing is allocated before the stored shapes are known to fit.
+    """
+    with torch.device("meta"):  # shapes alone
+        blank = make()
+    check_fits(blank.trained_state(), state, source, remedy)
+    explainer = make()
+    explainer.fill(state, source)
+    return explainer.eval()
+
+
 def check_fits(own: dict[str, Tensor], state: dict[str, Tensor], source: str | Path, remedy: str) -> None:
-    """ValueError unless ``state`` has the keys and shapes of the explainer's ``own``, and finite values."""
+    """ValueError unless ``state`` has the keys, shapes and kinds of the explainer's ``own``, and finite values."""
     misfit = f"{source} does not fit this explainer:"
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or extra:
@@ -118,7 +141,9 @@ def check_fits(own: dict[str, Tensor], state: dict[str, Tensor], source: str | P
         if value.shape != own[key].shape:
             shapes = f"has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}"
             raise ValueError(f"{misfit} {key} {shapes}. {remedy}")
-        if not value.isfinite().all():
+        if value.dtype not in (FLOATS if own[key].is_floating_point() else WHOLE):
+            raise ValueError(f"{misfit} {key} is of {value.dtype}, expected {own[key].dtype}. {AGAIN.capitalize()}")
+        if not value.to(own[key].dtype).isfinite().all():
             advice = "Train the explainer again, with a lower lr"
             raise ValueError(f"{source} is of no use: {key} has values that are not finite. {advice}")
 
@@ -144,6 +169,15 @@ def read_official(file: str | Path) -> dict[str, Tensor]:
     if other := [key for key, value in state.items() if not isinstance(value, Tensor)]:
         found = f"{other[0]} of its state_dict is a {type(state[other[0]]).__name__}"
         raise ValueError(f"{file} is not a Lightning checkpoint: {found}. Download it again")
+
+    # a tensor may repeat a few stored numbers up to any size: such a one is not a trained parameter
+    for key, value in state.items():
+        if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+            raise ValueError(f"{file} is refused: {key} is not a plain tensor. Download it again")
+        held = value.untyped_storage().nbytes() // value.element_size()
+        if value.numel() > held:
+            shape = f"{key} has shape {tuple(value.shape)}, but the file holds only {held} numbers of it"
+            raise ValueError(f"{file} is refused: {shape}. Download it again")
 
     # drop the prefix; the fuser's shape tells the number of classes
     prefix = "net.attention."

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..classifiers.wrapper import decide
 from ..masking import keep, keep_share, normalise, remove, resize
+from ..texts import MOST, printable
 from ..validation import check_answers, check_classes, check_images
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -63,8 +64,8 @@ class Evidence:
         return replace(self, **{k: v[at : at + 1] for k, v in values.items() if isinstance(v, Tensor)})
 
     def name(self, c: int | Tensor) -> str:
-        """The name of class ``c``: its label, or ``class 3``."""
-        return f"class {int(c)}" if self.labels is None else self.labels[int(c)]
+        """The name of class ``c`` to show: its label as by `printable`, or ``class 3``."""
+        return f"class {int(c)}" if self.labels is None else printable(self.labels[int(c)], MOST)
 
     def text(self, i: int = 0) -> str:
         """One sentence: what the map of image ``i`` is worth."""

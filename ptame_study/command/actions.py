@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from ptame_lib import files
 from ptame_lib.classifiers.black_box import BlackBox
-from ptame_lib.classifiers.loading import load_classifier
+from ptame_lib.classifiers.loading import EMBEDDED, EMBEDDED_MULTI, TORCHVISION, load_classifier
 from ptame_lib.classifiers.wrapper import Classifier
 from ptame_lib.datasets.folders import ImageFolder, Pictures
 from ptame_lib.explainers.card import about, write_model_card
@@ -31,6 +32,8 @@ from ..images import load_parts, open_images
 from ..settings import AuxiliarySettings, ClassifierSettings, ImageSettings
 from .timing import while_training
 
+EXPLAINED = (*EMBEDDED, *EMBEDDED_MULTI, *TORCHVISION)  # classifiers whose code and weights no file can choose
+
 
 def explain(
     images: Sequence[Path],
@@ -43,9 +46,9 @@ def explain(
     """For each image: its file, the evidence of its explanation, and the figure's file in ``out``.
 
     ``images``: files, or folders of them. ``classifier`` and its ``weights``: by default those the explainer was
-    trained for. ``wanted``: number or name of the class to explain, by default each image's decision. Raises
-    FileNotFoundError for a missing image or explainer, ValueError for another number of classes or an unknown class,
-    and after all other images for those that can't be read.
+    trained for, if a file may name them (`explained_classifier`). ``wanted``: number or name of the class to explain,
+    by default each image's decision. Raises FileNotFoundError for a missing image or explainer, ValueError for another
+    number of classes or an unknown class, and after all other images for those that can't be read.
     """
     # the classifier and the explainer must belong together
     found = list(image_files(images))
@@ -181,14 +184,32 @@ def explained_classifier(
 ) -> Classifier | BlackBox:
     """The classifier called ``name`` with ``weights``, by default the one ``file`` was trained for.
 
-    ``known``: what the file says about itself; a classifier without labels gets those stored there.
+    ``known``: what the file says about itself; a classifier without labels gets those stored there. A file is not
+    trusted to choose what is read from the disk or fetched from anywhere: embedded, torchvision's and timm's own
+    networks are taken at its word, others only if the caller names them. Raises ValueError for those, and for names of
+    another number of classes.
     """
-    name, weights = name or known.get("classifier"), weights or known.get("weights", "default")
-    if name is None:
+    # what the user names, else what the file does
+    if name is None and "classifier" not in known:
         raise ValueError(f"{file} does not say which classifier it explains: name it with --classifier")
-    model = load_classifier(name, find_weights(weights))
-    if model.labels is None and known.get("labels"):
-        model.labels = tuple(known["labels"])
+    said, stored = known.get("classifier", ""), known.get("weights", "default")
+    risky = {
+        "--classifier": said if name is None and said not in EXPLAINED and not said.startswith("timm/") else "",
+        "--weights": stored if weights is None and isinstance(find_weights(stored), Path) else "",
+    }
+    if options := [part for option, value in risky.items() if value for part in (option, value)]:
+        asked = " and ".join(f"the {option[2:]} {value!r}" for option, value in risky.items() if value)
+        remedy = f"if you trust them, add {shlex.join(options)}"
+        raise ValueError(f"{file} asks for {asked}, which no file can have loaded unasked: {remedy}")
+    model = load_classifier(name or said, find_weights(weights or stored))
+
+    # names of its classes
+    labels = known.get("labels")
+    if model.labels is None and labels:
+        if model.num_classes not in (None, len(labels)):
+            counts = f"{len(labels)} names for {model.num_classes} classes of the classifier"
+            raise ValueError(f"{file} has {counts}: name the one it was trained for")
+        model.labels = tuple(labels)
     return model
 
 

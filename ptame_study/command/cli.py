@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,9 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
+from ptame_lib.classifiers.loading import is_file_name
 from ptame_lib.explainers.card import in_one_line
+from ptame_lib.texts import printable
 from ptame_lib.training.ptame import TrainingConfig
 
 from .. import interrupts, paths
@@ -20,13 +23,18 @@ from . import actions
 CLASSIFIERS = "embedded/vgg, vgg16, resnet50, vit_b_16, timm/MODEL, hf/REPOSITORY or hf/FOLDER, onnx/FILE"
 
 
+def say(text: str, err: bool = False) -> None:
+    """Print one line: nothing in it moves the cursor, sets a title or begins another line."""
+    typer.echo(printable(text), err=err)
+
+
 class Plain(typer.core.TyperGroup):
     """Commands that show warnings and errors as one line, without a traceback; the exit code of errors is 1."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = lambda what, *_: typer.echo(f"warning: {' '.join(str(what).split())}", err=True)
+                warnings.showwarning = lambda what, *_: say(f"warning: {' '.join(str(what).split())}", err=True)
                 return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
@@ -34,7 +42,7 @@ class Plain(typer.core.TyperGroup):
             raise typer.Exit(interrupts.told(stop)) from stop
         except (ValueError, TypeError, OSError, RuntimeError, ImportError, FloatingPointError) as error:
             what = " ".join(str(error).split()) or type(error).__name__
-            typer.echo(f"error: {what}", err=True)
+            say(f"error: {what}", err=True)
             raise typer.Exit(1) from error
 
 
@@ -65,14 +73,16 @@ def option(text: str, *names: str, shown: str | bool = True, **more: Any) -> Any
     return typer.Option(*names, help=text, show_default=shown, **more)
 
 
-TRAINED = "the one the explainer was trained for"
+TRAINED = "the one the explainer was trained for, unless that is hf/... or onnx/..."
 WEIGHTS = "The classifier's weights: 'default', 'none' for random ones, or a local state dict (.safetensors, .pth)."
 AUXILIARY = "The small frozen network whose features are used: resnet18, mnasnet0_5, timm/MODEL ..."
 
 Name = Annotated[str, option(f"What to explain: {CLASSIFIERS}.", "--classifier")]
 Saved = Annotated[str | None, option("The explained classifier.", "--classifier", shown=TRAINED)]
 Weights = Annotated[str, option(WEIGHTS, "--weights")]
-SavedWeights = Annotated[str | None, option(WEIGHTS, "--weights", shown="those the explainer was trained for")]
+SavedWeights = Annotated[
+    str | None, option(WEIGHTS, "--weights", shown="those the explainer was trained for, unless from a file")
+]
 
 
 @app.command()
@@ -98,14 +108,15 @@ def explain(
 
     The figure shows the image as the classifier sees it, the map over it, what the map keeps and the rest, with the
     class's probability on each. A line that says *caution* names a reason to doubt this map. Classifier, names of the
-    classes and size of the images are those stored with the explainer.
+    classes and size of the images are those stored with the explainer. A classifier `hf/...` or `onnx/...` and local
+    weights are loaded only if you name them: the explainer of a stranger could name any.
 
     Example: `ptame explain cat.jpg dog.jpg --explainer mine.safetensors --class 281`
     """
-    typer.echo(in_one_line(explainer), err=True)
+    say(in_one_line(explainer), err=True)
     for file, proof, figure in actions.explain(images, explainer, classifier, weights, wanted, out):
         caution = f" Caution: {proof.warning()}" if proof.warning() else ""
-        typer.echo(f"{file.name}: {proof.text()}{caution} [{figure}]")
+        say(f"{file.name}: {proof.text()}{caution} [{figure}]")
 
 
 @app.command()
@@ -150,14 +161,17 @@ def train(
         names=labels,
         queries_per_image=queries_per_image,
         resume=resume,
-        say=tqdm.write,
+        say=lambda text: tqdm.write(printable(text)),
     )
     if metrics:
         typer.echo(
             f"On {metrics['images']} held-out images, in percent: {metrics['faithful']} keep their decision with what "
             f"the map keeps, {metrics['rest alike']} with the rest; AD100 {metrics['AD100']}, IC100 {metrics['IC100']}."
         )
-    typer.echo(f"The explainer is {out}, its model card {out}.md. Next: ptame explain IMAGE... --explainer {out}")
+    named = ["--classifier", classifier] if classifier.startswith(("hf/", "onnx/")) else []
+    named += ["--weights", weights] if is_file_name(weights) else []
+    following = f"ptame explain IMAGE... --explainer {shlex.join([str(out), *named])}"
+    say(f"The explainer is {out}, its model card {out}.md. Next: {following}")
 
 
 @app.command()
@@ -176,7 +190,7 @@ def export(
     Example: `ptame export mine.safetensors --onnx mine.onnx`
     """
     for done in actions.export(file, onnx, torch_export, size, classifier, weights):
-        typer.echo(done.text())
+        say(done.text())
 
 
 def main() -> None:

@@ -257,11 +257,13 @@ def test_weights_of_ones_own_are_remembered(trained, tmp_path):
     assert loaded.auxiliary.model.state_dict()["layer1.0.conv1.weight"].equal(
         nets["auxiliary"].model.state_dict()["layer1.0.conv1.weight"]
     )
-    [(_, proof, _)] = actions.explain([images / "2.png"], file, out=tmp_path)
+    own = str(tmp_path / "resnet.safetensors")
+    assert f"if you trust them, add --weights {own}" in ptame("explain", images, "--explainer", file, code=1)
+    [(_, proof, _)] = actions.explain([images / "2.png"], file, weights=own, out=tmp_path)
     pixels = ImageFolder(images, 64, 73)[2]["pixels"][None]
     assert proof.whole.item() == pytest.approx(nets["resnet"](pixels).softmax(1).max().item(), abs=1e-6)
     (tmp_path / "resnet.safetensors").unlink()
-    assert "error: no weights file at" in ptame("explain", images, "--explainer", file, code=1)
+    assert "error: no weights file at" in ptame("explain", images, "--explainer", file, "--weights", own, code=1)
 
 
 def test_an_interrupted_training_goes_on(trained, tmp_path, monkeypatch):

@@ -1,0 +1,53 @@
+"""The HTML of the page of notebook 09: names and labels from files are shown as text."""
+
+from __future__ import annotations
+
+from ptame_lib.texts import MOST, in_html
+
+from .explorer import LARGEST
+
+FILLED = {"kept": "#9ecae1", "rest": "#fdd0a2"}  # colours of the bars
+LEGEND = (
+    "<b>kept</b>: the first pixels of each map; <b>rest</b>: the image without them. "
+    "Bars: the class's probability there; → 3: decided for 3 instead."
+)
+LIMIT = f"up to {LARGEST // 2**20} MB"  # beside the button to upload
+
+
+def name(text: str) -> str:
+    """A name from a file as HTML; its direction of writing changes nothing around it."""
+    return f"<bdi>{in_html(text, MOST)}</bdi>"
+
+
+def title(text: str) -> str:
+    """A name in bold letters."""
+    return f"<b>{name(text)}</b>"
+
+
+def bar(kind: str, probability: float, instead: str = "") -> str:
+    """A line of text on a bar as long as the probability.
+
+    ``kind``: kept or rest. ``instead``: the class that is decided for there, if it is not the explained one.
+    """
+    words = f"{kind} (→ {name(instead)}):" if instead else f"{kind}:"
+    colours = f"background:linear-gradient(90deg,{FILLED[kind]} {100 * probability:.1f}%,#f0f0f0 0);color:#000"
+    look = f"{colours};line-height:22px;padding-left:4px"
+    return f'<div class="ptame-{kind}" style="{look}">{words} <b>{100 * probability:.0f} %</b></div>'
+
+
+def verdict(enough: float, warning: str) -> str:
+    """What a map is worth: the share of pixels that is enough (NaN: none), and a warning or nothing."""
+    text = f"the first {enough:.0%} are enough" if enough == enough else "no first part is enough"
+    look = "background:#fff3cd;color:#000;padding:3px;margin-top:3px;overflow-wrap:anywhere"
+    caution = f'<div style="{look}">{in_html(warning)}</div>' if warning else ""
+    return f'<div style="line-height:1.3;white-space:normal">{text}{caution}</div>'
+
+
+def shown(file: str) -> str:
+    """That the uploaded file of this name is shown."""
+    return f"shown: {name(file)}"
+
+
+def refused(error: Exception) -> str:
+    """Why something can't be shown."""
+    return f"<b>{in_html(error)}</b>"
