@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,13 +29,26 @@ def say(text: str, err: bool = False) -> None:
     typer.echo(printable(text), err=err)
 
 
+def tell_once() -> Callable[..., None]:
+    """A way to show warnings: one line each, the same one only once."""
+    told = set()
+
+    def tell(what: Warning, *_: Any) -> None:
+        line = f"warning: {' '.join(str(what).split())}"
+        if line not in told:
+            told.add(line)
+            say(line, err=True)
+
+    return tell
+
+
 class Plain(typer.core.TyperGroup):
     """Commands that show warnings and errors as one line, without a traceback; the exit code of errors is 1."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = lambda what, *_: say(f"warning: {' '.join(str(what).split())}", err=True)
+                warnings.showwarning = tell_once()
                 return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
