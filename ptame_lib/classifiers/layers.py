@@ -1,14 +1,11 @@
-"""Where a network has its feature maps: layouts of layers, and the layer that CAM methods look at."""
+"""The layouts of layers: channels first, channels last, or tokens with others before them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log
 
-import torch
 from torch import Tensor, nn
-
-POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 
 def find_layout(level: Tensor, image: tuple[int, int], model: nn.Module, timm_features: bool = False) -> str | int:
@@ -53,57 +50,6 @@ def token_grid(n: int, image: tuple[int, int]) -> tuple[int, int]:
     return min(((h, n // h) for h in range(1, n + 1) if n % h == 0), key=lambda grid: _skew(grid, image))
 
 
-def target_layer(classifier: nn.Module, pixels: Tensor) -> tuple[nn.Module, int | None]:
-    """The layer CAM methods look at, and its number of prefix tokens (None for a convolutional layer).
-
-    Of a convolutional network, the last module before any pooling that gives a feature map (B,C,h,w) of more than one
-    position. Of a transformer, the first norm of the last block, as the grad-cam package advises: after it, no gradient
-    reaches any token but the class token. Raises ValueError if neither exists.
-    """
-    # run the network once, and note the modules in the order in which they answer
-    names = {module: name for name, module in classifier.named_modules()}
-    order: list[nn.Module] = []
-    shapes: dict[nn.Module, tuple[int, ...]] = {}
-
-    def note(module: nn.Module, _, output) -> None:
-        if isinstance(output, Tensor):
-            order.append(module)
-            shapes[module] = tuple(output.shape)
-
-    hooks = [module.register_forward_hook(note) for module in names]
-    try:
-        with torch.no_grad():
-            classifier(pixels)
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-    # choose among feature maps and norms of tokens
-    image, net = tuple(pixels.shape[-2:]), getattr(classifier, "model", classifier)
-    maps = [m for m in order if _is_map(shapes[m], image) and order.count(m) == 1 and not _ends_in_pool(m)]
-    norms = [m for m in order if isinstance(m, nn.LayerNorm) and len(shapes[m]) == 3]
-    norms = [m for m in norms if names[m].endswith(("norm1", "ln_1"))]
-    if norms and (not maps or order.index(norms[-1]) > order.index(maps[-1])):
-        tokens = torch.empty(shapes[norms[-1]], device="meta")
-        return norms[-1], find_layout(tokens, image, net)
-    if not maps:
-        raise ValueError(f"no feature map found in {type(net).__name__}: pass the layer for Grad-CAM")
-    return maps[-1], None
-
-
-def layer_features(classifier: nn.Module, pixels: Tensor, layer: nn.Module | None = None) -> Tensor:
-    """The output of ``layer`` (default: `target_layer`) for pixels (B,3,H,W), as detached maps (B,C,h,w)."""
-    found, prefix = (layer, None) if layer is not None else target_layer(classifier, pixels[:1])
-    kept: list[Tensor] = []
-    hook = found.register_forward_hook(lambda _, __, output: kept.append(output.detach()))
-    try:
-        with torch.no_grad():
-            classifier(pixels)
-    finally:
-        hook.remove()
-    return kept[-1] if prefix is None else to_map(kept[-1], prefix, tuple(pixels.shape[-2:]))
-
-
 def _skew(grid: Sequence[int], image: tuple[int, int]) -> float:
     return abs(log(grid[0] * image[1] / (grid[1] * image[0])))
 
@@ -116,12 +62,3 @@ def _is_patch_grid(grid: tuple[int, int], image: tuple[int, int], whole: bool) -
 
     sides = list(zip(grid, image, strict=True))
     return any(all(fits(*side, patch) for side in sides) for patch in range(1, max(image) + 1))
-
-
-def _is_map(shape: tuple[int, ...], image: tuple[int, int]) -> bool:
-    return len(shape) == 4 and 1 < shape[2] < image[0] and 1 < shape[3] < image[1]
-
-
-def _ends_in_pool(module: nn.Module) -> bool:
-    children = list(module.children()) if isinstance(module, nn.Sequential) else []
-    return isinstance(module, POOLS) or (bool(children) and _ends_in_pool(children[-1]))

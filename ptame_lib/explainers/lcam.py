@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..classifiers.layers import target_layer
+from ..classifiers.trunk import target_layer
 from ..classifiers.wrapper import Classifier
 from ..masking import normalise
 from ..validation import check_images, check_targets

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from functools import partial
 from io import StringIO
 from typing import NamedTuple
 
@@ -19,8 +18,8 @@ from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from ..classifiers.layers import target_layer, to_map
-from ..classifiers.wrapper import eval_mode
+from ..classifiers.layers import find_layout, to_map
+from ..classifiers.trunk import layout_of, observable, target_layer
 from ..validation import check_request
 from .base import Explain
 
@@ -80,25 +79,51 @@ def cam_of(
 ) -> Iterator[BaseCAM]:
     """A CAM method of the grad-cam package on ``layer`` (default: `target_layer`).
 
-    After the block the classifier's mode, gradients, hooks and layers are as they were, even if the block raised.
+    After the block the classifier's mode, gradients, hooks and layers are as they were, even if the block raised. The
+    method raises ValueError for a layer that is not called, and one that no gradient reaches if it needs gradients.
     """
-    found, prefix = (layer, None) if layer is not None else target_layer(classifier, pixels[:1])
+    # the layer, and its layout where that is known before the method runs
+    found, layout = (layer, None) if layer is not None else target_layer(classifier, pixels)
     if kind is AblationCAM and "ablation_layer" not in options:
-        options["ablation_layer"] = AblationLayer() if prefix is None else AblationLayerVit()
-    reshape = None if prefix is None else partial(to_map, layout=prefix, image=tuple(pixels.shape[-2:]))
+        layout = layout_of(classifier, pixels, found) if layout is None else layout
+        options["ablation_layer"] = AblationLayer() if layout == "NCHW" else AblationLayerVit()
+    image, net = tuple(pixels.shape[-2:]), getattr(classifier, "model", classifier)
+
+    def as_map(level: Tensor) -> Tensor:
+        level = level.clone()  # as it is now: the network may go on in place
+        return to_map(level, find_layout(level, image, net) if layout is None else layout, image)
+
     # the package zeroes gradients, and Ablation-CAM replaces the layer while it works
     gradients = [(parameter, parameter.grad) for parameter in classifier.parameters()]
     places = [(m, name) for m in classifier.modules() for name, child in m._modules.items() if child is found]
     hooks = dict(found._forward_hooks)
-    with eval_mode(classifier):
-        method = kind(classifier, [found], reshape, **options)
+    with observable(classifier):
         try:  # not the package's context manager: it swallows an IndexError
-            yield method
+            yield _checked(kind(classifier, [found], as_map, **options), found)
         finally:
-            method.activations_and_grads.release()
             for parent, name in places:
                 setattr(parent, name, found)
-            found._forward_hooks.clear()  # those of an interrupted Ablation-CAM, too
+            found._forward_hooks.clear()  # the package's, also those of an interrupted Ablation-CAM
             found._forward_hooks.update(hooks)
             for parameter, gradient in gradients:
                 parameter.grad = gradient
+
+
+def _checked(method: BaseCAM, layer: nn.Module) -> BaseCAM:
+    """The method, but it refuses a layer that did not answer or got no gradient, instead of an empty map."""
+    kept, make_maps, kind = method.activations_and_grads, method.compute_cam_per_layer, type(layer).__name__
+
+    def compute_cam_per_layer(pixels: Tensor, *others):
+        if not kept.activations:
+            reason = "it was not called, or torch.jit hides it"
+            raise ValueError(f"the layer {kind} did not answer ({reason}): choose another, or give the plain network")
+        reaches_pixels = pixels.grad is not None and pixels.grad.any()
+        if method.uses_gradients and (not kept.gradients or (reaches_pixels and not kept.gradients[0].any())):
+            reason = "after the last attention, for instance, it reaches only the class token"
+            raise ValueError(f"no gradient reaches the map of the layer {kind} ({reason}): choose an earlier layer")
+        return make_maps(pixels, *others)
+
+    method.compute_cam_per_layer = compute_cam_per_layer
+    if isinstance(method, AblationCAM):  # it keeps the layer's output by a hook of its own
+        method.save_activation = lambda _, __, output: setattr(method, "activations", output.clone())
+    return method

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..classifiers.layers import layer_features
+from ..classifiers.trunk import layer_features
 from ..classifiers.wrapper import device_of
 from ..explainers.loading import EXPLAINER, TRAINED
 from .base import EDGES, GAUSSIAN, RANDOM, TRUTH, Budget, Explain, Method

@@ -7,11 +7,14 @@ Simplicity", ICLR workshop 2015.
 from __future__ import annotations
 
 import warnings
+from collections import Counter
+from collections.abc import Iterator
 
 import torch
 from captum.attr import GuidedBackprop, IntegratedGradients
 from torch import Tensor, nn
 
+from ..classifiers.trunk import observable
 from ..masking import normalise
 from ..validation import check_at_least, check_request
 from .base import Explain
@@ -35,15 +38,59 @@ def integrated_gradients(classifier: nn.Module, steps: int = 50, batch_size: int
 def guided_backprop(classifier: nn.Module) -> Explain:
     """Maps (B,H,W) in [0,1]: the gradient's magnitude, negative parts stopped at every nn.ReLU.
 
-    A network without such modules, like most transformers, gets plain gradients: the method is not defined for it.
+    A network without any ReLU, like most transformers, gets plain gradients: the method is not defined for it. Raises
+    ValueError for a network whose ReLUs are all out of reach, functional or compiled ahead of time; warns if some are.
     """
-    method = GuidedBackprop(classifier)
+    method = CountingGuidedBackprop(classifier)
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
         check_request(classifier, pixels, targets)
-        with torch.enable_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # captum warns at every call that it sets hooks
-            found = method.attribute(pixels.detach().clone().requires_grad_(), target=targets)
+        method.guided, nodes = 0, Counter()
+        hook = classifier.register_forward_hook(lambda _, __, logits: nodes.update(_graph(logits)))
+        try:
+            with observable(classifier), torch.enable_grad(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Setting backward hooks on ReLU")  # captum says so at every call
+                found = method.attribute(pixels.detach().clone().requires_grad_(), target=targets)
+        finally:
+            hook.remove()
+        _check_guided(method.guided, nodes)
         return normalise(found.detach().abs().sum(1))
 
     return explain
+
+
+class CountingGuidedBackprop(GuidedBackprop):
+    """captum's method, which also counts the ReLUs that it has guided."""
+
+    guided = 0
+
+    def _backward_hook(self, *gradients):
+        self.guided += 1
+        return super()._backward_hook(*gradients)
+
+
+def _graph(logits: Tensor) -> Iterator[str]:
+    """The names of all operations whose gradients lead to the logits."""
+    todo, seen = [logits.grad_fn], set()
+    while todo:
+        node = todo.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            todo.extend(before for before, _ in node.next_functions)
+            yield node.name()
+
+
+def _check_guided(guided: int, nodes: Counter) -> None:
+    """Compare the ReLUs that were guided with those in the graph."""
+    relus = sum(count for name, count in nodes.items() if name.startswith("ReluBackward"))
+    remedy = "give a network whose ReLUs are nn.ReLU modules, or use integrated gradients"
+    if any(name.startswith("CompiledFunction") for name in nodes):  # compiled ahead of time: nothing makes that eager
+        reason = "the network is compiled, which hides its ReLUs: give the network as it was before"
+        raise ValueError(f"guided backpropagation can't be done: {reason}")
+    if relus and not guided:
+        raise ValueError(f"guided backpropagation can't guide any of the {relus} ReLUs, which are functional: {remedy}")
+    if relus > guided:
+        warnings.warn(
+            f"guided backpropagation guides {guided} of {relus} ReLUs, the others are functional: {remedy}",
+            stacklevel=3,
+        )

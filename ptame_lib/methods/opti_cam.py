@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..classifiers.layers import layer_features
+from ..classifiers.trunk import layer_features
 from ..masking import keep, normalise
 from ..validation import check_at_least, check_request
 from .base import Explain

@@ -5,6 +5,7 @@ import gc
 import pytest
 import timm
 import torch
+from families import CAM_LAYERS, FAMILIES, assert_cams_look_at, images
 from helpers import TinyBackbone, small_cnn
 from torch import nn
 
@@ -17,50 +18,9 @@ from ptame_lib import (
     decide,
     load_auxiliary,
     load_classifier,
-    resize,
     train_ptame,
 )
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
-
-# The smallest member of each family, with fewer blocks where that is large. Random weights: nothing is downloaded.
-FAMILIES = {
-    "resnet10t": {}, "resnetv2_18": {}, "skresnet18": {}, "legacy_seresnet18": {}, "resnest14d": {},
-    "res2next50": {"layers": (1, 1, 1, 1)},
-    "vgg11": {}, "densenet121": {}, "dpn48b": {}, "dla46x_c": {}, "hrnet_w18_small": {}, "inception_v3": {},
-    "selecsls42": {},
-    "cs3darknet_focus_s": {}, "cspnext_tiny": {}, "ese_vovnet19b_slim_dw": {}, "hgnetv2_b0": {},
-    "tresnet_m": {"layers": (1, 1, 1, 1)},
-    "regnetx_002": {}, "regnety_002": {}, "rexnet_100": {}, "nf_regnet_b0": {}, "repvgg_a0": {}, "mobileone_s0": {},
-    "eca_botnext26ts_256": {}, "halonet_h1": {}, "lambda_resnet26t": {},
-    "efficientnet_b0": {}, "tinynet_e": {}, "mnasnet_small": {}, "mobilenetv2_035": {}, "mobilenetv3_small_050": {},
-    "mobilenetv4_conv_small_035": {}, "lcnet_035": {}, "lcnetv2_small": {}, "hardcorenas_a": {}, "ghostnet_050": {},
-    "repghostnet_050": {},
-    "convnext_zepto_rms": {}, "convmixer_1024_20_ks9_p14": {}, "inception_next_atto": {}, "starnet_s050": {},
-    "fasternet_t0": {},
-    "rdnet_tiny": {}, "mambaout_femto": {}, "focalnet_tiny_srf": {}, "cpubone_nano": {},
-    "poolformer_s12": {}, "poolformerv2_s12": {}, "convformer_s18": {}, "caformer_s18": {},
-    "edgenext_xx_small": {}, "fastvit_t8": {}, "repvit_m0_9": {}, "shvit_s1": {}, "iformer_t": {},
-    "efficientvim_m1": {},
-    "efficientvit_b0": {}, "efficientvit_m0": {}, "efficientformer_l1": {}, "efficientformerv2_s0": {},
-    "swiftformer_xs": {},
-    "levit_128s": {}, "mobilevit_xxs": {}, "mobilevitv2_050": {}, "lowformer_b0": {}, "nextvit_small": {},
-    "coatnet_nano_rw_224": {}, "maxvit_pico_rw_256": {}, "coat_lite_tiny": {}, "convit_tiny": {},
-    "visformer_tiny": {}, "crossvit_tiny_240": {},
-    "vit_tiny_patch16_224": {}, "deit_tiny_patch16_224": {}, "deit_tiny_distilled_patch16_224": {},
-    "vit_tiny_r_s16_p8_224": {},
-    "vit_relpos_small_patch16_224": {"depth": 2}, "eva02_tiny_patch14_224": {"num_classes": 10},
-    "beit_base_patch16_224": {"depth": 2},
-    "cait_xxs24_224": {"depth": 4}, "pit_ti_224": {}, "xcit_nano_12_p16_224": {}, "tnt_s_patch16_224": {"depth": 2},
-    "flexivit_small": {"depth": 2},
-    "swin_tiny_patch4_window7_224": {"depths": (1, 1, 1, 1)}, "swinv2_tiny_window8_256": {"depths": (1, 1, 1, 1)},
-    "swinv2_cr_tiny_224": {"depths": (1, 1, 1, 1)}, "twins_svt_small": {}, "pvt_v2_b0": {}, "nest_tiny": {},
-    "volo_d1_224": {}, "gcvit_xxtiny": {}, "davit_tiny": {"depths": (1, 1, 1, 1)},
-    "hiera_tiny_224": {"stages": (1, 1, 1, 1)},
-    "tiny_vit_5m_224": {}, "vitamin_small_224": {"depth": 2},
-    "mixer_s16_224": {}, "gmlp_ti16_224": {}, "resmlp_12_224": {}, "sequencer2d_s": {"layers": (1, 1, 1, 1)},
-    "csatv2": {}, "inception_v4": {}, "legacy_xception": {}, "xception41p": {}, "mvitv2_tiny": {},
-    "samvit_base_patch16_224": {"depth": 2}, "hieradet_small": {}, "naflexvit_base_patch16_gap": {"depth": 2},
-}  # fmt: skip
 
 # Models of timm that can't be or aren't run here.
 ENCODERS = [
@@ -75,11 +35,6 @@ TOO_LARGE = {
     "pnasnet5large": "86 M, 25 GMAC",
     "inception_resnet_v2": "56 M, 13 GMAC",
 }
-
-
-def images(size, n=2):
-    """Coloured blobs: to a random network all noise looks the same."""
-    return resize(torch.rand(n * 3, 5, 5, generator=torch.Generator().manual_seed(7)), size).unflatten(0, (n, 3))
 
 
 def settle(frozen, pixels):
@@ -142,6 +97,7 @@ def test_every_family_is_explained(name):
     settle(classifier, pixels)
     auxiliary = FeatureExtractor(small_cnn(), ["l2", "l3", "l4"], IMAGENET_MEAN, IMAGENET_STD, 64)
     explain_and_train(auxiliary, classifier, classifier.model.num_classes, pixels)
+    assert_cams_look_at(classifier, *CAM_LAYERS[name], pixels)
     del classifier
     gc.collect()
 

@@ -17,7 +17,7 @@ from ptame_lib import (
     normalise,
     validation,
 )
-from ptame_lib.classifiers.layers import target_layer
+from ptame_lib.classifiers.trunk import target_layer
 from ptame_lib.methods import (
     CAMS,
     CATALOGUE,
@@ -105,14 +105,18 @@ def test_what_a_method_costs(network, name, pixels):
 
 
 @pytest.mark.parametrize(
-    ("name", "layer", "prefix"),
-    [("embedded/vgg", "features.10", None), ("embedded/resnet", "layer4", None), ("embedded/vit", "blocks.2.norm1", 0)],
+    ("name", "layer", "layout"),
+    [
+        ("embedded/vgg", "features.10", "NCHW"),
+        ("embedded/resnet", "layer4", "NCHW"),
+        ("embedded/vit", "blocks.2.norm1", 0),
+    ],
 )
-def test_gradcams_layer_is_found(name, layer, prefix, pixels):
+def test_gradcams_layer_is_found(name, layer, layout, pixels):
     classifier = load_classifier(name)
-    found, tokens_before = target_layer(classifier, pixels[:1])
+    found, seen = target_layer(classifier, pixels[:1])
     assert found is classifier.model.get_submodule(layer)
-    assert tokens_before == prefix
+    assert seen == layout
 
 
 def test_a_class_token_is_left_out(noise):

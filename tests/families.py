@@ -1,0 +1,138 @@
+"""The families of networks that tests go through, and the layers that CAM methods look at in them."""
+
+import torch
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+from ptame_lib import resize
+from ptame_lib.classifiers.trunk import layer_features, target_layer
+from ptame_lib.methods import gradcam
+
+# The smallest member of each family, with fewer blocks where that is large. Random weights: nothing is downloaded.
+FAMILIES = {
+    "resnet10t": {}, "resnetv2_18": {}, "skresnet18": {}, "legacy_seresnet18": {}, "resnest14d": {},
+    "res2next50": {"layers": (1, 1, 1, 1)},
+    "vgg11": {}, "densenet121": {}, "dpn48b": {}, "dla46x_c": {}, "hrnet_w18_small": {}, "inception_v3": {},
+    "selecsls42": {},
+    "cs3darknet_focus_s": {}, "cspnext_tiny": {}, "ese_vovnet19b_slim_dw": {}, "hgnetv2_b0": {},
+    "tresnet_m": {"layers": (1, 1, 1, 1)},
+    "regnetx_002": {}, "regnety_002": {}, "rexnet_100": {}, "nf_regnet_b0": {}, "repvgg_a0": {}, "mobileone_s0": {},
+    "eca_botnext26ts_256": {}, "halonet_h1": {}, "lambda_resnet26t": {},
+    "efficientnet_b0": {}, "tinynet_e": {}, "mnasnet_small": {}, "mobilenetv2_035": {}, "mobilenetv3_small_050": {},
+    "mobilenetv4_conv_small_035": {}, "lcnet_035": {}, "lcnetv2_small": {}, "hardcorenas_a": {}, "ghostnet_050": {},
+    "repghostnet_050": {},
+    "convnext_zepto_rms": {}, "convmixer_1024_20_ks9_p14": {}, "inception_next_atto": {}, "starnet_s050": {},
+    "fasternet_t0": {},
+    "rdnet_tiny": {}, "mambaout_femto": {}, "focalnet_tiny_srf": {}, "cpubone_nano": {},
+    "poolformer_s12": {}, "poolformerv2_s12": {}, "convformer_s18": {}, "caformer_s18": {},
+    "edgenext_xx_small": {}, "fastvit_t8": {}, "repvit_m0_9": {}, "shvit_s1": {}, "iformer_t": {},
+    "efficientvim_m1": {},
+    "efficientvit_b0": {}, "efficientvit_m0": {}, "efficientformer_l1": {}, "efficientformerv2_s0": {},
+    "swiftformer_xs": {},
+    "levit_128s": {}, "mobilevit_xxs": {}, "mobilevitv2_050": {}, "lowformer_b0": {}, "nextvit_small": {},
+    "coatnet_nano_rw_224": {}, "maxvit_pico_rw_256": {}, "coat_lite_tiny": {}, "convit_tiny": {},
+    "visformer_tiny": {}, "crossvit_tiny_240": {},
+    "vit_tiny_patch16_224": {}, "deit_tiny_patch16_224": {}, "deit_tiny_distilled_patch16_224": {},
+    "vit_tiny_r_s16_p8_224": {},
+    "vit_relpos_small_patch16_224": {"depth": 2}, "eva02_tiny_patch14_224": {"num_classes": 10},
+    "beit_base_patch16_224": {"depth": 2},
+    "cait_xxs24_224": {"depth": 4}, "pit_ti_224": {}, "xcit_nano_12_p16_224": {}, "tnt_s_patch16_224": {"depth": 2},
+    "flexivit_small": {"depth": 2},
+    "swin_tiny_patch4_window7_224": {"depths": (1, 1, 1, 1)}, "swinv2_tiny_window8_256": {"depths": (1, 1, 1, 1)},
+    "swinv2_cr_tiny_224": {"depths": (1, 1, 1, 1)}, "twins_svt_small": {}, "pvt_v2_b0": {}, "nest_tiny": {},
+    "volo_d1_224": {}, "gcvit_xxtiny": {}, "davit_tiny": {"depths": (1, 1, 1, 1)},
+    "hiera_tiny_224": {"stages": (1, 1, 1, 1)},
+    "tiny_vit_5m_224": {}, "vitamin_small_224": {"depth": 2},
+    "mixer_s16_224": {}, "gmlp_ti16_224": {}, "resmlp_12_224": {}, "sequencer2d_s": {"layers": (1, 1, 1, 1)},
+    "csatv2": {}, "inception_v4": {}, "legacy_xception": {}, "xception41p": {}, "mvitv2_tiny": {},
+    "samvit_base_patch16_224": {"depth": 2}, "hieradet_small": {}, "naflexvit_base_patch16_gap": {"depth": 2},
+}  # fmt: skip
+
+# What CAM methods look at, from timm's sources: a module whose output is the last grid of the trunk, and how to read it
+# (None: channels first; "last": channels last; a number: tokens after so many others). Blocks that begin with a norm
+# over tokens or with channels last: that norm of the last one. Others: the last output before pooling.
+CAM_LAYERS = {
+    "resnet10t": ("layer4", None), "resnetv2_18": ("norm", None), "skresnet18": ("layer4", None),
+    "legacy_seresnet18": ("layer4", None), "resnest14d": ("layer4", None), "res2next50": ("layer4", None),
+    "vgg11": ("features.19", None), "densenet121": ("features.norm5", None), "dpn48b": ("features.conv5_bn_ac", None),
+    "dla46x_c": ("level5", None), "hrnet_w18_small": ("final_layer", None), "inception_v3": ("Mixed_7c", None),
+    "selecsls42": ("head.3", None), "cs3darknet_focus_s": ("stages.3", None), "cspnext_tiny": ("stages.3", None),
+    "ese_vovnet19b_slim_dw": ("stages.3", None), "hgnetv2_b0": ("stages.3", None), "tresnet_m": ("body.layer4", None),
+    "regnetx_002": ("s4", None), "regnety_002": ("s4", None), "rexnet_100": ("features.16", None),
+    "nf_regnet_b0": ("final_act", None), "repvgg_a0": ("stages.3", None), "mobileone_s0": ("stages.3", None),
+    "eca_botnext26ts_256": ("stages.3", None), "halonet_h1": ("stages.3", None), "lambda_resnet26t": ("stages.3", None),
+    "efficientnet_b0": ("bn2", None), "tinynet_e": ("bn2", None), "mnasnet_small": ("bn2", None),
+    "mobilenetv2_035": ("bn2", None), "mobilenetv3_small_050": ("blocks.5", None),
+    "mobilenetv4_conv_small_035": ("blocks.4", None), "lcnet_035": ("blocks.5", None),
+    "lcnetv2_small": ("stages.3", None), "hardcorenas_a": ("blocks.6", None), "ghostnet_050": ("blocks.9", None),
+    "repghostnet_050": ("blocks.9", None), "convnext_zepto_rms": ("stages.3", None),
+    "convmixer_1024_20_ks9_p14": ("blocks.19", None), "inception_next_atto": ("stages.3", None),
+    "starnet_s050": ("norm", None), "fasternet_t0": ("stages.3", None), "rdnet_tiny": ("dense_stages.6", None),
+    "mambaout_femto": ("stages.3", "last"), "focalnet_tiny_srf": ("norm", None), "cpubone_nano": ("head.in_conv", None),
+    "poolformer_s12": ("stages.3", None), "poolformerv2_s12": ("stages.3", None), "convformer_s18": ("stages.3", None),
+    "caformer_s18": ("stages.3", None), "edgenext_xx_small": ("stages.3", None), "fastvit_t8": ("final_conv", None),
+    "repvit_m0_9": ("stages.3", None), "shvit_s1": ("stages.2", None), "iformer_t": ("stages.3", None),
+    "efficientvim_m1": ("norm.3", None),  # the head of the last stage, one of four
+    "efficientvit_b0": ("head.in_conv", None), "efficientvit_m0": ("stages.2", None),
+    "efficientformer_l1": ("stages.3.blocks.4.norm1", 0), "efficientformerv2_s0": ("norm", None),
+    "swiftformer_xs": ("norm", None), "levit_128s": ("stages.2", 0), "mobilevit_xxs": ("final_conv", None),
+    "mobilevitv2_050": ("stages.4", None), "lowformer_b0": ("in_conv", None), "nextvit_small": ("norm", None),
+    "coatnet_nano_rw_224": ("norm", None), "maxvit_pico_rw_256": ("norm", None),
+    "coat_lite_tiny": ("serial_blocks4.1.norm1", 1), "convit_tiny": ("blocks.11.norm1", 1),
+    "visformer_tiny": ("norm", None), "crossvit_tiny_240": ("blocks.2.fusion.1.norm1", 1),  # one of its two branches
+    "vit_tiny_patch16_224": ("blocks.11.norm1", 1), "deit_tiny_patch16_224": ("blocks.11.norm1", 1),
+    "deit_tiny_distilled_patch16_224": ("blocks.11.norm1", 2), "vit_tiny_r_s16_p8_224": ("blocks.11.norm1", 1),
+    "vit_relpos_small_patch16_224": ("blocks.1.norm1", 0), "eva02_tiny_patch14_224": ("blocks.11.norm1", 1),
+    "beit_base_patch16_224": ("blocks.1.norm1", 1),
+    "cait_xxs24_224": ("blocks_token_only.1.norm1", 1), "pit_ti_224": ("transformers.2.blocks.3.norm1", 1),
+    "xcit_nano_12_p16_224": ("cls_attn_blocks.1.norm1", 1), "tnt_s_patch16_224": ("blocks.1.norm_out", 1),
+    "flexivit_small": ("blocks.1.norm1", 1), "swin_tiny_patch4_window7_224": ("layers.3.blocks.0.norm1", "last"),
+    "swinv2_tiny_window8_256": ("layers.3", "last"),  # its norms come after attention
+    "swinv2_cr_tiny_224": ("stages.3", None), "twins_svt_small": ("blocks.3.3.norm1", 0),
+    "pvt_v2_b0": ("stages.3", None),
+    "nest_tiny": ("levels.2", None), "volo_d1_224": ("post_network.1.norm1", 1), "gcvit_xxtiny": ("stages.3", None),
+    "davit_tiny": ("stages.3", None),
+    "hiera_tiny_224": ("blocks.3", 0),  # cut to one block a stage: its norm comes before the pooling in it
+    "tiny_vit_5m_224": ("stages.3", None), "vitamin_small_224": ("blocks.1.norm1", 0),
+    "mixer_s16_224": ("blocks.7.norm1", 0), "gmlp_ti16_224": ("blocks.29", 0), "resmlp_12_224": ("blocks.11.norm1", 0),
+    "sequencer2d_s": ("stages.3.blocks.0.norm1", "last"), "csatv2": ("stages.3", None),
+    "inception_v4": ("features.21", None), "legacy_xception": ("act4", None), "xception41p": ("act", None),
+    "mvitv2_tiny": ("stages.3.blocks.1.norm1", 0), "samvit_base_patch16_224": ("neck", None),
+    "hieradet_small": ("blocks.15.norm1", "last"), "naflexvit_base_patch16_gap": ("blocks.1.norm1", 4),
+}  # fmt: skip
+
+
+def images(size, n=2):
+    """Coloured blobs: to a random network all noise looks the same."""
+    return resize(torch.rand(n * 3, 5, 5, generator=torch.Generator().manual_seed(7)), size).unflatten(0, (n, 3))
+
+
+def assert_cams_look_at(classifier, name, reading, pixels):
+    """Grad-CAM is the grad-cam package's on the layer of this name, and a gradient reaches that layer's whole map."""
+    layer, targets = classifier.model.get_submodule(name), torch.tensor([0])
+
+    def as_map(level):
+        if reading is None:
+            return level
+        if reading == "last":
+            return level.permute(0, 3, 1, 2)
+        return level[:, reading:].transpose(1, 2).unflatten(2, grid_of(level.shape[1] - reading, pixels.shape[-2:]))
+
+    shown = gradcam(classifier)(pixels[:1], targets)
+    found, layout = target_layer(classifier, pixels[:1])
+    with GradCAM(classifier, [layer], as_map) as method:
+        expected = torch.from_numpy(method(pixels[:1].clone().requires_grad_(), [ClassifierOutputTarget(0)]))
+        (activations,), (gradients,) = method.activations_and_grads.activations, method.activations_and_grads.gradients
+    torch.testing.assert_close(shown, expected, atol=1e-5, rtol=0)
+    # empty maps are equal, too: compare what they are made of
+    features = layer_features(classifier, pixels[:1])
+    assert layout == {None: "NCHW", "last": "NHWC"}.get(reading, reading)
+    looks_at = [name for name, module in classifier.named_modules() if module is found]
+    assert torch.allclose(features, activations, atol=1e-4), f"looks at {looks_at}, not at {name}"
+    assert gradients.flatten(2).any(1).float().mean() > 0.9  # of the positions; a ReLU after the layer may stop some
+
+
+def grid_of(n, size):
+    """The rows and columns of n patches over an image of this (height, width)."""
+    rows = round((n * size[0] / size[1]) ** 0.5)
+    return rows, n // rows
