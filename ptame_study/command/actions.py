@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
 
 from ptame_lib import files
 from ptame_lib.classifiers.black_box import BlackBox
-from ptame_lib.classifiers.loading import EMBEDDED, EMBEDDED_MULTI, TORCHVISION, load_classifier
+from ptame_lib.classifiers.loading import load_classifier
 from ptame_lib.classifiers.wrapper import Classifier
 from ptame_lib.datasets.folders import ImageFolder, Pictures
 from ptame_lib.explainers.card import about, write_model_card
@@ -30,9 +28,8 @@ from ..evaluation import measure_explainer
 from ..explainers import description, fit_explainer
 from ..images import load_parts, open_images
 from ..settings import AuxiliarySettings, ClassifierSettings, ImageSettings
+from .explained import explained_classifier
 from .timing import while_training
-
-EXPLAINED = (*EMBEDDED, *EMBEDDED_MULTI, *TORCHVISION)  # classifiers whose code and weights no file can choose
 
 
 def explain(
@@ -177,40 +174,6 @@ def export(
     for target, write in ((onnx, to_onnx), (torch_export, to_torch_export)):
         if target is not None:
             yield write(trained, target, side, saved_config(file))
-
-
-def explained_classifier(
-    file: Path, known: dict[str, Any], name: str | None, weights: str | None
-) -> Classifier | BlackBox:
-    """The classifier called ``name`` with ``weights``, by default the one ``file`` was trained for.
-
-    ``known``: what the file says about itself; a classifier without labels gets those stored there. A file is not
-    trusted to choose what is read from the disk or fetched from anywhere: embedded, torchvision's and timm's own
-    networks are taken at its word, others only if the caller names them. Raises ValueError for those, and for names of
-    another number of classes.
-    """
-    # what the user names, else what the file does
-    if name is None and "classifier" not in known:
-        raise ValueError(f"{file} does not say which classifier it explains: name it with --classifier")
-    said, stored = known.get("classifier", ""), known.get("weights", "default")
-    risky = {
-        "--classifier": said if name is None and said not in EXPLAINED and not said.startswith("timm/") else "",
-        "--weights": stored if weights is None and isinstance(find_weights(stored), Path) else "",
-    }
-    if options := [part for option, value in risky.items() if value for part in (option, value)]:
-        asked = " and ".join(f"the {option[2:]} {value!r}" for option, value in risky.items() if value)
-        remedy = f"if you trust them, add {shlex.join(options)}"
-        raise ValueError(f"{file} asks for {asked}, which no file can have loaded unasked: {remedy}")
-    model = load_classifier(name or said, find_weights(weights or stored))
-
-    # names of its classes
-    labels = known.get("labels")
-    if model.labels is None and labels:
-        if model.num_classes not in (None, len(labels)):
-            counts = f"{len(labels)} names for {model.num_classes} classes of the classifier"
-            raise ValueError(f"{file} has {counts}: name the one it was trained for")
-        model.labels = tuple(labels)
-    return model
 
 
 def read_labels(file: Path) -> list[str]:

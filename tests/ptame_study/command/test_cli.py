@@ -26,7 +26,7 @@ from ptame_lib import (
 from ptame_lib.explainers.card import about, in_one_line
 from ptame_lib.explainers.export import Exported
 from ptame_lib.explainers.loading import load_explainer
-from ptame_study.command import actions
+from ptame_study.command import actions, explained
 from ptame_study.command.cli import app
 from ptame_study.explainers import default_auxiliary, description, usual_labels
 from ptame_study.settings import ClassifierSettings, ImageSettings
@@ -180,7 +180,7 @@ def test_the_names_of_classes_in_the_file_are_used(trained, tmp_path, monkeypatc
     file, images, _ = trained
     named = tmp_path / "named.safetensors"
     load_explainer(file).save(named, classifier=CLASSIFIER, labels=[f"digit {i}" for i in range(10)])
-    monkeypatch.setattr(actions, "load_classifier", lambda *arguments: unnamed(load_classifier(*arguments)))
+    monkeypatch.setattr(explained, "load_classifier", lambda *arguments: unnamed(load_classifier(*arguments)))
     said = ptame("explain", images / "1.png", "--explainer", named, "--out", tmp_path, "--class", "digit 7")
     assert said.startswith("named.safetensors: P-TAME for embedded/resnet, 10 classes. 1.png: digit 7: ")
 

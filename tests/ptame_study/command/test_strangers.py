@@ -11,7 +11,7 @@ from refusals import HOSTILE, is_one_line
 from typer.testing import CliRunner
 
 from ptame_lib import PTAME, load_auxiliary, load_classifier
-from ptame_study.command import actions
+from ptame_study.command import explained
 from ptame_study.command.cli import app
 
 
@@ -46,7 +46,7 @@ def test_nothing_printed_is_obeyed(name, explainer, image, tmp_path, monkeypatch
     file, odd = tmp_path / "e.safetensors", text.replace("/", "-").replace("\0", "")[:100]
     stored = text.encode("utf-8", "replace").decode()
     explainer.save(file, classifier="embedded/vgg", images=stored, seed=stored, labels=[text] * 10)
-    monkeypatch.setattr(actions, "load_classifier", unnamed)
+    monkeypatch.setattr(explained, "load_classifier", unnamed)
     image = image.rename(tmp_path / f"{odd}.png")
     code, said = ptame("explain", image, "--explainer", file, "--out", tmp_path / "figures")
     assert code == 0, said
@@ -87,7 +87,7 @@ def test_what_a_file_names_is_loaded_only_if_the_user_says_so(name, explainer, i
         asked.append(arguments)
         return load_classifier("embedded/vgg")
 
-    monkeypatch.setattr(actions, "load_classifier", load)
+    monkeypatch.setattr(explained, "load_classifier", load)
     explainer.save(file, classifier=classifier, weights=weights)
     code, said = ptame("explain", image, "--explainer", file, "--out", tmp_path)
     assert (code, asked) == (1, [])
@@ -101,9 +101,9 @@ def test_what_a_file_names_is_loaded_only_if_the_user_says_so(name, explainer, i
 @pytest.mark.parametrize("weights", ["default", "none", "IMAGENET1K_V2"])
 def test_networks_that_no_file_can_choose_are_taken_at_its_word(classifier, weights, monkeypatch):
     asked = []
-    monkeypatch.setattr(actions, "load_classifier", lambda *a: asked.append(a) or load_classifier("embedded/vgg"))
+    monkeypatch.setattr(explained, "load_classifier", lambda *a: asked.append(a) or load_classifier("embedded/vgg"))
     known = {"classifier": classifier, "weights": weights}
-    actions.explained_classifier("e.safetensors", known, None, None)
+    explained.explained_classifier("e.safetensors", known, None, None)
     assert asked == [(classifier, None if weights == "none" else weights)]
 
 
@@ -115,10 +115,10 @@ def test_a_repository_of_a_hub_is_no_model_of_timm(image, explainer, tmp_path):
 
 
 def test_names_of_another_number_of_classes_are_refused(explainer, monkeypatch):
-    monkeypatch.setattr(actions, "load_classifier", unnamed)
+    monkeypatch.setattr(explained, "load_classifier", unnamed)
     known = {"classifier": "timm/test_vit", "weights": "none", "labels": ["a", "b"]}
     with pytest.raises(ValueError, match="2 names for 1000 classes of the classifier: name the one it was trained for"):
-        actions.explained_classifier("e.safetensors", known, None, None)
+        explained.explained_classifier("e.safetensors", known, None, None)
 
 
 def test_metadata_that_only_inform_do_not_stop_an_explanation(explainer, image, tmp_path):
