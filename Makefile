@@ -56,6 +56,7 @@ setup: $(READY)
 	"$$PYTHON3" workflow/make_venv.py .venv
 
 reproduce: setup
+	@for folder in . results figures runs; do test ! -e $$folder || test -w $$folder || { echo "ERROR: the folder $$folder can't be written: make it writable, or work in a copy elsewhere" >&2; exit 1; }; done
 	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . $(WHERE) --quiet rules host --config $(call TEXT,profile,PROFILE) $(if $(DATA),$(call TEXT,data,DATA)) --keep-going --rerun-incomplete --nolock $(ARGS)
 	@$(if $(ARGS),true,$(PYTHON) -m ptame_study report --profile "$$PROFILE")
 

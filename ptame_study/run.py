@@ -65,6 +65,7 @@ def run_notebook(
 
     # run it; what is unfinished or failed never has the final name
     options = {"kernel_name": "python3", "cwd": str(files.root()), "progress_bar": False, "log_output": True}
+    options["start_timeout"] = 600  # seconds: a kernel may start slowly on a busy machine
     with files.alone(done):
         try:
             papermill.execute_notebook(_literal(source), _literal(running), parameters, **options)

@@ -3,12 +3,14 @@
 import multiprocessing
 import os
 import signal
-import socket
+import threading
 import time
 
 import torch
+import torch.distributed as dist
 from accelerate.state import AcceleratorState, PartialState
 
+HUNG = 900  # seconds after which a process will never come
 FORK = multiprocessing.get_context("fork") if "fork" in multiprocessing.get_all_start_methods() else None
 
 
@@ -26,12 +28,15 @@ def start(work, *arguments, **environment):
     return process
 
 
-def kill_when(process, condition, seconds=60):
-    """kill -9 as soon as ``condition()`` holds; the process must not have ended by itself."""
-    deadline = time.monotonic() + seconds
+def wait():
+    """Stay here until killed: what a process does at the moment that another one waits for."""
+    threading.Event().wait()
+
+
+def kill_when(process, condition):
+    """kill -9 once ``condition()`` holds; the process must `wait` there, however long it takes to be seen."""
     while not condition():
         assert process.is_alive(), "it ended before it could be killed"
-        assert time.monotonic() < deadline, "the moment to kill it did not come"
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
@@ -40,21 +45,20 @@ def kill_when(process, condition, seconds=60):
 
 def team(count, work, *arguments):
     """Do ``work(rank, ...)`` in ``count`` processes of one group, like ``accelerate launch``; give their exit codes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # it has its port from the start
     connected = FORK.Barrier(count)
 
     def join(rank):
         PartialState(cpu=True)  # the group: none may leave it before all have come, however busy the machine is
-        connected.wait(120)
+        connected.wait(HUNG)
         work(rank, *arguments)
 
     common = {
         "WORLD_SIZE": count,
         "LOCAL_WORLD_SIZE": count,
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
+        "MASTER_PORT": store.port,
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # all are this store's clients
         "ACCELERATE_USE_CPU": "true",
     }
     processes = []
@@ -62,5 +66,5 @@ def team(count, work, *arguments):
         environment = {key: str(value) for key, value in (common | {"RANK": rank, "LOCAL_RANK": rank}).items()}
         processes.append(start(join, rank, **environment))
     for process in processes:
-        process.join(120)
+        process.join(HUNG)
     return [process.exitcode for process in processes]

@@ -125,6 +125,19 @@ def test_numbers_are_texts_for_snakemake_too(key, place):
     assert asked[asked.index("--profile") : -1] == expected
 
 
+READ_ONLY = Path("/proc/sys")  # where there is one, also for root
+
+
+@pytest.mark.skipif(not READ_ONLY.is_dir() or os.access(READ_ONLY, os.W_OK), reason="needs a read-only disk")
+def test_results_on_a_read_only_disk(place):
+    write_profile(place, "x", classifiers=["a"], notebooks={})
+    (place / "results").symlink_to(READ_ONLY)
+    code, said = reproduce(place, "PROFILE=x")
+    assert code == 2
+    assert "ERROR: the folder results can't be written: make it writable, or work in a copy elsewhere" in said
+    assert "Traceback" not in said
+
+
 def test_a_profiles_name_has_no_braces(place):
     write_profile(place, "x{slug}", classifiers=["a"], notebooks={})
     code, said = reproduce(place, "PROFILE=x{slug}", "ARGS=-n")

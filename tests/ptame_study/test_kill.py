@@ -12,23 +12,19 @@ import psutil
 import pytest
 import torch
 from helpers import Images, Noise, same, small_nets, weights
-from processes import FORK, kill_when, start
+from processes import FORK, kill_when, start, wait
 
 import ptame_lib
 from ptame_lib import PTAME, Method, TrainingConfig, train_ptame
 from ptame_lib.metrics.suite import MAPS, MASKS
 from ptame_lib.training import checkpoints
-from ptame_study import evaluation, records, train
+from ptame_study import cache, evaluation, train
 from ptame_study.cache import Rows
 
 CHECKOUT = Path(ptame_lib.__file__).parent.parent
 CONFIG = TrainingConfig(steps=7, batch_size=4, lr=1e-2, checkpoint_every=3)
 ORIGIN = {"data": "random images", "library": "1f"}
 pytestmark = pytest.mark.skipif(FORK is None, reason="needs fork")
-
-
-def wait():
-    time.sleep(60)
 
 
 # ------------------------------------------------------------------------------------------------------------- training
@@ -131,9 +127,16 @@ def evaluating(folder, explain=lambda pixels, targets: pixels.mean(1), suite="ma
     )
 
 
-def slow(pixels, targets):
-    time.sleep(0.05)
-    return pixels.mean(1)
+def evaluation_between_batches(folder, rows, suite):
+    """Waits to be killed once the second method has finished a batch."""
+
+    def explain(pixels, targets):
+        if rows.is_file() and rows.read_text().count("\n") >= 2:
+            rows.with_suffix(".reached").touch()
+            wait()
+        return pixels.mean(1)
+
+    evaluating(folder, explain, suite)
 
 
 def evaluation_stuck(folder, where, suite):
@@ -147,7 +150,7 @@ def evaluation_stuck(folder, where, suite):
         append(self, columns, **about)
 
     append, Rows.append = Rows.append, half if where == "line" else Rows.append
-    records.write_whole = records.write_whole if where == "line" else lambda *_: wait()
+    cache.write_whole = cache.write_whole if where == "line" else lambda *_: wait()
     evaluating(folder, suite=suite)
 
 
@@ -158,8 +161,9 @@ def test_a_killed_evaluation(where, suite, tmp_path):
     folder, asked = tmp_path / "killed", []
     rows = folder / "second.partial.jsonl"
     if where == "between batches":
-        process = start(evaluating, folder, slow, suite)
-        kill_when(process, lambda: rows.is_file() and rows.read_text().count("\n") >= 2)
+        process = start(evaluation_between_batches, folder, rows, suite)
+        kill_when(process, rows.with_suffix(".reached").is_file)
+        rows.with_suffix(".reached").unlink()
     else:
         process = start(evaluation_stuck, folder, where, suite)
         rows = folder / "first.partial.jsonl"
@@ -218,8 +222,8 @@ def study(study_root):
     return study_root
 
 
-def make_reproduce(root):
-    """What `make reproduce PROFILE=tiny` runs, started."""
+def make_reproduce(root, plant=None):
+    """What `make reproduce PROFILE=tiny` runs, started; ``plant``: a folder whose code Python runs at its start."""
     plan = ["make", "-n", "reproduce", "PROFILE=tiny", "CORES=1", f"PYTHON={sys.executable}", "READY="]
     lines = subprocess.run(plan, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.splitlines()
     line = next(line for line in lines if "-m snakemake" in line).replace(
@@ -231,36 +235,46 @@ def make_reproduce(root):
         **exported,
         "PTAME_ROOT": str(root),
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(CHECKOUT),
+        "PYTHONPATH": os.pathsep.join(map(str, filter(None, (plant, CHECKOUT)))),
     }
     return subprocess.Popen(
         line.strip(), shell=True, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
+STALL = """import os, pathlib, threading
+replace = os.replace
+def stalling(source, target, **options):
+    replace(source, target, **options)
+    if str(target).endswith("ptame-embedded-vgg.ckpt"):
+        pathlib.Path(__file__).with_name("reached").touch()
+        threading.Event().wait()
+os.replace = stalling
+"""
+
+
 def until(condition, process):
-    deadline = time.monotonic() + 120
     while not condition():
         assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline
         time.sleep(0.002)
 
 
-def test_a_killed_graph(study):
-    """Snakemake, its job and the notebook's kernel are killed after the first checkpoint; a second run finishes.
+def test_a_killed_graph(study, tmp_path_factory):
+    """Snakemake, its job and the notebook's kernel are killed at the first checkpoint; a second run finishes.
 
     While the first run works, a second one in the same folder says so and stops.
     """
+    plant = tmp_path_factory.mktemp("plant")
+    (plant / "sitecustomize.py").write_text(STALL)
     results = study / "results" / "tiny"
     checkpoint = results / "ptame-embedded-vgg.ckpt"
-    first = make_reproduce(study)
-    until((study / "runs" / "tiny" / ".reproduce.lock").is_file, first)
+    first = make_reproduce(study, plant)
+    until((plant / "reached").is_file, first)
     other = make_reproduce(study)
-    until(checkpoint.is_file, first)
+    said, _ = other.communicate()
     for process in [*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)]:
         process.kill()
     first.wait()
-    said, _ = other.communicate(timeout=60)
     assert other.returncode == 1
     assert "profile tiny is being made by another run (process" in said
     assert "wait for it or stop it" in said
@@ -269,7 +283,7 @@ def test_a_killed_graph(study):
     assert not explainer.exists()
     assert not history.exists()
     again = make_reproduce(study)
-    said, _ = again.communicate(timeout=120)
+    said, _ = again.communicate()
     assert again.returncode == 0, said
     assert not checkpoint.exists()
     found, table = weights(PTAME.load(explainer)), history.read_bytes()

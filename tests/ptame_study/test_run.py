@@ -268,7 +268,7 @@ def test_a_record_tells_where_it_comes_from(study_root):
     assert set(origin) >= {"commit", "versions", "seed", "device", "parameters", "seconds", "peak_memory_mb"}
     assert origin["parameters"]["steps"] == 5
     assert origin["versions"].keys() >= {"python", "torch", "numpy"}
-    assert 0 <= origin["seconds"] < 60
+    assert origin["seconds"] >= 0
     assert origin["peak_memory_mb"] > 50
     assert origin["commit"]
 
