@@ -95,7 +95,8 @@ def layer_features(classifier: nn.Module, pixels: Tensor, layer: nn.Module | Non
     """The output of ``layer`` (default: `target_layer`) for pixels (B,3,H,W), as detached maps (B,C,h,w)."""
     found, prefix = (layer, None) if layer is not None else target_layer(classifier, pixels[:1])
     kept: list[Tensor] = []
-    hook = found.register_forward_hook(lambda _, __, output: kept.append(output.detach()))
+    # a copy: an operation in place may follow
+    hook = found.register_forward_hook(lambda _, __, output: kept.append(output.detach().clone()))
     try:
         with torch.no_grad():
             classifier(pixels)

@@ -92,6 +92,8 @@ def cam_of(
     hooks = dict(found._forward_hooks)
     with eval_mode(classifier):
         method = kind(classifier, [found], reshape, **options)
+        # an operation in place that follows changes a copy, and not what the package keeps
+        found.register_forward_hook(lambda _, __, output: output.clone() if isinstance(output, Tensor) else None)
         try:  # not the package's context manager: it swallows an IndexError
             yield method
         finally:
