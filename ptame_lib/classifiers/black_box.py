@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..validation import check_image_shape, first_bad
-from .wrapper import Size, height_and_width
+from .frozen import Size, height_and_width
 
 INSTALL = "pip install 'ptame-study[classifiers]'"
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}

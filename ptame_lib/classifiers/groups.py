@@ -23,6 +23,8 @@ class GroupedClassifier(Classifier):
     def __init__(self, classifier: Classifier, groups: Mapping[int, str]):
         mean, std = classifier.mean.flatten().tolist(), classifier.std.flatten().tolist()
         super().__init__(classifier.model, mean, std, classifier.input_size, tuple(dict.fromkeys(groups.values())))
+        if classifier.owned:
+            self.own()
         with torch.no_grad():
             count = self.run(torch.zeros(1, 3, *self.input_size, device=classifier.mean.device)).shape[1]
         if not groups:

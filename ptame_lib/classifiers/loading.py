@@ -54,10 +54,10 @@ def load_classifier(
     # each family with the normalisation and the size its networks were made for
     if name in (*EMBEDDED, *EMBEDDED_MULTI, "embedded/auxiliary"):  # the study does not explain the auxiliary, but can
         net, labels = load_embedded_net(name, weights), labels or [str(digit) for digit in range(10)]
-        return Classifier(net, mean or MEAN, std or STD, 64, labels, multi_label=name in EMBEDDED_MULTI)
+        return Classifier(net, mean or MEAN, std or STD, 64, labels, multi_label=name in EMBEDDED_MULTI).own()
     if name in TORCHVISION:
         net = load_torchvision(name, weights, "IMAGENET1K_V1")
-        return Classifier(net, mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, labels, 1000)
+        return Classifier(net, mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, labels, 1000).own()
     if kind == "timm":
         net, config = load_timm(name, weights, **options)
         classes = getattr(net, "num_classes", None)
@@ -65,12 +65,12 @@ def load_classifier(
             remedy = "choose a model with a head, or pass num_classes with weights of your own"
             raise ValueError(f"{name!r} is an encoder without classes: {remedy}")
         mean, std = mean or config["mean"], std or config["std"]
-        return Classifier(net, mean, std, config["input_size"][1:], labels, classes)
+        return Classifier(net, mean, std, config["input_size"][1:], labels, classes).own()
     if kind == "hf" and rest:
         net, config = load_huggingface(rest, weights == "default", mean, std)
         if weights != "default":
             fill_network(net.net, weights)
-        return Classifier(net, config["mean"], config["std"], config["input_size"], labels or config["labels"])
+        return Classifier(net, config["mean"], config["std"], config["input_size"], labels or config["labels"]).own()
     if kind == "onnx" and rest:
         if weights != "default":
             raise ValueError(f"{name!r} holds its weights: weights={weights!r} can't replace them")
@@ -97,7 +97,7 @@ def load_multilabel(
     setattr(net.get_submodule(parent), last, nn.Linear(net.get_submodule(HEADS[name]).in_features, num_classes))
     if tuned:
         fill_network(net, weights)
-    return Classifier(net, IMAGENET_MEAN, IMAGENET_STD, 224, labels, multi_label=True)
+    return Classifier(net, IMAGENET_MEAN, IMAGENET_STD, 224, labels, multi_label=True).own()
 
 
 def load_embedded_net(name: str, weights: Weights) -> nn.Module:

@@ -4,44 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 
-from ..validation import check_answer_shape, check_answers, check_image_shape, check_images
-
-Size = int | tuple[int, int]  # a side, or (height, width)
+from ..validation import check_answer_shape, check_answers, check_images
+from .frozen import Frozen, Size
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class Frozen(nn.Module):
-    """A network that stays in eval mode and never learns, behind the normalisation it expects.
-
-    `Classifier` and `FeatureExtractor` share it. Gradients still flow to the pixels. ``input_size`` is the side, or
-    (height, width), of the images it was made for.
-    """
-
-    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], input_size: Size):
-        super().__init__()
-        self.model = model.eval().requires_grad_(False)
-        # channels last is faster on CPU and GPU; model.to(memory_format=...) refuses networks with a Conv3d
-        for parameter in model.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
-        self.input_size = height_and_width(input_size)
-
-    def train(self, mode: bool = True) -> Frozen:
-        """Stay in eval mode, whatever a parent asks for."""
-        return super().train(False)
-
-    def run(self, pixels: Tensor):
-        """The model's own answer to pixels (B,3,H,W) in [0,1]; ValueError for another shape or whole numbers."""
-        check_image_shape(pixels, self.mean.shape[1])
-        return self.model(((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
 
 
 class Classifier(Frozen):
@@ -110,11 +80,3 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 def device_of(classifier: nn.Module) -> torch.device:
     """The device of the classifier's tensors; the CPU if it has none."""
     return next((tensor.device for tensor in [*classifier.parameters(), *classifier.buffers()]), torch.device("cpu"))
-
-
-def height_and_width(input_size: Size) -> tuple[int, int]:
-    """A side, or (height, width), as (height, width). Raises ValueError for anything else."""
-    sides = (input_size, input_size) if isinstance(input_size, Integral) else tuple(input_size)
-    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
-        raise ValueError(f"input_size must be a side or (height, width), whole numbers above 0, got {input_size!r}")
-    return sides

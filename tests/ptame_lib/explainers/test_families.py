@@ -89,12 +89,14 @@ def settle(frozen, pixels):
             module.momentum = None  # the running statistics become the batch's
     with torch.no_grad():
         frozen.model.train()
+        frozen.frozen = False  # to learn the statistics
         frozen(torch.cat([pixels, pixels / 2]))  # a fresh explainer's masks are about a half
         head = frozen.model.get_classifier() if isinstance(frozen, Classifier) else ()
         for part in head if isinstance(head, tuple) else [head]:
             for module in part.modules():
                 if isinstance(module, nn.Linear | nn.Conv2d):
                     nn.init.xavier_normal_(module.weight)
+    frozen.frozen = True
     frozen.model.eval()
 
 
