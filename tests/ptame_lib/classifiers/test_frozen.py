@@ -221,8 +221,8 @@ def test_what_is_frozen_stays_so_in_copies(name, part, how):
         before, twin = ask(part), COPIES[how](part)
         buffers = {key: value.clone() for key, value in twin.named_buffers()}
         after = ask(twin)
-    for old, new in zip([before], [after], strict=True) if isinstance(before, torch.Tensor) else zip(before, after):
-        assert old.equal(new)
+    assert len(before) == len(after)
+    assert all(old.equal(new) for old, new in zip(before, after, strict=True))
     assert not any(module.training for module in twin.modules())
     assert all(value.equal(buffers[key]) for key, value in twin.named_buffers())
 

@@ -285,7 +285,7 @@ class InPlace(nn.Module):
 
     def forward(self, x):
         x = self.second(self.act(self.first(x)))
-        x.flatten(2).relu_()
+        x = x.flatten(2).relu_().unflatten(2, x.shape[2:])
         return self.last(self.plain(torch.nn.functional.relu(self.third(x), inplace=True)))
 
 
