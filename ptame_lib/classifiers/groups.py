@@ -26,7 +26,7 @@ class GroupedClassifier(Classifier):
         if classifier.owned:
             self.own()
         with torch.no_grad():
-            count = self.run(torch.zeros(1, 3, *self.input_size, device=classifier.mean.device)).shape[1]
+            count = self.logits(torch.zeros(1, 3, *self.input_size, device=classifier.mean.device)).shape[1]
         if not groups:
             raise ValueError("there are no groups of classes")
         if wrong := [c for c in groups if not 0 <= c < count]:
@@ -34,5 +34,5 @@ class GroupedClassifier(Classifier):
         self.members = [torch.tensor([c for c, name in groups.items() if name == label]) for label in self.labels]
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits = self.run(pixels)
+        logits = self.logits(pixels)
         return torch.stack([logits[:, classes.to(logits.device)].logsumexp(1) for classes in self.members], 1)

@@ -20,6 +20,7 @@ class Classifier(Frozen):
     Its normalisation is inside, so that masking is always done in pixel space. ``labels`` are the names of its classes.
     ``num_classes`` is K, or None before the first answer if neither it nor labels are given. With ``multi_label`` each
     label is decided on its own, by the sigmoid of its logit; otherwise the softmax over all logits gives one decision.
+    A single logit, unless ``multi_label``, is read as two classes (`two_sided`).
     ``differentiable``: it has gradients with respect to the pixels, unlike a `BlackBox`.
     """
 
@@ -36,14 +37,36 @@ class Classifier(Frozen):
         multi_label: bool = False,
     ):
         super().__init__(model, mean, std, input_size)
+        if not multi_label:
+            labels, num_classes = two_named(labels), 2 if num_classes == 1 else num_classes
         self.labels = None if labels is None else tuple(labels)
         self.num_classes = num_classes if labels is None else len(self.labels)
         self.multi_label = multi_label
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits = check_answer_shape(self.run(pixels), type(self.model).__name__)
+        logits = self.logits(pixels)
         self.num_classes = logits.shape[-1]
         return logits
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """The network's logits, one per class, at least float32; ValueError unless they are (B,K)."""
+        logits = check_answer_shape(self.run(pixels), type(self.model).__name__)
+        if logits.shape[1] == 1 and not self.multi_label:
+            logits = two_sided(logits)
+        return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def two_sided(logit: Tensor) -> Tensor:
+    """A single logit (B,1) as those of two classes (B,2): its complement's and its own.
+
+    Their softmax is 1 - sigmoid and sigmoid of the logit. Each has half of it, so that each class has a gradient.
+    """
+    return torch.cat([-logit / 2, logit / 2], 1)
+
+
+def two_named(labels: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The labels, with a name for the complement of a single one."""
+    return None if labels is None else tuple(labels) if len(labels) != 1 else (f"not {labels[0]}", labels[0])
 
 
 def decide(classifier: nn.Module, pixels: Tensor) -> Tensor:
