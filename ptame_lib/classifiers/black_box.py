@@ -24,8 +24,8 @@ class BlackBox(nn.Module):
     """A classifier known only by its answers: pixels (B,3,H,W) in [0,1] -> logits (B,K) float32.
 
     ``function`` takes a copy of the pixels, float32 without a gradient, on the caller's device, and gives (B,K) logits
-    as a tensor or a NumPy array. With ``probabilities=True`` it gives probabilities in [0,1], which are turned into their
-    logarithms (0 becomes about -87), so that softmax gives them back. A single column is read as by `two_sided`.
+    as a tensor or a NumPy array. With ``probabilities=True`` it gives probabilities in [0,1], which are turned into
+    their logarithms (0 becomes about -87), so that softmax gives them back. A single column is read as by `two_sided`.
 
     ``queries`` counts the images asked for; set it to 0 to start again. ``num_classes`` is taken from ``labels``, or
     from the first answer. ``differentiable`` is False: going backward through an answer raises RuntimeError.

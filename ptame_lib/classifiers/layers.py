@@ -92,11 +92,11 @@ def target_layer(classifier: nn.Module, pixels: Tensor) -> tuple[nn.Module, int 
 
 
 def layer_features(classifier: nn.Module, pixels: Tensor, layer: nn.Module | None = None) -> Tensor:
-    """The output of ``layer`` (default: `target_layer`) for pixels (B,3,H,W), as detached maps (B,C,h,w)."""
+    """The output of ``layer`` (default: `target_layer`) for pixels (B,3,H,W), as detached maps (B,C,h,w) float32."""
     found, prefix = (layer, None) if layer is not None else target_layer(classifier, pixels[:1])
     kept: list[Tensor] = []
     # a copy: an operation in place may follow
-    hook = found.register_forward_hook(lambda _, __, output: kept.append(output.detach().clone()))
+    hook = found.register_forward_hook(lambda _, __, output: kept.append(output.detach().to(torch.float32, copy=True)))
     try:
         with torch.no_grad():
             classifier(pixels)

@@ -91,9 +91,12 @@ def cam_of(
     places = [(m, name) for m in classifier.modules() for name, child in m._modules.items() if child is found]
     hooks = dict(found._forward_hooks)
     with eval_mode(classifier):
+        # NumPy has no bfloat16: the package sees float32, and the network goes on in its own type
+        own: list[torch.dtype] = []
+        found.register_forward_hook(lambda _, __, output: own.append(output.dtype) or _wide(output))
         method = kind(classifier, [found], reshape, **options)
         # an operation in place that follows changes a copy, and not what the package keeps
-        found.register_forward_hook(lambda _, __, output: output.clone() if isinstance(output, Tensor) else None)
+        found.register_forward_hook(lambda _, __, output: output.to(own.pop(), copy=True))
         try:  # not the package's context manager: it swallows an IndexError
             yield method
         finally:
@@ -104,3 +107,7 @@ def cam_of(
             found._forward_hooks.update(hooks)
             for parameter, gradient in gradients:
                 parameter.grad = gradient
+
+
+def _wide(output: Tensor) -> Tensor:
+    return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output

@@ -32,7 +32,7 @@ def random_map(seed: int = 0) -> Explain:
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
         maps = []
-        for image in pixels.cpu():
+        for image in pixels.detach().cpu().float():
             generator = torch.Generator().manual_seed(crc32(image.contiguous().numpy().tobytes(), seed))
             maps.append(torch.rand(image.shape[-2:], generator=generator))
         return normalise(torch.stack(maps).to(pixels.device))
