@@ -80,8 +80,12 @@ class Frozen(nn.Module):
             self.channels_last = _same_in_channels_last(self.model, x)
             if self.owned and self.channels_last:
                 _lay_out(self.model)
-        if not self.frozen:
+        if not self.frozen or (self.owned and torch.compiler.is_compiling()):
             return self._ask(x)
+        return self._ask_at_rest(x)
+
+    @torch.compiler.disable  # the flags of the owner's network belong into no graph
+    def _ask_at_rest(self, x: Tensor):
         with at_rest(self.model):
             return self._ask(x)
 

@@ -60,7 +60,7 @@ class FeatureExtractor(Frozen):
         self.name = name or type(model).__name__
         if isinstance(self.model, fx.GraphModule) and layers is not None:
             with at_rest(self.model):
-                keep_as_answered(self.model, torch.randn(1, self.mean.shape[1], *self.input_size, dtype=type_of(model)))
+                keep_as_answered(self.model, torch.zeros(1, self.mean.shape[1], *self.input_size, dtype=type_of(model)))
 
         # one pass, to learn what the layers give
         with torch.no_grad():

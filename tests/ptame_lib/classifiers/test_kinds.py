@@ -133,3 +133,23 @@ def test_a_quantised_network_is_a_black_box():
     ):
         plain(quantised)
     assert BlackBox(lambda pixels: quantised(pixels), 32)(pixels).shape == (3, 7)
+
+
+@pytest.mark.parametrize("owned", [False, True])
+@pytest.mark.parametrize("inside", [False, True])
+def test_compiled_before_or_after_wrapping(inside, owned):
+    net, pixels = network(), rand(3, 3, 32, 32)
+    expected = net(pixels).detach()
+    net.train()
+    classifier = plain(torch.compile(net, backend="eager") if inside else net)
+    if owned:
+        classifier.own()
+    ask = classifier if inside else torch.compile(classifier, backend="eager")
+    seen = pixels.clone().requires_grad_()
+    for _ in range(2):
+        answer = ask(seen)
+        torch.testing.assert_close(answer, expected, atol=1e-5, rtol=1e-5)
+    answer.sum().backward()
+    assert seen.grad.abs().sum() > 0
+    assert net.training == (not owned)
+    assert all(parameter.grad is None for parameter in net.parameters())
