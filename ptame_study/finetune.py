@@ -99,10 +99,12 @@ def finetune(
     steps, per_epoch = _steps(data, config, team.device)
     optimizer = torch.optim.Adam(net.requires_grad_(True).parameters(), lr=config.lr)
     state = TrainingState(net, classifier, optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0))
+    classifier.frozen = False
     training = TrainingLoop(state, steps, loss, config, team, "fine-tune classifier", per_epoch, validate=validate)
     try:
         rows = training.run()
     finally:
+        classifier.frozen = True
         net.requires_grad_(False)
 
     # one row per epoch

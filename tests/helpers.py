@@ -105,12 +105,12 @@ class Noise(torch.utils.data.Dataset):
 
 def small_auxiliary(layers=("l1", "l2", "l3", "l4"), **name):
     torch.manual_seed(0)
-    return FeatureExtractor(small_cnn(), list(layers), IMAGENET_MEAN, IMAGENET_STD, 64, **name)
+    return FeatureExtractor(small_cnn(), list(layers), IMAGENET_MEAN, IMAGENET_STD, 64, **name).own()
 
 
 def small_classifier():
     torch.manual_seed(1)
-    return Classifier(TinyBackbone(), IMAGENET_MEAN, IMAGENET_STD, 64)
+    return Classifier(TinyBackbone(), IMAGENET_MEAN, IMAGENET_STD, 64).own()
 
 
 def small_nets(layers=("l1", "l2", "l3", "l4"), kind=PTAME):

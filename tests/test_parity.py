@@ -1,6 +1,7 @@
 """The original implementation's numbers, reproduced (see parity/README.md)."""
 
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -15,7 +16,6 @@ from helpers import (
     keep_normalised,
     weights_of,
 )
-from torch import nn
 
 from ptame_lib import PTAME, FeatureExtractor, keep, keep_share, normalise, ptame_loss, remove, resize
 from ptame_lib.losses import ptame
@@ -211,6 +211,12 @@ def ties_stay(maps, share):
     return torch.where(flat >= flat.kthvalue(k, dim=1, keepdim=True).values, flat, 0.0).view_as(maps)
 
 
+@contextmanager
+def awake(network):
+    network.train()
+    yield
+
+
 # name: (the check, (where, what is replaced, by what) ...)
 FAULTS = {
     "no residual": (attention, (PTAME, "attention", attend(lambda bn, conv, f: F.relu(bn(conv(f)))))),
@@ -218,7 +224,7 @@ FAULTS = {
     "residual after the ReLU": (attention, (PTAME, "attention", attend(lambda bn, conv, f: F.relu(bn(conv(f))) + f))),
     "no batch norm": (attention, (PTAME, "attention", attend(lambda bn, conv, f: F.relu(conv(f) + f)))),
     "batch norms in train mode while explaining": (attention, (PTAME, "eval", lambda self: self.train())),
-    "auxiliary in train mode": (attention_in_training, (FeatureExtractor, "train", nn.Module.train)),
+    "auxiliary in train mode": (attention_in_training, ("ptame_lib.classifiers.frozen.at_rest", awake)),
     "one large step instead of x2 steps": (attention, ("ptame_lib.explainers.ptame.upsample_and_add", in_one_step)),
     "align_corners=True": (attention, ("ptame_lib.explainers.ptame.upsample_and_add", aligned)),
     "no min-max": (attention, ("ptame_lib.explainers.ptame.normalise", lambda maps: maps)),

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..validation import check_image_shape, first_bad
-from .wrapper import Size, height_and_width
+from .frozen import Size, height_and_width
+from .wrapper import two_named, two_sided
 
 INSTALL = "pip install 'ptame-study[classifiers]'"
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
@@ -22,9 +23,9 @@ TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(dou
 class BlackBox(nn.Module):
     """A classifier known only by its answers: pixels (B,3,H,W) in [0,1] -> logits (B,K) float32.
 
-    ``function`` takes pixels as a float32 tensor without a gradient, on the caller's device, and gives (B,K) logits as
-    a tensor or a NumPy array. With ``probabilities=True`` it gives probabilities in [0,1], which are turned into their
-    logarithms (0 becomes about -87), so that softmax gives them back.
+    ``function`` takes a copy of the pixels, float32 without a gradient, on the caller's device, and gives (B,K) logits
+    as a tensor or a NumPy array. With ``probabilities=True`` it gives probabilities in [0,1], which are turned into
+    their logarithms (0 becomes about -87), so that softmax gives them back. A single column is read as by `two_sided`.
 
     ``queries`` counts the images asked for; set it to 0 to start again. ``num_classes`` is taken from ``labels``, or
     from the first answer. ``differentiable`` is False: going backward through an answer raises RuntimeError.
@@ -49,11 +50,12 @@ class BlackBox(nn.Module):
         probabilities: bool = False,
     ):
         super().__init__()
+        labels, num_classes = two_named(labels), 2 if num_classes == 1 else num_classes
         if labels is not None and num_classes not in (None, len(labels)):
             raise ValueError(f"{len(labels)} labels for {num_classes} classes: give one label per class")
         self.function = function
         self.input_size = height_and_width(input_size)
-        self.labels = None if labels is None else tuple(labels)
+        self.labels = labels
         self.num_classes = num_classes if labels is None else len(labels)
         self.probabilities = probabilities
         self.queries = 0
@@ -62,7 +64,7 @@ class BlackBox(nn.Module):
         check_image_shape(pixels)
         self.queries += pixels.shape[0]
         with torch.no_grad():
-            logits = self._read(self.function(pixels.detach().float()), pixels)
+            logits = self._read(self.function(pixels.detach().to(torch.float32, copy=True)), pixels)
         if torch.is_grad_enabled() and pixels.requires_grad:
             return _NoWayBack.apply(pixels, logits)
         return logits
@@ -77,6 +79,11 @@ class BlackBox(nn.Module):
         logits = torch.as_tensor(answer).detach().to(pixels.device, torch.float32)
         # shape
         n, known = len(pixels), self.num_classes is not None
+        single = logits.ndim == 2 and logits.shape[1] == 1 and self.num_classes in (None, 2)
+        if single and self.probabilities:
+            logits = torch.cat([1 - logits, logits], 1)
+        elif single:
+            logits = two_sided(logits)
         if logits.ndim != 2 or len(logits) != n or (known and logits.shape[1] != self.num_classes):
             expected = f"expected ({n}, {self.num_classes if known else 'classes'})"
             raise ValueError(f"the black box gave shape {tuple(logits.shape)} for {n} images: {expected}")

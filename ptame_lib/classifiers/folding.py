@@ -16,23 +16,32 @@ def fold_batch_norms(classifier: Classifier) -> Classifier:
     """A copy with its batch norms folded into the convolutions before them; identities take their place.
 
     With fixed statistics a batch norm is a linear map of each channel. It is folded if its parent registers it right
-    after a convolution with as many channels. A network may run its modules in another order than it registers them:
-    if the copy's logits for two noise images differ by more than 1e-4 of the largest one, the classifier itself is
-    returned, as is a `BlackBox`. Not for a network that will be trained or randomised afterwards.
+    after a convolution with as many channels, whose weight is not computed, as by weight_norm. A network may run its
+    modules in another order than it registers them: if the copy's logits for two noise images differ by more than 1e-4
+    of the largest one, the classifier itself is returned, as is a `BlackBox`. Not for a network that will be trained or
+    randomised afterwards.
     """
     if not isinstance(classifier, Classifier):
         return classifier
-    # fold in a copy
-    folded = copy.deepcopy(classifier)
-    for parent in folded.model.modules():
-        for (name, first), (after, second) in pairwise(list(parent.named_children())):
-            follows = type(first) is nn.Conv2d and type(second) is nn.BatchNorm2d
-            if follows and first.out_channels == second.num_features and second.track_running_stats:
-                setattr(parent, name, fuse_conv_bn_eval(first, second))
-                setattr(parent, after, nn.Identity())
-    # compare the answers to noise
+    # the answers to noise; where a weight is computed, as by weight_norm, it can then be copied
     noise = torch.rand(2, 3, *classifier.input_size, generator=torch.Generator().manual_seed(0))
     noise = noise.to(device_of(classifier))
     with torch.no_grad():
-        wanted, found = classifier(noise), folded(noise)
+        wanted = classifier(noise)
+    # fold in a copy
+    folded = copy.deepcopy(classifier).own()
+    for parent in folded.model.modules():
+        for (name, first), (after, second) in pairwise(list(parent.named_children())):
+            follows = type(first) is nn.Conv2d and type(second) is nn.BatchNorm2d
+            if (
+                follows
+                and "weight" in first._parameters
+                and first.out_channels == second.num_features
+                and second.track_running_stats
+            ):
+                setattr(parent, name, fuse_conv_bn_eval(first, second))
+                setattr(parent, after, nn.Identity())
+    # compare the answers
+    with torch.no_grad():
+        found = folded(noise)
     return folded if (found - wanted).abs().max() <= 1e-4 * wanted.abs().max() else classifier

@@ -23,8 +23,10 @@ class GroupedClassifier(Classifier):
     def __init__(self, classifier: Classifier, groups: Mapping[int, str]):
         mean, std = classifier.mean.flatten().tolist(), classifier.std.flatten().tolist()
         super().__init__(classifier.model, mean, std, classifier.input_size, tuple(dict.fromkeys(groups.values())))
+        if classifier.owned:
+            self.own()
         with torch.no_grad():
-            count = self.run(torch.zeros(1, 3, *self.input_size, device=classifier.mean.device)).shape[1]
+            count = self.logits(torch.zeros(1, 3, *self.input_size, device=classifier.mean.device)).shape[1]
         if not groups:
             raise ValueError("there are no groups of classes")
         if wrong := [c for c in groups if not 0 <= c < count]:
@@ -32,5 +34,5 @@ class GroupedClassifier(Classifier):
         self.members = [torch.tensor([c for c, name in groups.items() if name == label]) for label in self.labels]
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits = self.run(pixels)
+        logits = self.logits(pixels)
         return torch.stack([logits[:, classes.to(logits.device)].logsumexp(1) for classes in self.members], 1)

@@ -34,9 +34,9 @@ class Logits(nn.Module):
 def load_huggingface(name: str, pretrained: bool = True, mean=None, std=None) -> tuple[Logits, dict]:
     """The network of a repository or local folder, and its data config.
 
-    The config holds mean and std (RGB), input_size (height, width) and labels. It is measured on images that go through
-    the repository's image processor, so it holds whatever the options of that are called. ``mean`` and ``std`` replace
-    the measured ones; both are needed if the repository has no image processor.
+    The config holds mean and std (RGB), input_size (height, width), labels, and whether it is multi_label. It is
+    measured on images that go through the repository's image processor, so it holds whatever the options of that are
+    called. ``mean`` and ``std`` replace the measured ones; both are needed if the repository has no image processor.
 
     Code that lies in the repository is never run. Raises ImportError without transformers, RuntimeError for a
     repository that can't be loaded, and ValueError for one without an image classifier, one that needs code of its own,
@@ -77,7 +77,8 @@ def load_huggingface(name: str, pretrained: bool = True, mean=None, std=None) ->
         seen, order = _probe(processor, name)
     given = {key: value for key, value in (("mean", mean), ("std", std)) if value is not None}
     labels = [config.id2label[i] for i in range(config.num_labels)]
-    return Logits(net, order), seen | given | {"labels": labels}
+    several = config.problem_type == "multi_label_classification"
+    return Logits(net, order), seen | given | {"labels": labels, "multi_label": several}
 
 
 def _refuse_code(name: str, error: Exception) -> None:

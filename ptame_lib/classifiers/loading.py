@@ -16,6 +16,7 @@ from .. import files
 from . import embedded
 from .black_box import BlackBox, load_onnx
 from .embedded import MEAN, STD
+from .frozen import height_and_width
 from .huggingface import load_huggingface
 from .wrapper import IMAGENET_MEAN, IMAGENET_STD, Classifier
 
@@ -35,7 +36,8 @@ def load_classifier(
     - ``embedded/vgg``, ``embedded/resnet``, ``embedded/vit``: 64x64 pixels, 10 digits, one per image;
     - ``embedded/multi-vgg``, ``embedded/multi-resnet``: the same with several digits per image, decided one by one;
     - torchvision's ``vgg16``, ``resnet50`` and ``vit_b_16``: 224x224 pixels, 1000 classes;
-    - ``timm/<any model>``, with mean, std and size of timm's data config; options go to ``timm.create_model``;
+    - ``timm/<any model>``, with mean, std and size of timm's data config; options go to ``timm.create_model``
+      (``img_size`` is then the size; with ``in_chans=1`` the network gets the average of the colours);
     - ``hf/<repository or local folder>``: a Hugging Face image classifier, with what its own image processor does;
     - ``onnx/<file>``: a network run by onnxruntime, a `BlackBox` without gradients; options as in `load_onnx`.
 
@@ -54,10 +56,10 @@ def load_classifier(
     # each family with the normalisation and the size its networks were made for
     if name in (*EMBEDDED, *EMBEDDED_MULTI, "embedded/auxiliary"):  # the study does not explain the auxiliary, but can
         net, labels = load_embedded_net(name, weights), labels or [str(digit) for digit in range(10)]
-        return Classifier(net, mean or MEAN, std or STD, 64, labels, multi_label=name in EMBEDDED_MULTI)
+        return Classifier(net, mean or MEAN, std or STD, 64, labels, multi_label=name in EMBEDDED_MULTI).own()
     if name in TORCHVISION:
         net = load_torchvision(name, weights, "IMAGENET1K_V1")
-        return Classifier(net, mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, labels, 1000)
+        return Classifier(net, mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, labels, 1000).own()
     if kind == "timm":
         net, config = load_timm(name, weights, **options)
         classes = getattr(net, "num_classes", None)
@@ -65,12 +67,13 @@ def load_classifier(
             remedy = "choose a model with a head, or pass num_classes with weights of your own"
             raise ValueError(f"{name!r} is an encoder without classes: {remedy}")
         mean, std = mean or config["mean"], std or config["std"]
-        return Classifier(net, mean, std, config["input_size"][1:], labels, classes)
+        return Classifier(net, mean, std, config["input_size"][1:], labels, classes).own()
     if kind == "hf" and rest:
         net, config = load_huggingface(rest, weights == "default", mean, std)
         if weights != "default":
             fill_network(net.net, weights)
-        return Classifier(net, config["mean"], config["std"], config["input_size"], labels or config["labels"])
+        labels, several = labels or config["labels"], config["multi_label"]
+        return Classifier(net, config["mean"], config["std"], config["input_size"], labels, multi_label=several).own()
     if kind == "onnx" and rest:
         if weights != "default":
             raise ValueError(f"{name!r} holds its weights: weights={weights!r} can't replace them")
@@ -97,7 +100,7 @@ def load_multilabel(
     setattr(net.get_submodule(parent), last, nn.Linear(net.get_submodule(HEADS[name]).in_features, num_classes))
     if tuned:
         fill_network(net, weights)
-    return Classifier(net, IMAGENET_MEAN, IMAGENET_STD, 224, labels, multi_label=True)
+    return Classifier(net, IMAGENET_MEAN, IMAGENET_STD, 224, labels, multi_label=True).own()
 
 
 def load_embedded_net(name: str, weights: Weights) -> nn.Module:
@@ -152,7 +155,16 @@ def load_timm(name: str, weights: Weights, **options) -> tuple[nn.Module, dict]:
         ) from error
     if weights != "default":
         fill_network(net, weights, whole=not options.get("features_only"))
-    return net, timm.data.resolve_model_data_config(net)
+    # what the options change in the config
+    config = timm.data.resolve_model_data_config(net)
+    if options.get("img_size") is not None:
+        config["input_size"] = (config["input_size"][0], *height_and_width(options["img_size"]))
+    if options.get("in_chans") == 1:
+        config |= {key: (sum(config[key]) / len(config[key]),) for key in ("mean", "std")}
+    elif options.get("in_chans", 3) != 3:
+        given = f"in_chans={options['in_chans']}"
+        raise ValueError(f"{name!r} takes no {given}: pixels have three channels, or one (their average) is used")
+    return net, config
 
 
 def is_file_name(weights: str | Path) -> bool:

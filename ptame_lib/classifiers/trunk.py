@@ -69,10 +69,11 @@ def layout_of(classifier: nn.Module, pixels: Tensor, layer: nn.Module) -> Layout
 
 
 def layer_features(classifier: nn.Module, pixels: Tensor, layer: nn.Module | None = None) -> Tensor:
-    """The output of ``layer`` (default: `target_layer`) for pixels (B,3,H,W), as detached maps (B,C,h,w)."""
+    """The output of ``layer`` (default: `target_layer`) for pixels (B,3,H,W), as maps (B,C,h,w) float32."""
     found, layout = target_layer(classifier, pixels) if layer is None else (layer, None)
     kept: list[Tensor] = []
-    hook = found.register_forward_hook(lambda _, __, output: kept.append(output.detach().clone()))  # as it is now
+    # a copy, since an operation in place may follow
+    hook = found.register_forward_hook(lambda _, __, output: kept.append(output.detach().to(torch.float32, copy=True)))
     try:
         with observable(classifier), torch.no_grad():
             classifier(pixels)

@@ -4,44 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 
-from ..validation import check_answer_shape, check_answers, check_image_shape, check_images
-
-Size = int | tuple[int, int]  # a side, or (height, width)
+from ..validation import check_answer_shape, check_answers, check_images
+from .frozen import Frozen, Size
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class Frozen(nn.Module):
-    """A network that stays in eval mode and never learns, behind the normalisation it expects.
-
-    `Classifier` and `FeatureExtractor` share it. Gradients still flow to the pixels. ``input_size`` is the side, or
-    (height, width), of the images it was made for.
-    """
-
-    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], input_size: Size):
-        super().__init__()
-        self.model = model.eval().requires_grad_(False)
-        # channels last is faster on CPU and GPU; model.to(memory_format=...) refuses networks with a Conv3d
-        for parameter in model.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
-        self.input_size = height_and_width(input_size)
-
-    def train(self, mode: bool = True) -> Frozen:
-        """Stay in eval mode, whatever a parent asks for."""
-        return super().train(False)
-
-    def run(self, pixels: Tensor):
-        """The model's own answer to pixels (B,3,H,W) in [0,1]; ValueError for another shape or whole numbers."""
-        check_image_shape(pixels, self.mean.shape[1])
-        return self.model(((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
 
 
 class Classifier(Frozen):
@@ -50,6 +20,7 @@ class Classifier(Frozen):
     Its normalisation is inside, so that masking is always done in pixel space. ``labels`` are the names of its classes.
     ``num_classes`` is K, or None before the first answer if neither it nor labels are given. With ``multi_label`` each
     label is decided on its own, by the sigmoid of its logit; otherwise the softmax over all logits gives one decision.
+    A single logit, unless ``multi_label``, is read as two classes (`two_sided`).
     ``differentiable``: it has gradients with respect to the pixels, unlike a `BlackBox`.
     """
 
@@ -66,14 +37,36 @@ class Classifier(Frozen):
         multi_label: bool = False,
     ):
         super().__init__(model, mean, std, input_size)
+        if not multi_label:
+            labels, num_classes = two_named(labels), 2 if num_classes == 1 else num_classes
         self.labels = None if labels is None else tuple(labels)
         self.num_classes = num_classes if labels is None else len(self.labels)
         self.multi_label = multi_label
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits = check_answer_shape(self.run(pixels), type(self.model).__name__)
+        logits = self.logits(pixels)
         self.num_classes = logits.shape[-1]
         return logits
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """The network's logits, one per class, at least float32; ValueError unless they are (B,K)."""
+        logits = check_answer_shape(self.run(pixels), type(self.model).__name__)
+        if logits.shape[1] == 1 and not self.multi_label:
+            logits = two_sided(logits)
+        return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def two_sided(logit: Tensor) -> Tensor:
+    """A single logit (B,1) as those of two classes (B,2): its complement's and its own.
+
+    Their softmax is 1 - sigmoid and sigmoid of the logit. Each has half of it, so that each class has a gradient.
+    """
+    return torch.cat([-logit / 2, logit / 2], 1)
+
+
+def two_named(labels: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The labels, with a name for the complement of a single one."""
+    return None if labels is None else tuple(labels) if len(labels) != 1 else (f"not {labels[0]}", labels[0])
 
 
 def decide(classifier: nn.Module, pixels: Tensor) -> Tensor:
@@ -110,11 +103,3 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 def device_of(classifier: nn.Module) -> torch.device:
     """The device of the classifier's tensors; the CPU if it has none."""
     return next((tensor.device for tensor in [*classifier.parameters(), *classifier.buffers()]), torch.device("cpu"))
-
-
-def height_and_width(input_size: Size) -> tuple[int, int]:
-    """A side, or (height, width), as (height, width). Raises ValueError for anything else."""
-    sides = (input_size, input_size) if isinstance(input_size, Integral) else tuple(input_size)
-    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
-        raise ValueError(f"input_size must be a side or (height, width), whole numbers above 0, got {input_size!r}")
-    return sides

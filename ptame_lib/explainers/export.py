@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import files
-from ..classifiers.wrapper import height_and_width
+from ..classifiers.frozen import height_and_width
 from .ptame import PTAME
 
 TOLERANCE = 1e-4  # largest difference between the file's maps and the explainer's

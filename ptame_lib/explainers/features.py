@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from ..classifiers.embedded import MEAN, STD
+from ..classifiers.frozen import Frozen, at_rest, type_of
 from ..classifiers.layers import find_layout, to_map
 from ..classifiers.loading import load_embedded_net, load_timm, load_torchvision
-from ..classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD, Frozen
+from ..classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD, eval_mode
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 EMBEDDED_LAYERS = {
@@ -33,7 +34,7 @@ class FeatureExtractor(Frozen):
 
     ``model``: an nn.Module, with ``layers`` naming the modules whose outputs are the features (or nodes of
     torchvision's graph, which win if a name is both); or a timm model made with ``features_only=True``, and
-    ``layers=None``. Nothing behind the last of these layers is computed. Like `Classifier` it never leaves eval mode.
+    ``layers=None``. Nothing behind the last of these layers is computed. Like `Classifier` it works in eval mode.
 
     A layer may also give channels-last maps (B,H_l,W_l,C_l), or tokens (B,P+N,C_l): the P prefix tokens (class token,
     registers) are dropped and the N others laid out row by row, in the image's aspect ratio.
@@ -52,8 +53,14 @@ class FeatureExtractor(Frozen):
         input_size: int | tuple[int, int] = 224,
         name: str | None = None,
     ):
-        super().__init__(model if layers is None else pick_layers(model.eval(), list(layers)), mean, std, input_size)
+        if layers is not None:
+            with eval_mode(model):  # tracing tries both modes
+                picked = pick_layers(model, list(layers))
+        super().__init__(model if layers is None else picked, mean, std, input_size)
         self.name = name or type(model).__name__
+        if isinstance(self.model, fx.GraphModule) and layers is not None:
+            with at_rest(self.model):
+                keep_as_answered(self.model, torch.zeros(1, self.mean.shape[1], *self.input_size, dtype=type_of(model)))
 
         # one pass, to learn what the layers give
         with torch.no_grad():
@@ -100,6 +107,39 @@ def pick_layers(model: nn.Module, layers: list[str]) -> nn.Module:
     return create_feature_extractor(model, layers) if nodes else Hooked(model, layers)
 
 
+def keep_as_answered(graph: fx.GraphModule, x: Tensor) -> None:
+    """Let a graph of `pick_layers` copy those outputs that a later operation changes in place, seen on ``x``."""
+    (output,) = (node for node in graph.graph.nodes if node.op == "output")
+    wanted: dict[str, fx.Node] = output.args[0]
+    watch = _Versions(graph)
+    with torch.no_grad():
+        watch.run(x)
+    for layer, node in wanted.items():
+        if watch.changed(node):
+            with graph.graph.inserting_after(node):
+                output.args = ({**output.args[0], layer: graph.graph.call_method("clone", (node,))},)
+    graph.recompile()
+
+
+class _Versions(fx.Interpreter):
+    """Runs a graph, and notes how often each tensor had been changed when its node answered."""
+
+    def run(self, *args):
+        self.seen: dict[fx.Node, tuple[Tensor, int]] = {}
+        return super().run(*args)
+
+    def run_node(self, node: fx.Node):
+        answer = super().run_node(node)
+        if isinstance(answer, Tensor):
+            self.seen[node] = answer, answer._version
+        return answer
+
+    def changed(self, node: fx.Node) -> bool:
+        """Whether the node's answer was changed after it."""
+        tensor, version = self.seen.get(node, (None, 0))
+        return tensor is not None and tensor._version != version
+
+
 class Hooked(nn.Module):
     """A model that can't be traced: normalised pixels -> {layer: its first output}.
 
@@ -109,11 +149,16 @@ class Hooked(nn.Module):
     def __init__(self, model: nn.Module, layers: list[str]):
         super().__init__()
         self.model, self.wanted = model, list(layers)
+        self.changed: set[str] = set()  # layers whose output a later operation changes in place
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
+        versions: dict[str, int] = {}
 
         def keep(layer: str, output) -> None:
+            if layer not in found and isinstance(output, Tensor):
+                output = output.clone() if layer in self.changed else output
+                versions[layer] = output._version
             found.setdefault(layer, output)
             if len(found) == len(self.wanted):
                 raise _Enough
@@ -128,7 +173,9 @@ class Hooked(nn.Module):
         try:
             self.model(pixels)
         except _Enough:
-            return found
+            changed = {layer for layer, version in versions.items() if found[layer]._version != version}
+            self.changed |= changed
+            return self(pixels) if changed else found
         finally:
             for hook in hooks:
                 hook.remove()
@@ -164,7 +211,7 @@ def load_auxiliary(
     """
     if name in EMBEDDED_LAYERS:
         net = load_embedded_net(name, weights)
-        return FeatureExtractor(net, layers or EMBEDDED_LAYERS[name], mean or MEAN, std or STD, 64, name)
+        return FeatureExtractor(net, layers or EMBEDDED_LAYERS[name], mean or MEAN, std or STD, 64, name).own()
 
     if name.startswith("timm/"):
         chosen = {} if layers is None else {"out_indices": tuple(layers)}
@@ -172,7 +219,8 @@ def load_auxiliary(
         levels = len(net.feature_info)
         if layers is None and levels > 4:
             return load_auxiliary(name, range(levels - 4, levels), weights, mean=mean, std=std, **timm_options)
-        return FeatureExtractor(net, None, mean or config["mean"], std or config["std"], config["input_size"][1:], name)
+        mean, std = mean or config["mean"], std or config["std"]
+        return FeatureExtractor(net, None, mean, std, config["input_size"][1:], name).own()
 
     if name not in torchvision.models.list_models(torchvision.models):
         known = f"{', '.join(EMBEDDED_LAYERS)}, a torchvision model such as {', '.join(PUBLISHED_LAYERS)}"
@@ -180,4 +228,4 @@ def load_auxiliary(
     if layers is None and name not in PUBLISHED_LAYERS:
         raise ValueError(f"name the layers of {name}: only {', '.join(PUBLISHED_LAYERS)} have published ones")
     net, layers = load_torchvision(name, weights, "DEFAULT"), layers or PUBLISHED_LAYERS[name]
-    return FeatureExtractor(net, layers, mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, name)
+    return FeatureExtractor(net, layers, mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, name).own()

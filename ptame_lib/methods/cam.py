@@ -90,7 +90,8 @@ def cam_of(
     image, net = tuple(pixels.shape[-2:]), getattr(classifier, "model", classifier)
 
     def as_map(level: Tensor) -> Tensor:
-        level = level.clone()  # as it is now: the network may go on in place
+        # a copy, since the network may go on in place; NumPy has no bfloat16
+        level = level.float() if level.dtype in (torch.float16, torch.bfloat16) else level.clone()
         return to_map(level, find_layout(level, image, net) if layout is None else layout, image)
 
     # the package zeroes gradients, and Ablation-CAM replaces the layer while it works

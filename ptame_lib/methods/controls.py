@@ -32,9 +32,8 @@ def random_map(seed: int = 0) -> Explain:
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
         maps = []
-        for image in pixels.detach().cpu():
-            content = image.contiguous().view(torch.uint8).numpy().tobytes()  # NumPy knows no bfloat16
-            generator = torch.Generator().manual_seed(crc32(content, seed))
+        for image in pixels.detach().cpu().float():
+            generator = torch.Generator().manual_seed(crc32(image.contiguous().numpy().tobytes(), seed))
             maps.append(torch.rand(image.shape[-2:], generator=generator))
         return normalise(torch.stack(maps).to(pixels.device))
 

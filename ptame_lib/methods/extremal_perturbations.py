@@ -52,9 +52,9 @@ def extremal_perturbations(
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
         check_request(classifier, pixels, targets)
-        images, wanted = (value.repeat_interleave(len(areas), 0) for value in (pixels.detach(), targets))
+        images, wanted = (value.repeat_interleave(len(areas), 0) for value in (pixels.detach().float(), targets))
         pyramid = filled(images, fill)
-        template = area_template(areas, pixels.shape[-2] * pixels.shape[-1]).to(pixels).repeat(len(pixels), 1)
+        template = area_template(areas, pixels.shape[-2] * pixels.shape[-1]).to(images).repeat(len(pixels), 1)
         smooth = SmoothMasks(pixels.shape[-2:], cell)
         # optimise the coarse masks of all images and areas together
         with torch.enable_grad():

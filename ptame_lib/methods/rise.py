@@ -50,7 +50,7 @@ class RISE:
             self.drawn[size] = rise_masks(self.count, size, seed=self.seed)
         total = torch.zeros(len(classes), *size, device=image.device)
         for part in self.drawn[size].to(image.device).split(self.batch_size):
-            scores = self.classifier(image * part[:, None]).softmax(1)[:, classes]
+            scores = self.classifier(image * part[:, None]).softmax(1)[:, classes].to(part)
             total += torch.einsum("nk,nhw->khw", scores, part)
         return normalise(total)
 

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from .. import files
+from ..classifiers.frozen import frozen_at_rest
 from ..classifiers.wrapper import eval_mode
 from ..progress import progress
 from . import checkpoints, distributed
@@ -47,6 +48,7 @@ class TrainingLoop:
         """Train, from the checkpoint on if ``resume``; return the history. The explainer ends in eval mode."""
         state, team = self.state, self.team
         with (
+            frozen_at_rest(state.explainer, state.classifier),  # once, not at every step
             files.alone(self.checkpoint) if self.checkpoint and team.is_main_process else nullcontext(),
             distributed.global_statistics(state.explainer, team),
             eval_mode(state.explainer),  # restores the modes, whatever ends the training

@@ -102,6 +102,7 @@ class Surrogate(Asked):
     ):
         super().__init__(box, seed)
         self.features = copy.deepcopy(auxiliary).requires_grad_(True)
+        self.features.frozen = False
         self.head = nn.Linear(auxiliary.channels[-1], num_classes).to(next(self.features.parameters()).device)
         self.masks_per_image = masks_per_image
         # batch norms keep their statistics: half of what the network sees is masked, and what it imitates is not

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+from torchvision.transforms.v2.functional import center_crop
 
 from ptame_lib import files
 from ptame_lib.classifiers.black_box import BlackBox
@@ -60,13 +61,14 @@ def explain(
 
     # a figure for each image that can be read
     figures.use_style()
-    size, unread = model.input_size[0], []
+    size, unread = max(model.input_size), []
     for file, output in zip(found, figure_files(found, out), strict=True):
         try:
             pixels = ImageFolder(file.parent, size, size * 8 // 7, [file.name])[0]["pixels"][None]
         except ValueError as error:
             unread.append(str(error))
             continue
+        pixels = center_crop(pixels, list(model.input_size))  # of a classifier of oblong images
         maps, proof = explain_with_evidence(trained, model, pixels, target)
         figure = figures.explanation(pixels[0], maps[0], proof)
         with files.whole(output) as unfinished:

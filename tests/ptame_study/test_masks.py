@@ -113,7 +113,7 @@ CONFIG = FinetuneConfig(epochs=15, batch_size=8, lr=1e-2)
 
 def tiny(seed=0):
     torch.manual_seed(seed)
-    return Classifier(TinyBackbone(3), [0.5] * 3, [0.2] * 3, 8)
+    return Classifier(TinyBackbone(3), [0.5] * 3, [0.2] * 3, 8).own()
 
 
 def test_fine_tuning_learns():

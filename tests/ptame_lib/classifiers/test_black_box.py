@@ -305,6 +305,14 @@ def test_hugging_face_is_differentiable_and_frozen(folder):
     assert pixels.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("problem", ["multi_label_classification", "single_label_classification", None])
+def test_hugging_face_says_whether_an_image_has_several_labels(folder, problem):
+    place, _ = folder()
+    config = json.loads((place / "config.json").read_text()) | {"problem_type": problem}
+    (place / "config.json").write_text(json.dumps(config))
+    assert load_classifier(f"hf/{place}").multi_label == (problem == "multi_label_classification")
+
+
 def test_hugging_face_weights(folder, tmp_path):
     place, net = folder()
     pixels = torch.rand(2, 3, 32, 32)

@@ -62,3 +62,23 @@ def test_what_cannot_be_folded_comes_back():
     assert fold_batch_norms(classifier) is classifier
     box = BlackBox(lambda pixels: pixels.mean((2, 3)), 8)
     assert fold_batch_norms(box) is box
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
+)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated")
+def test_computed_weights_stay_and_the_others_are_folded(norm):
+    torch.manual_seed(0)
+    convs = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5), nn.Flatten()]
+    norm(convs[0])
+    net = nn.Sequential(*convs)
+    net(torch.rand(2, 3, 8, 8)).sum().backward()  # in training, where the weight has a history
+    classifier = unlike_identity(plain(net, 8))
+    folded = fold_batch_norms(classifier)
+    assert [type(part) for part in folded.model][1] is nn.BatchNorm2d
+    assert [type(part) for part in folded.model][4] is nn.Identity
+    pixels = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(folded(pixels), classifier(pixels), atol=1e-4, rtol=1e-4)
+    assert net.training
+    assert all(parameter.requires_grad for parameter in net.parameters())

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ptame_lib.classifiers.wrapper import eval_mode, height_and_width
+from ptame_lib.classifiers.frozen import height_and_width
+from ptame_lib.classifiers.wrapper import eval_mode
 
 
 @pytest.fixture

@@ -44,12 +44,14 @@ def settle(frozen, pixels):
             module.momentum = None  # the running statistics become the batch's
     with torch.no_grad():
         frozen.model.train()
+        frozen.frozen = False  # to learn the statistics
         frozen(torch.cat([pixels, pixels / 2]))  # a fresh explainer's masks are about a half
         head = frozen.model.get_classifier() if isinstance(frozen, Classifier) else ()
         for part in head if isinstance(head, tuple) else [head]:
             for module in part.modules():
                 if isinstance(module, nn.Linear | nn.Conv2d):
                     nn.init.xavier_normal_(module.weight)
+    frozen.frozen = True
     frozen.model.eval()
 
 
@@ -85,6 +87,21 @@ def test_an_encoder_is_refused(name):
         load_classifier(f"timm/{name}", weights=None)
 
 
+def assert_answers_as_the_bare_network(classifier, pixels):
+    """For one image and three, in other types of numbers, and oblong where the bare network takes that."""
+    net, (height, width) = classifier.model, classifier.input_size
+    one, three = pixels[:1], torch.cat([pixels, pixels[:1].flip(-1)])
+    for given in (three, one, images((height, width // 2), 1), one.double(), one.bfloat16()):
+        with torch.no_grad():
+            try:
+                bare = net(((given - classifier.mean) / classifier.std).float())
+            except Exception as error:  # a size that it does not take
+                with pytest.raises(type(error)):
+                    classifier(given)
+                continue
+            assert (classifier(given) - bare).abs().max() < 1e-3 * bare.abs().max()
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_is_explained(name):
     torch.manual_seed(0)
@@ -95,6 +112,7 @@ def test_every_family_is_explained(name):
     assert classifier.std.flatten().tolist() == pytest.approx(config.std)
     pixels = images(classifier.input_size)
     settle(classifier, pixels)
+    assert_answers_as_the_bare_network(classifier, pixels)
     auxiliary = FeatureExtractor(small_cnn(), ["l2", "l3", "l4"], IMAGENET_MEAN, IMAGENET_STD, 64)
     explain_and_train(auxiliary, classifier, classifier.model.num_classes, pixels)
     assert_cams_look_at(classifier, *CAM_LAYERS[name], pixels)

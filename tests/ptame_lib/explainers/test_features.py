@@ -3,13 +3,14 @@
 import pytest
 import timm
 import torch
-from helpers import small_cnn
+from helpers import rand, small_cnn
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import mobilenet_v3_small
 
 from ptame_lib import PTAME, FeatureExtractor, load_auxiliary
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
+from ptame_lib.explainers.features import Hooked
 
 
 def extractor(layers, net=None, size=64):
@@ -115,7 +116,7 @@ def test_timm_features_only():
 
 
 def test_a_timm_model_as_an_object(pixels):
-    net = timm.create_model("test_resnet", features_only=True, pretrained=False)
+    net = timm.create_model("test_resnet", features_only=True, pretrained=False).eval()
     auxiliary = FeatureExtractor(net, None, (0.5,) * 3, (0.5,) * 3, 64)
     assert auxiliary.layers == ("act1", "layer1", "layer2", "layer3", "layer4")
     torch.testing.assert_close(auxiliary(pixels)[2], net((pixels - 0.5) / 0.5)[2])
@@ -155,7 +156,7 @@ def test_timms_channels_last_maps_are_turned(pixels):
         depths=(1, 1, 1, 1),
         img_size=64,
         window_size=2,
-    )
+    ).eval()
     auxiliary = FeatureExtractor(net, None, (0.5,) * 3, (0.5,) * 3, 64)
     assert auxiliary.channels == (96, 192, 384, 768)
     for ours, theirs in zip(auxiliary(pixels), net((pixels - 0.5) / 0.5), strict=True):
@@ -272,3 +273,38 @@ def test_a_token_layer_that_is_no_grid_is_named():
         ValueError, match=r"layer 'block' of Tokens gives shape \(1, 51, 6\): .*tokens \(B,P\+N,C\) of a grid"
     ):
         extractor(["block"], Tokens(50), (8, 8))
+
+
+class InPlace(nn.Module):
+    """Convolutions, each followed by an activation in place: directly, through a view, and as a function."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+        self.act, self.plain, self.last = nn.ReLU(inplace=True), nn.ReLU(), nn.Conv2d(3, 3, 3)
+
+    def forward(self, x):
+        x = self.second(self.act(self.first(x)))
+        x = x.flatten(2).relu_().unflatten(2, x.shape[2:])
+        return self.last(self.plain(torch.nn.functional.relu(self.third(x), inplace=True)))
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+def test_features_are_those_at_the_layer_whatever_follows_in_place(hooked):
+    torch.manual_seed(0)
+    net, layers = InPlace().eval(), ["first", "second", "third", "plain", "last"]
+    picked = Hooked(net, layers) if hooked else net
+    auxiliary = FeatureExtractor(picked, None if hooked else layers, (0.0,) * 3, (1.0,) * 3, 16)
+    for seed in (0, 1):
+        x = rand(2, 3, 16, 16, seed=seed)
+        with torch.no_grad():
+            first = net.first(x)
+            second = net.second(first.relu())
+            third = net.third(second.relu())
+            expected = [first, second, third, third.relu(), net.last(third.relu())]
+        for found, wanted in zip(auxiliary(x), expected, strict=True):
+            torch.testing.assert_close(found, wanted)
+    if hooked:
+        assert picked.changed == {"first", "second", "third"}  # the others are not copied
+    else:
+        assert sum(node.target == "clone" for node in auxiliary.model.graph.nodes) == 3

@@ -31,7 +31,7 @@ class Quadrant(nn.Module):
 @pytest.fixture
 def auxiliary():
     torch.manual_seed(0)
-    return FeatureExtractor(small_cnn((8, 16, 32, 32)), ["l2", "l3", "l4"], (0.5,) * 3, (0.25,) * 3, 32)
+    return FeatureExtractor(small_cnn((8, 16, 32, 32)), ["l2", "l3", "l4"], (0.5,) * 3, (0.25,) * 3, 32).own()
 
 
 @pytest.fixture
