@@ -5,7 +5,8 @@ Checks of shapes and types cost nothing. Those of values take one pass: they bel
 
 from __future__ import annotations
 
-from numbers import Integral
+from math import inf
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -138,6 +139,13 @@ def check_at_least(least: int, **counts: int) -> None:
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
             raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}: raise it")
+
+
+def check_amounts(**amounts: float) -> None:
+    """Raise ValueError unless all amounts are finite numbers that are not negative."""
+    for name, value in amounts.items():
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < inf:
+            raise ValueError(f"{name} can't be {value!r}: give a finite number that is not negative")
 
 
 def first_bad(good: Tensor) -> int:

@@ -19,6 +19,7 @@ from ptame_lib.training import distributed
 from ptame_lib.training.batches import Steps
 from ptame_lib.training.checkpoints import TrainingState
 from ptame_lib.training.loop import TrainingLoop
+from ptame_lib.validation import check_amounts, check_at_least
 
 from . import paths
 from .classifiers import class_names
@@ -59,7 +60,10 @@ def finetune_for(profile: str, classifier: str) -> None:
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """How to fine-tune: Adam on all layers, until ``patience`` epochs were not better by ``min_delta``."""
+    """How to fine-tune: Adam on all layers, until ``patience`` epochs were not better by ``min_delta``.
+
+    Raises ValueError for numbers out of range.
+    """
 
     epochs: int = 30
     batch_size: int = 16
@@ -68,6 +72,11 @@ class FinetuneConfig:
     min_delta: float = 1e-3
     seed: int = 0
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        check_at_least(1, epochs=self.epochs, batch_size=self.batch_size, patience=self.patience)
+        check_at_least(0, seed=self.seed, workers=self.workers)
+        check_amounts(lr=self.lr, min_delta=self.min_delta)
 
 
 class FinetuneLoss(NamedTuple):

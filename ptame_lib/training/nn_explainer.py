@@ -15,6 +15,7 @@ from ..classifiers.wrapper import eval_mode
 from ..explainers.nn_explainer import Explainer
 from ..losses.nn_explainer import ExplainerWeights, RTISWeights, explainer_loss, rtis_loss, target_masks
 from ..masking import blend
+from ..validation import check_amounts, check_at_least
 from . import distributed
 from .batches import Draws, planned
 from .checkpoints import TrainingState
@@ -28,7 +29,7 @@ class ExplainerConfig:
     ``lr``: 1e-4 is ResNet-50's on VOC, the others have 1e-5. ``loss``: `RTISWeights` for RTIS's. ``validate_every``:
     steps between validations, 0 for once per epoch. Training stops after ``patience`` validations (2 on COCO) that
     were not better than the best by ``min_delta``. ``schedule``: ``constant``, or ``onecycle`` over all steps.
-    ``precision``: accelerate's ``no``, ``bf16`` or ``fp16``.
+    ``precision``: accelerate's ``no``, ``bf16`` or ``fp16``. Raises ValueError for numbers out of range.
     """
 
     steps: int = 100_000
@@ -42,6 +43,11 @@ class ExplainerConfig:
     schedule: str = "constant"
     precision: str = "no"
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        check_at_least(1, batch_size=self.batch_size, patience=self.patience)
+        check_at_least(0, steps=self.steps, seed=self.seed, validate_every=self.validate_every, workers=self.workers)
+        check_amounts(lr=self.lr, min_delta=self.min_delta)
 
 
 def train_explainer(

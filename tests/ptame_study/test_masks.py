@@ -144,6 +144,12 @@ def test_fine_tuning_is_repeatable():
     assert first == second
 
 
+@pytest.mark.parametrize("wrong", [{"patience": 0}, {"epochs": 0}, {"lr": "1e-4"}, {"seed": -1}, {"min_delta": -1.0}])
+def test_settings_that_fine_tune_nothing_are_refused(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} (can't|must) be "):
+        FinetuneConfig(**wrong)
+
+
 def test_a_loss_that_is_not_finite_stops_it():
     data = Bright(16)
     data.pixels[3] = torch.nan

@@ -1,9 +1,9 @@
 """Training settings, images and checkpoints that are refused."""
 
 import pytest
-from refusals import PIXELS, Code, Items, assert_answer, refused, toy_classifier, toy_explainer
+from refusals import NAN, PIXELS, Code, Items, assert_answer, refused, toy_classifier, toy_explainer
 
-from ptame_lib import TrainingConfig, train_ptame
+from ptame_lib import ExplainerConfig, TrainingConfig, train_ptame
 
 
 def resumed(place, content):
@@ -27,6 +27,19 @@ ROWS = {
         lambda place: TrainingConfig(lr=-0.1),
         refused("can't be -0.1 and 0.01: give finite numbers"),
     ),
+    "patience that trains nothing": (
+        lambda place: ExplainerConfig(patience=0),
+        refused("patience must be a whole number of at least 1, got 0: raise it"),
+    ),
+    "negative steps between validations": (
+        lambda place: ExplainerConfig(validate_every=-1),
+        refused("validate_every must be a whole number of at least 0, got -1"),
+    ),
+    "batches of half an image": (lambda place: ExplainerConfig(batch_size=0.5), refused("batch_size must be a whole")),
+    "negative steps of the Explainer": (lambda place: ExplainerConfig(steps=-1), refused("steps must be .*, got -1")),
+    "learning rate that is no number": (lambda place: ExplainerConfig(lr=NAN), refused("lr can't be nan: give a")),
+    "learning rate as text": (lambda place: ExplainerConfig(lr="1e-4"), refused("lr can't be '1e-4': give a finite")),
+    "negative difference": (lambda place: ExplainerConfig(min_delta=-1.0), refused(r"min_delta can't be -1\.0: give")),
     "training in 0..255": (
         lambda place: train_ptame(
             toy_explainer(), toy_classifier(), Items(pixels=255 * PIXELS[0]), TrainingConfig(steps=1, batch_size=2)
