@@ -6,6 +6,7 @@ import errno
 import glob
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,6 +57,13 @@ def make_folder(folder: Path) -> Path:
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def check_name(name: str, what: str = "profile") -> str:
+    """Return the name of a folder; raise ValueError for one that is empty, hidden or a path."""
+    if not re.fullmatch(r"[\w+-][\w.+-]*", name):
+        raise ValueError(f"{what} can't be {name!r}: write letters, digits and _ . + - only, and no . at the start")
+    return name
 
 
 def show(path: Path) -> str:

@@ -16,7 +16,7 @@ from ptame_lib import files
 from ptame_lib.texts import printable
 
 from . import paths
-from .profiles import use_data
+from .profiles import check_known, use_data
 from .run import run_notebook
 from .tables import report, write_seeds
 
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("notebook", help="its name, for example 03_compare")
     run.add_argument("--method", help="the explainer to train, for notebook 02")
     run.add_argument("--loss", help="the loss to train with, for notebook 07")
-    run.add_argument("--seed", type=int, default=0, help="one of the profile's seeds, for notebooks 02 and 03")
+    run.add_argument("--seed", type=_seed, default=0, help="one of the profile's seeds, for notebooks 02 and 03")
     report = commands.add_parser("report", help="print the main table of a finished profile")
     readme = commands.add_parser("readme", help="take a finished profile's tables into results/reference and README.md")
     seeds = commands.add_parser("seeds", help="write the table of a profile's several seeds")
@@ -58,9 +58,16 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a seed can't be {text}: give a whole number that is not negative")
+    return int(text)
+
+
 def _work(asked: argparse.Namespace) -> None:
     # commands on finished tables
     if asked.command == "report":
+        check_known(asked.profile)
         return print(printable(report(asked.profile), keep=LINES))
     if asked.command == "readme":
         from .readme import renew

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields, is_dataclass, make_dataclass
 from typing import Any
 
+from ptame_lib.files import check_name
+from ptame_lib.validation import check_at_least
+
 LITERALS = {"str": str, "int": int, "float": float, "bool": bool, "list": list}
 INSIDE = LITERALS | {"tuple": tuple, "dict": dict}  # what the keys of a dict may be, too
 
@@ -28,7 +31,8 @@ def configure(
     merged onto the cell's literal, and that onto the dataclass's defaults; the config holds the dataclass. A field with
     the name and type of another parameter takes its value from there. Other checks may name keys of dicts, too.
 
-    Raises TypeError for a wrong type; ValueError for an unknown parameter or key, and for a refused or infinite value.
+    Raises TypeError for a wrong type; ValueError for an unknown parameter or key, and for a refused or infinite value,
+    which a ``profile`` that is no plain name, a negative ``seed`` and an empty list of ``classifiers`` are anywhere.
     """
     declared = _declared(cells) or _annotations(namespace)
     if not declared:
@@ -49,6 +53,7 @@ def configure(
         values[name] = _merged(name, sections[name], layers, values, declared)
 
     # checks of single values, also of a dict's
+    _check_usual(values)
     inside = {key: value for name in sections for key, value in vars(values[name]).items()}
     for name, check in checks.items():
         if name not in sections:
@@ -102,6 +107,16 @@ def _merged(name: str, section: type, layers: Iterable[dict], values: dict[str, 
                 raise ValueError(f"unknown key {key!r} in {name}: {hint}? It has {', '.join(known)}")
             merged[key] = typed(f"{name}.{key}", kinds[key], value)
     return section(**own, **merged)
+
+
+def _check_usual(values: dict[str, Any]) -> None:
+    """Checks of the parameters that mean the same in every notebook."""
+    if "profile" in values:
+        check_name(values["profile"])
+    check_at_least(0, **{name: values[name] for name in ("seed", "trained_seed") if name in values})
+    check_at_least(0, **{f"seeds[{i}]": seed for i, seed in enumerate(values.get("seeds", ()))})
+    if values.get("classifiers") == []:
+        raise ValueError("parameter classifiers is empty: name at least one")
 
 
 def _check(name: str, value: Any, check: Callable[[Any], bool] | Sequence) -> None:

@@ -1,4 +1,7 @@
-"""The folders and file names of the study, below its root: ``$PTAME_ROOT``, by default the checkout."""
+"""The folders and file names of the study, below its root: ``$PTAME_ROOT``, by default the checkout.
+
+Those of a profile raise ValueError for a name that is a path (`check_name`).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import os
 import re
 from pathlib import Path
 
-from ptame_lib.files import make_folder, root
+from ptame_lib.files import check_name, make_folder, root
 
 
 def given(name: str | Path) -> Path:
@@ -34,17 +37,17 @@ def profiles() -> Path:
 
 def results(profile: str) -> Path:
     """Tables, JSON records and trained explainers of a profile."""
-    return make_folder(root() / "results" / profile)
+    return make_folder(root() / "results" / check_name(profile))
 
 
 def figures(profile: str) -> Path:
     """PNG and SVG figures of a profile."""
-    return make_folder(root() / "figures" / profile)
+    return make_folder(root() / "figures" / check_name(profile))
 
 
 def runs(profile: str) -> Path:
     """Executed notebooks of a profile."""
-    return make_folder(root() / "runs" / profile)
+    return make_folder(root() / "runs" / check_name(profile))
 
 
 def explainer(profile: str, classifier: str, method: str = "P-TAME", seed: int = 0) -> Path:

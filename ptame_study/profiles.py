@@ -34,9 +34,7 @@ def load_profile(name: str) -> dict[str, Any]:
 
 
 def _load(name: str, on_the_way: list[str]) -> dict[str, Any]:
-    known = sorted(p.stem for p in paths.profiles().glob("*.yaml"))
-    if name not in known:
-        raise ValueError(f"unknown profile {name!r}: there are {', '.join(known)} in {files.show(paths.profiles())}")
+    _known(name)
     if name in on_the_way:
         circle = " -> ".join([*on_the_way, name])
         raise ValueError(f"profiles extend each other in a circle, {circle}: take one 'extends' out")
@@ -57,6 +55,12 @@ def _load(name: str, on_the_way: list[str]) -> dict[str, Any]:
         if "explainer_too" in content and "explainer_too" not in changes:
             content["explainer_too"] = [name for name in content["explainer_too"] if name in every]
     return _shaped(file, content)
+
+
+def _known(name: str) -> None:
+    known = sorted(p.stem for p in paths.profiles().glob("*.yaml"))
+    if name not in known:
+        raise ValueError(f"unknown profile {name!r}: there are {', '.join(known)} in {files.show(paths.profiles())}")
 
 
 def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
@@ -146,6 +150,12 @@ def parameters_for(profile: str, notebook: str, classifier: str | None = None, s
     if notebook == "08_explainer_compare" and len(content.get("multi_label", [])) > 1 and profile != DEFAULTS:
         parameters["suffix"] = f"-{paths.slug(classifier)}"
     return parameters | ({"classifiers": [classifier]} if notebook in OF_MANY else {"classifier": classifier})
+
+
+def check_known(profile: str) -> None:
+    """Raise ValueError unless there is such a profile; reads nothing of it."""
+    if profile != DEFAULTS:
+        _known(profile)
 
 
 def data_folder(profile: str) -> Path | None:

@@ -1,9 +1,12 @@
 """Parameters and profiles that are refused."""
 
+import re
+
 import pytest
 from refusals import INF, NAN, assert_answer, refused
 
-from ptame_study import profiles
+from ptame_study import paths, profiles
+from ptame_study.__main__ import main
 from ptame_study.parameters import configure
 
 WHOLE = "classifiers: [a]\nnotebooks: {b: {c: 1}}\n"
@@ -51,6 +54,18 @@ ROWS = {
         lambda place: make_profile(place, WHOLE) and profiles.load_profile("imagenett"),
         refused("unknown profile 'imagenett': there are bad in workflow/profiles"),
     ),
+    "seed below 0": (
+        lambda place: configure(["seed: int = 0"], {"seed": -1}),
+        refused("seed must be a whole number of at least 0, got -1"),
+    ),
+    "one of several seeds below 0": (
+        lambda place: configure(["seeds: list[int] = [0]"], {"seeds": [0, -2]}),
+        refused(r"seeds\[1\] must be a whole number of at least 0, got -2"),
+    ),
+    "no classifiers": (
+        lambda place: configure(["classifiers: list[str] = ['a']"], {"classifiers": []}),
+        refused("parameter classifiers is empty: name at least one"),
+    ),
     "profile that is no YAML": (
         lambda place: make_profile(place, "classifiers: [a\nb: {"),
         refused(r"bad\.yaml is no YAML .*line 2.*: correct it"),
@@ -92,6 +107,43 @@ ROWS = {
         refused("unknown classifier 'vgg' in profile bad: it has a"),
     ),
 }
+
+
+NO_NAMES = ("", ".", "..", "../x", "../../x", ".x", "a/b", "/x", "a b", "x\n", "x\\y", "~")
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_a_profiles_name_is_no_path(name, place, capsys):
+    says = re.escape(f"profile can't be {name!r}: write letters, digits")
+    for folder in (paths.results, paths.figures, paths.runs):
+        with pytest.raises(ValueError, match=says):
+            folder(name)
+    with pytest.raises(ValueError, match=says):
+        configure(['profile: str = "x"'], {"profile": name})
+    for command in ("report", "seeds"):
+        assert main([command, "--profile", name]) == 1
+    assert not list(place.folder.iterdir())
+    assert capsys.readouterr().err.count("ERROR: ") == 2
+
+
+def test_plain_names_are_profiles():
+    names = ("small", "table2-resnet50-ttame", "2012", "my_own.v2+x", "-x", "größe")
+    assert [configure(['profile: str = ""'], {"profile": name}).profile for name in names] == [*names]
+
+
+@pytest.mark.parametrize("command", ["report", "seeds"])
+def test_an_unknown_profile_has_no_tables(command, place, capsys):
+    make_profile(place, WHOLE)
+    assert main([command, "--profile", "nope"]) == 1
+    assert "ERROR: unknown profile 'nope': there are bad in workflow/profiles" in capsys.readouterr().err
+    assert [p.name for p in place.folder.iterdir()] == ["workflow"]
+
+
+@pytest.mark.parametrize("seed", ["-1", "1.5", "x", ""])
+def test_a_seed_of_the_command_is_not_negative(seed, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "02_train_ptame", f"--seed={seed}"])
+    assert f"a seed can't be {seed}: give a whole number that is not negative" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -40,6 +40,10 @@ ROWS = {
     "learning rate that is no number": (lambda place: ExplainerConfig(lr=NAN), refused("lr can't be nan: give a")),
     "learning rate as text": (lambda place: ExplainerConfig(lr="1e-4"), refused("lr can't be '1e-4': give a finite")),
     "negative difference": (lambda place: ExplainerConfig(min_delta=-1.0), refused(r"min_delta can't be -1\.0: give")),
+    "negative seed": (
+        lambda place: TrainingConfig(seed=-1),
+        refused("seed must be a whole number of at least 0, got -1"),
+    ),
     "training in 0..255": (
         lambda place: train_ptame(
             toy_explainer(), toy_classifier(), Items(pixels=255 * PIXELS[0]), TrainingConfig(steps=1, batch_size=2)
