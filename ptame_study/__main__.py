@@ -13,11 +13,12 @@ import os
 import sys
 
 from ptame_lib import files
+from ptame_lib.explainers.loading import TRAINED
 from ptame_lib.texts import printable
 
 from . import paths
 from .profiles import check_known, use_data
-from .run import run_notebook
+from .run import MASKS, run_notebook
 from .tables import report, write_seeds
 
 LINES = "\n"  # kept in what is printed; other control characters are shown as escapes
@@ -40,8 +41,8 @@ def parser() -> argparse.ArgumentParser:
     commands = found.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="execute a notebook with a profile's parameters")
     run.add_argument("notebook", help="its name, for example 03_compare")
-    run.add_argument("--method", help="the explainer to train, for notebook 02")
-    run.add_argument("--loss", help="the loss to train with, for notebook 07")
+    run.add_argument("--method", choices=TRAINED, help="the explainer to train, for notebook 02")
+    run.add_argument("--loss", choices=MASKS.values(), help="the loss to train with, for notebook 07")
     run.add_argument("--seed", type=_seed, default=0, help="one of the profile's seeds, for notebooks 02 and 03")
     report = commands.add_parser("report", help="print the main table of a finished profile")
     readme = commands.add_parser("readme", help="take a finished profile's tables into results/reference and README.md")

@@ -14,6 +14,11 @@ from . import paths
 
 DEFAULTS = "small"  # the profile of the notebooks' own defaults: it has no YAML
 OF_MANY = ("03_compare", "11_black_box")  # notebooks about several classifiers, which can be run for one
+OF_ONE = {  # notebooks about one classifier, and the profile's lists of those that it may be
+    "02_train_ptame": ("classifiers",),
+    "04_figures": ("classifiers",),
+    "07_explainer_train": ("multi_label", "explainer_too"),
+}
 OF_A_SEED = {  # notebooks that can be run for another seed of the profile, and the parameters that they then get
     "02_train_ptame": lambda seed: {"seed": seed},
     "03_compare": lambda seed: {
@@ -156,6 +161,16 @@ def check_known(profile: str) -> None:
     """Raise ValueError unless there is such a profile; reads nothing of it."""
     if profile != DEFAULTS:
         _known(profile)
+
+
+def check_chosen(profile: str, notebook: str, parameters: dict[str, Any]) -> None:
+    """Raise ValueError for a notebook about one classifier, if neither the caller nor the profile names it."""
+    if notebook not in OF_ONE or "classifier" in parameters or profile == DEFAULTS:
+        return
+    content = load_profile(profile)
+    named = ", ".join(dict.fromkeys(name for key in OF_ONE[notebook] for name in content.get(key, [])))
+    choices = f"add --classifier with one of {named}" if named else f"profile {profile} has none for it"
+    raise ValueError(f"notebook {notebook} is about one classifier: {choices}")
 
 
 def data_folder(profile: str) -> Path | None:

@@ -11,7 +11,7 @@ from typing import Any
 from ptame_lib import files
 
 from . import paths
-from .profiles import parameters_for
+from .profiles import check_chosen, parameters_for
 
 MASKS = {"Explainer": "explainer", "RTIS": "rtis"}  # methods with a mask per class, and the loss that trains each
 
@@ -38,8 +38,8 @@ def run_notebook(
 
     It runs for one ``classifier``, one ``seed`` of the profile and with ``extra`` parameters; its name tells them. A
     training goes on from the checkpoint of a killed run of the same settings, data and code. Raises ValueError for an
-    unknown notebook or parameter, RuntimeError where the same is running already, and where a cell fails, saying which
-    and why; the failed notebook is kept as ``*.failed.ipynb``.
+    unknown notebook or parameter, and where a classifier must be named; RuntimeError where the same is running already,
+    and where a cell fails, saying which and why; the failed notebook is kept as ``*.failed.ipynb``.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -50,7 +50,9 @@ def run_notebook(
         raise ValueError(f"unknown notebook {notebook!r}: there are {known}")
 
     # the profile's parameters, which the notebook must have
+    notebook = source.stem
     parameters = parameters_for(profile, notebook, classifier, seed) | (extra or {})
+    check_chosen(profile, notebook, parameters)
     known = papermill.inspect_notebook(_literal(source)).keys()
     unknown = parameters.keys() - known
     if unknown:

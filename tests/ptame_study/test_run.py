@@ -357,6 +357,40 @@ def test_the_command(study_root, capsys):
     assert "results/x/" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("notebook", "known"),
+    [
+        ("02_train_ptame", "embedded/vgg, embedded/resnet, embedded/vit"),
+        ("02_train_ptame.ipynb", "embedded/vgg, embedded/resnet, embedded/vit"),
+        ("04_figures", "embedded/vgg, embedded/resnet, embedded/vit"),
+        ("07_explainer_train", "embedded/multi-vgg, embedded/vgg"),
+    ],
+)
+def test_a_notebook_about_one_classifier_is_told_which(notebook, known, monkeypatch, capsys):
+    monkeypatch.setattr(papermill, "execute_notebook", None)  # no kernel is started
+    assert main(["run", notebook, "--profile", "embedded"]) == 1
+    name = notebook.removesuffix(".ipynb")
+    assert f"ERROR: notebook {name} is about one classifier: add --classifier with one of {known}\n" in (
+        capsys.readouterr().err
+    )
+
+
+def test_the_classifier_may_be_named_by_the_profile_or_the_notebook(study_root):
+    make_profile(study_root)
+    profiles.check_chosen("x", "02_train_ptame", {"classifier": "a"})
+    profiles.check_chosen("x", "03_compare", {})
+    profiles.check_chosen("small", "02_train_ptame", {})
+    with pytest.raises(ValueError, match="07_explainer_train is about one classifier: profile x has none for it"):
+        profiles.check_chosen("x", "07_explainer_train", {})
+
+
+@pytest.mark.parametrize(("option", "value"), [("--method", "RISE"), ("--loss", "bce")])
+def test_the_command_knows_what_can_be_trained(option, value, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "02_train_ptame", "--classifier", "embedded/vgg", option, value])
+    assert f"argument {option}: invalid choice: '{value}' (choose from" in capsys.readouterr().err
+
+
 def test_paths(study_root):
     assert paths.explainer("x", "embedded/vgg") == study_root / "results" / "x" / "ptame-embedded-vgg.safetensors"
     assert files.show(paths.per_image("x", "embedded/vgg")) == "results/x/per_image/embedded-vgg.csv"
