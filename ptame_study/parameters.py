@@ -72,7 +72,11 @@ def typed(name: str, kind: str, value: Any) -> Any:
     if base is None:
         raise TypeError(f"parameter {name} is declared as {kind}: declare it as one of {', '.join(LITERALS)}")
     if base is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # its digits may be too many to print
+            size = f"a whole number of {value.bit_length()} bits"
+            raise ValueError(f"parameter {name} can't be {size}: give one below 1e308") from None
     if type(value) is not base and not (base is tuple and type(value) is list):
         hint = " (in YAML write 1.0e-4, not 1e-4, for a number)" if base is float and isinstance(value, str) else ""
         raise TypeError(f"parameter {name} must be a {kind}, got {value!r} of type {type(value).__name__}{hint}")

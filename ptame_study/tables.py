@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from zlib import crc32
@@ -69,9 +70,19 @@ def over_seeds(per_image: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_seeds(profile: str) -> Path:
-    """Write ``results/<profile>/seeds.csv`` of the trained methods: what `over_seeds` makes."""
+    """Write ``results/<profile>/seeds.csv`` of the trained methods: what `over_seeds` makes.
+
+    Raises FileNotFoundError for a comparison that has not been made, ValueError for a profile without any.
+    """
     content = load_profile(profile)
-    every = [(name, seed) for name in content["classifiers"] for seed in content.get("seeds", [0])]
+    every = [(name, seed) for name in content.get("classifiers", []) for seed in content.get("seeds", [0])]
+    if not every:
+        raise ValueError(f"profile {profile} has no classifiers or no seeds to compare: add them to its file")
+    for name, seed in every:
+        if not (file := paths.per_image(profile, name, seed)).is_file():
+            options = ["--profile", profile, "--classifier", name, *(["--seed", str(seed)] if seed else [])]
+            command = shlex.join(["python", "-m", "ptame_study", "run", "03_compare", *options])
+            raise FileNotFoundError(f"no comparison at {files.show(file)}: make it with `{command}`")
     values = pd.concat([pd.read_csv(paths.per_image(profile, name, seed)).assign(seed=seed) for name, seed in every])
     return write_table(paths.results(profile) / "seeds.csv", over_seeds(values[values.method.isin(TRAINED)]))
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from refusals import INF, NAN, assert_answer, refused
 
-from ptame_study import paths, profiles
+from ptame_study import paths, profiles, tables
 from ptame_study.__main__ import main
 from ptame_study.parameters import configure
 
@@ -33,6 +33,22 @@ ROWS = {
     "infinite number": (
         lambda place: configured("list[float]", [1.0, INF]),
         refused(r"x\[1\] can't be inf: give a finite number"),
+    ),
+    "whole number too large for a float": (
+        lambda place: configured("float", 10**5000),
+        refused("x can't be a whole number of 16610 bits: give one below 1e308"),
+    ),
+    "seeds of comparisons that are not made": (
+        lambda place: make_profile(place, WHOLE + "seeds: [2]") and tables.write_seeds("bad"),
+        refused(
+            r"no comparison at results/bad/per_image/a-seed2\.csv: make it with "
+            "`python -m ptame_study run 03_compare --profile bad --classifier a --seed 2`",
+            FileNotFoundError,
+        ),
+    ),
+    "seeds of a profile of labels": (
+        lambda place: make_profile(place, "multi_label: [a]\nnotebooks: {}") and tables.write_seeds("bad"),
+        refused("profile bad has no classifiers or no seeds to compare"),
     ),
     "half a step": (
         lambda place: configured("int", 1.5),
