@@ -148,6 +148,15 @@ def check_amounts(**amounts: float) -> None:
             raise ValueError(f"{name} can't be {value!r}: give a finite number that is not negative")
 
 
+def check_weights(values: dict[str, float], powers: str = "") -> None:
+    """Raise ValueError for a loss's weight that is negative or not finite, or a power (of ``powers``) of 0 or less."""
+    for name, value in values.items():
+        power = name in powers.split()
+        if not (0 < value < inf or (value == 0 and not power)):
+            other = "" if power else ", or 0 to leave the term out"
+            raise ValueError(f"the loss's {name} can't be {value}: give a number above 0{other}")
+
+
 def first_bad(good: Tensor) -> int:
     """The first image for which not all of ``good`` (B,...) is true."""
     return int((~good).reshape(len(good), -1).any(1).nonzero()[0])

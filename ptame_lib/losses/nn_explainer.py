@@ -7,12 +7,14 @@ Stalder, Perraudin, Achanta, Perez-Cruz, Volpi, "What You See is What You Classi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..validation import check_weights
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class ExplainerWeights:
     """Weights of the Explainer's loss; the defaults are VGG-16's on VOC-2007, `PUBLISHED` has all four.
 
     Cross-entropy has weight 1. A class's mask may fill from ``smallest`` to ``largest`` of the image without a loss.
+    Raises ValueError for a negative weight, and unless 0 <= smallest <= largest <= 1.
     """
 
     entropy: float = 1.0
@@ -29,6 +32,12 @@ class ExplainerWeights:
     non_target_area: float = 0.3
     smallest: float = 0.05
     largest: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_weights(asdict(self))
+        if not self.smallest <= self.largest <= 1:
+            shares = f"from {self.smallest} to {self.largest} of the image"
+            raise ValueError(f"a mask can't fill {shares}: give smallest <= largest <= 1")
 
 
 PUBLISHED = {
@@ -43,13 +52,17 @@ PUBLISHED = {
 class RTISWeights:
     """Weights of RTIS's loss; Dabkowski & Gal have 10, 1e-3, 5 and the power 0.3.
 
-    The Explainer's authors weigh the ``area`` with 1.0, since nothing else keeps the masks small.
+    The Explainer's authors weigh the ``area`` with 1.0, since nothing else keeps the masks small. Raises ValueError for
+    a negative weight, or a power of 0 or less.
     """
 
     tv: float = 10.0
     area: float = 1.0
     removed: float = 5.0
     power: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_weights(asdict(self), powers="power")
 
 
 class ExplainerLoss(NamedTuple):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from math import inf
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..validation import check_targets
+from ..validation import check_targets, check_weights
 
 
 @dataclass(frozen=True)
@@ -31,10 +30,7 @@ class PTAMEWeights:
     q: float = 2.0
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if not (0 < value < inf or (value == 0 and name not in "pq")):
-                other = "" if name in "pq" else ", or 0 to leave the term out"
-                raise ValueError(f"the loss's {name} can't be {value}: give a number above 0{other}")
+        check_weights(asdict(self), powers="p q")
 
 
 class PTAMELoss(NamedTuple):
