@@ -82,7 +82,13 @@ def whole(file: Path) -> Iterator[Path]:
     unfinished = make_folder(file.parent) / f".{file.stem}.{os.getpid()}.tmp{file.suffix}"
     with explained(file):
         try:
+            # note the usual mode: safetensors makes files that only their owner may read
+            unfinished.touch()
+            usual = unfinished.stat().st_mode
+            unfinished.unlink()
             yield unfinished
+            if unfinished.stat().st_mode != usual:
+                unfinished.chmod(usual)
             unfinished.replace(file)
         except Exception as error:
             if not isinstance(error, OSError):  # torch and safetensors raise errors of their own: is it the disk?

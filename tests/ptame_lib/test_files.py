@@ -56,6 +56,17 @@ ROWS = {
 }
 
 
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_a_file_has_the_usual_mode_whatever_wrote_it(mask, tmp_path):
+    before = os.umask(mask)
+    try:
+        toy_explainer().save(tmp_path / "e.safetensors")
+        figure(tmp_path / "f.png")
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o666 & ~mask}
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_bad_input(name, place):
     act, expected = ROWS[name]
