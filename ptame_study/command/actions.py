@@ -138,7 +138,8 @@ def train(
     told["images"] = f"{len(data)} images of the folder {Path(images.images).resolve().name}"
     explainer.save(out, **description(explained.name, model, config, explained.weights, **told))
     write_model_card(out)
-    state["checkpoint"].unlink(missing_ok=True)
+    for left in (state["checkpoint"], state["checkpoint"].with_suffix(".history.json")):
+        left.unlink(missing_ok=True)
     return metrics
 
 
@@ -150,7 +151,7 @@ def _load_images(
     if len(data) < held_out + batch_size:
         needed = f"{held_out} held out and one batch of {batch_size}"
         few = f"{images.images} has {len(data)} images, fewer than {needed}"
-        raise ValueError(f"{few}: give more images, or lower one")
+        raise ValueError(f"{few}: give more, or lower --held-out or --batch-size")
     return load_parts(images, ["train", "test"], model) if held_out else (data, None)
 
 
