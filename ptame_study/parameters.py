@@ -47,10 +47,11 @@ def configure(
 
     # flat parameters first, then dicts, those that contain another dict last
     sections = {name: check for name, check in checks.items() if is_dataclass(check)}
+    homes = _homes(sections)
     values = {name: _flat(name, kind, namespace[name]) for name, kind in declared.items() if name not in sections}
     for name in sorted(sections, key=lambda name: any(f.name in sections for f in fields(sections[name]))):
         layers = (_literal(cells, name), namespace[name])
-        values[name] = _merged(name, sections[name], layers, values, declared)
+        values[name] = _merged(name, sections[name], layers, values, declared, homes)
 
     # checks of single values, also of a dict's
     _check_usual(values)
@@ -78,8 +79,11 @@ def typed(name: str, kind: str, value: Any) -> Any:
             size = f"a whole number of {value.bit_length()} bits"
             raise ValueError(f"parameter {name} can't be {size}: give one below 1e308") from None
     if type(value) is not base and not (base is tuple and type(value) is list):
+        article = "an" if base is int else "a"
         hint = " (in YAML write 1.0e-4, not 1e-4, for a number)" if base is float and isinstance(value, str) else ""
-        raise TypeError(f"parameter {name} must be a {kind}, got {value!r} of type {type(value).__name__}{hint}")
+        raise TypeError(
+            f"parameter {name} must be {article} {kind}, got {value!r} of type {type(value).__name__}{hint}"
+        )
     if base is float and not math.isfinite(value):
         raise ValueError(f"parameter {name} can't be {value}: give a finite number")
     if base in (list, tuple):
@@ -94,7 +98,25 @@ def _flat(name: str, kind: str, value: Any) -> Any:
     return typed(name, kind, value)
 
 
-def _merged(name: str, section: type, layers: Iterable[dict], values: dict[str, Any], declared: dict[str, str]) -> Any:
+def _homes(sections: dict[str, type]) -> dict[str, list[str]]:
+    """The dicts that have a key, by key; a field's metadata may name ``keys`` of a dict inside."""
+    homes: dict[str, list[str]] = {}
+    for name, section in sections.items():
+        for f in fields(section):
+            homes.setdefault(f.name, []).append(name)
+            for key in f.metadata.get("keys", ()):
+                homes.setdefault(key, []).append(f"{name}.{f.name}")
+    return homes
+
+
+def _merged(
+    name: str,
+    section: type,
+    layers: Iterable[dict],
+    values: dict[str, Any],
+    declared: dict[str, str],
+    homes: dict[str, list[str]],
+) -> Any:
     """A dict parameter as its dataclass: later layers over earlier ones, key by key."""
     kinds, merged = {f.name: f.type for f in fields(section)}, {}
     own = {
@@ -106,11 +128,20 @@ def _merged(name: str, section: type, layers: Iterable[dict], values: dict[str, 
     for layer in layers:
         for key, value in typed(name, "dict", layer).items():
             if key not in known:
-                nearest = difflib.get_close_matches(str(key), known, 1, 0)
-                hint = "set the parameter of that name" if key in own else f"did you mean {', '.join(nearest)}"
-                raise ValueError(f"unknown key {key!r} in {name}: {hint}? It has {', '.join(known)}")
+                hint = _hint(str(key), known, key in own or key in declared, homes.get(key, []))
+                raise ValueError(f"unknown key {key!r} in {name}: {hint} has {', '.join(known)}")
             merged[key] = typed(f"{name}.{key}", kinds[key], value)
     return section(**own, **merged)
+
+
+def _hint(key: str, known: list[str], is_parameter: bool, homes: list[str]) -> str:
+    """Where an unknown key of a dict may belong."""
+    if is_parameter:
+        return "set the parameter of that name. It"
+    if homes:
+        return f"set it in {' or '.join(homes)}. It"
+    nearest = difflib.get_close_matches(key, known, 1)
+    return f"did you mean {nearest[0]}? It" if nearest else "it"
 
 
 def _check_usual(values: dict[str, Any]) -> None:

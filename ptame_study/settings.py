@@ -23,6 +23,8 @@ TRAINING = {  # what `parameters.configure` is told about a training: its dicts,
     "optimizer": ("adamw", "sgd"),
 }
 
+STATISTICS = {"keys": ("mean", "std")}  # of options, one number or three each; `configure` says where they belong
+
 Section = TypeVar("Section")
 
 
@@ -31,12 +33,12 @@ class Source:
     """What is known about given weights and images: the dict ``source`` of notebooks 02, 03 and 04."""
 
     weights: str = "default"  # of the classifier: default, none, a torchvision enum name, or a local file
-    options: dict = field(default_factory=dict)  # of the classifier: mean and std (one number or three), and timm's own
+    options: dict = field(default_factory=dict, metadata=STATISTICS)  # of the classifier: mean, std, and timm's own
     groups: str = ""  # CSV of class_id, group: explain groups of classes (log-sum-exp of their logits)
     labels: str = ""  # CSV of class_id, label, file: the classes' names, and the labels of a folder's images
     layers: list[str] = field(default_factory=list)  # of the auxiliary (T-TAME, L-CAM-Img: of the classifier)
     auxiliary_weights: str = "default"  # of the auxiliary: default, none, or a local file
-    auxiliary_options: dict = field(default_factory=dict)  # of the auxiliary, as options
+    auxiliary_options: dict = field(default_factory=dict, metadata=STATISTICS)  # of the auxiliary, as options
     head: bool = False  # P-TAME starts from the auxiliary's own classes, which are then the classifier's
     size: int = 0  # pixels per side; 0: the classifier's own
     val_images: int = 0  # images for choosing settings, neither trained nor tested on

@@ -52,7 +52,7 @@ ROWS = {
     ),
     "half a step": (
         lambda place: configured("int", 1.5),
-        refused(r"x must be a int, got 1\.5 of type float", TypeError),
+        refused(r"x must be an int, got 1\.5 of type float", TypeError),
     ),
     "negative steps": (
         lambda place: configured("int", -3, x=lambda n: n > 0),

@@ -38,8 +38,8 @@ def test_configure():
     ("changed", "message"),
     [
         ({"lr": "1e-4"}, r"lr must be a float, got '1e-4' of type str \(in YAML write 1\.0e-4"),
-        ({"steps": 5.0}, r"steps must be a int, got 5\.0 of type float$"),
-        ({"steps": True}, "steps must be a int, got True of type bool"),
+        ({"steps": 5.0}, r"steps must be an int, got 5\.0 of type float$"),
+        ({"steps": True}, "steps must be an int, got True of type bool"),
         ({"lr": True}, "lr must be a float, got True of type bool"),
         ({"fast": 1}, "fast must be a bool, got 1 of type int"),
         ({"profile": None}, "profile must be a str, got None"),
@@ -126,7 +126,8 @@ def test_without_a_history_of_cells_the_dict_is_what_it_is_now():
     ("injected", "message"),
     [
         ("loss = {'cee': 1.0}", r"unknown key 'cee' in loss: did you mean ce\? It has ce, area, parts, more, profile"),
-        ("loss = {'steps': 1}", "unknown key 'steps' in loss: set the parameter of that name"),
+        ("loss = {'steps': 1}", "unknown key 'steps' in loss: set the parameter of that name. It has"),
+        ("loss = {'zzz': 1}", r"unknown key 'zzz' in loss: it has ce, area, parts, more, profile$"),
         ("loss = {'ce': '5'}", r"parameter loss\.ce must be a float, got '5' of type str"),
         ("loss = {'ce': float('inf')}", r"parameter loss\.ce can't be inf: give a finite number"),
         ("loss = {'parts': 1.0}", r"parameter loss\.parts must be a tuple\[float, \.\.\.\], got 1\.0"),
