@@ -151,7 +151,7 @@ def evaluate_all(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`evaluate` every method on one classifier: per-image values, and costs.
 
-    Both tables have the columns classifier and method.     ``fewer``: methods that explain only so many images, the
+    Both tables have the columns classifier and method. ``fewer``: methods that explain only so many images, the
     first ones. ``kept``: a folder where each method's values are written once they are complete, and what they are made
     from; a later call with the same uses them (`cached`), and goes on after the last whole batch of one that was
     killed.
