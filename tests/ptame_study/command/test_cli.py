@@ -381,7 +381,7 @@ def test_an_explainer_of_other_classes_or_without_a_name_is_refused(trained, tmp
     assert "does not say which classifier it explains" in ptame(
         "explain", images, "--explainer", tmp_path / "e.safetensors", code=1
     )
-    monkeypatch.setattr(actions, "load_classifier", lambda *_: BlackBox(lambda pixels: pixels.mean((2, 3)), 64))
+    monkeypatch.setattr(explained, "load_classifier", lambda *_: BlackBox(lambda pixels: pixels.mean((2, 3)), 64))
     assert "explains 10 classes, the classifier has 3" in ptame("explain", images, "--explainer", file, code=1)
 
 
