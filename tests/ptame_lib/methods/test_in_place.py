@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import vgg11
 
 from ptame_lib import Classifier
-from ptame_lib.classifiers.layers import layer_features
+from ptame_lib.classifiers.trunk import layer_features
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
 from ptame_lib.methods.cam import CAMS, cam
 
