@@ -149,7 +149,7 @@ def check_amounts(**amounts: float) -> None:
 
 
 def check_weights(values: dict[str, float], powers: str = "") -> None:
-    """Raise ValueError for a loss's weight that is negative or not finite, or a power (of ``powers``) of 0 or less."""
+    """Raise ValueError for a weight that is negative or not finite, or a power of 0 or less."""
     for name, value in values.items():
         power = name in powers.split()
         if not (0 < value < inf or (value == 0 and not power)):

@@ -33,7 +33,7 @@ def at_once() -> None:
 
 
 def after_cleaning(work: Callable[[], int | None]) -> int:
-    """The exit code of ``work()``, in which a signal raises `Ended`; a second signal ends the process in any case."""
+    """The exit code of ``work()``, in which a signal raises `Ended`; a second one ends the process."""
 
     def close(number: int, frame: FrameType | None) -> None:
         for each in SAID:
@@ -58,7 +58,7 @@ def told(stop: KeyboardInterrupt) -> int:
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, object]:
-    """Set the signals' handler, and return those before; a signal that is ignored, as under nohup, stays so."""
+    """Set the signals' handler and return those before; an ignored signal stays ignored."""
     before = {number: signal.getsignal(number) for number in SAID}
     before = {number: old for number, old in before.items() if old is not signal.SIG_IGN}
     for number in before:

@@ -164,7 +164,7 @@ def check_known(profile: str) -> None:
 
 
 def check_chosen(profile: str, notebook: str, parameters: dict[str, Any]) -> None:
-    """Raise ValueError for a notebook about one classifier, if neither the caller nor the profile names it."""
+    """Raise ValueError for a notebook about one classifier that nobody names."""
     if notebook not in OF_ONE or "classifier" in parameters or profile == DEFAULTS:
         return
     content = load_profile(profile)

@@ -18,7 +18,7 @@ REMEDY = "wrap it as BlackBox(lambda pixels: network((pixels - mean) / std), inp
 
 
 class Frozen(nn.Module):
-    """A network behind the normalisation it expects, in eval mode and without gradients of its own at every call.
+    """A network behind the normalisation it expects, in eval mode and without gradients of its own.
 
     `Classifier` and `FeatureExtractor` share it. The network is shared with its owner, who may go on to train it: each
     call sees the weights as they then are, and leaves modes, ``requires_grad``, gradients and layouts as they were.
@@ -86,7 +86,7 @@ class Frozen(nn.Module):
         return self._ask_at_rest(x)
 
     def _rests(self) -> bool:
-        """Whether an owned network is in eval mode throughout; its parts are listed once, since that takes longest."""
+        """Whether an owned network is in eval mode throughout; its parts are listed once."""
         if self._parts is None:
             self._parts = tuple(self.model.modules())
         return not any(part.training for part in self._parts)
@@ -149,7 +149,7 @@ def frozen_at_rest(*modules: nn.Module) -> Iterator[None]:
 
 
 def _same_in_channels_last(model: nn.Module, x: Tensor) -> bool:
-    """Whether two seeded images like ``x`` get the same answer, up to rounding, in either layout of memory.
+    """Whether two seeded images like ``x`` get the same answer in either layout of memory.
 
     Channels last is faster on CPU and GPU, but a network may count on the usual layout, as ``x.view(-1, n)`` does.
     The caller's random state does not move, and his forward hooks see nothing.
@@ -184,7 +184,7 @@ def _tensors(answer) -> list[Tensor]:
 
 
 def _close(wanted: Tensor, found: Tensor) -> bool:
-    """Whether two answers differ by rounding: little, and by less than those to two images (first axis) do."""
+    """Whether two answers differ by rounding: by less than those to two images (first axis) do."""
     if wanted.shape != found.shape or len(wanted) < 2:
         return False
     wanted, found, eps = wanted.double(), found.double(), torch.finfo(wanted.dtype).eps

@@ -189,7 +189,7 @@ def _ends_in_pool(module: nn.Module) -> bool:
 
 
 def _is_reached(logits: Any, pixels: Tensor, answer: Answer, layout: Layout, image: tuple[int, int]) -> bool:
-    """Whether a gradient of the logits reaches the layer's grid; also true if none reaches the pixels, either."""
+    """Whether a gradient of the logits reaches the layer's grid; true if none reaches the pixels."""
     if not isinstance(logits, Tensor) or not logits.requires_grad:
         return True
     score = (logits.flatten() * torch.linspace(1, 2, logits.numel()).to(logits)).sum()  # a softmax does not cancel it

@@ -108,7 +108,7 @@ def pick_layers(model: nn.Module, layers: list[str]) -> nn.Module:
 
 
 def keep_as_answered(graph: fx.GraphModule, x: Tensor) -> None:
-    """Let a graph of `pick_layers` copy those outputs that a later operation changes in place, seen on ``x``."""
+    """Let a graph of `pick_layers` copy the outputs that a later operation changes in place."""
     (output,) = (node for node in graph.graph.nodes if node.op == "output")
     wanted: dict[str, fx.Node] = output.args[0]
     watch = _Versions(graph)

@@ -132,7 +132,7 @@ def build(make: Callable[[], Any], state: dict[str, Tensor], source: str | Path,
 
 
 def check_fits(own: dict[str, Tensor], state: dict[str, Tensor], source: str | Path, remedy: str) -> None:
-    """ValueError unless ``state`` has the keys, shapes and kinds of the explainer's ``own``, and finite values."""
+    """Raise ValueError unless ``state`` fits the explainer's ``own`` and has finite values."""
     misfit = f"{source} does not fit this explainer:"
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or extra:

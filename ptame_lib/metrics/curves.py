@@ -16,7 +16,7 @@ from .ranking import ranked
 
 
 def blurred(pixels: Tensor) -> Tensor:
-    """The start of insertion: a Gaussian blur of deviation 5 at 224 pixels, in proportion to other widths.
+    """The start of insertion: a Gaussian blur, of deviation 5 at 224 pixels and in proportion.
 
     It reaches to two deviations, and along a side of few pixels at most to its other end.
     """

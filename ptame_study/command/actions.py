@@ -101,20 +101,8 @@ def train(
     (it would be lost), too few images, random weights of the auxiliary, which would be lost,
     or another number of names than of classes; OSError where ``out`` can't be written; and as loading and training do.
     """
-    # everything that can be refused at once
-    if out.suffix != ".safetensors":
-        raise ValueError(f"the explainer's file must end in .safetensors, not as {out}")
-    if out.exists():
-        raise ValueError(f"{out} exists: delete it, or choose another file")
     state = {"checkpoint": out.with_suffix(".checkpoint.pt"), "resume": resume}
-    if state["checkpoint"].exists() and not resume:
-        kept = f"{state['checkpoint']} is the state of an interrupted training"
-        raise ValueError(f"{kept}: continue it with --resume, delete it, or choose another file")
-    if auxiliary.weights == "none":
-        raise ValueError(
-            "random weights of the auxiliary are not stored with the explainer: give 'default' or a local state dict"
-        )
-    files.writable(out)
+    _check_out(out, state["checkpoint"], auxiliary, resume)
 
     # the classifier, and the images that it explains
     labels = None if names is None else read_labels(names)
@@ -141,6 +129,22 @@ def train(
     for left in (state["checkpoint"], state["checkpoint"].with_suffix(".history.json")):
         left.unlink(missing_ok=True)
     return metrics
+
+
+def _check_out(out: Path, checkpoint: Path, auxiliary: AuxiliarySettings, resume: bool) -> None:
+    """Raise ValueError or OSError for all that can be refused before anything is loaded."""
+    if out.suffix != ".safetensors":
+        raise ValueError(f"the explainer's file must end in .safetensors, not as {out}")
+    if out.exists():
+        raise ValueError(f"{out} exists: delete it, or choose another file")
+    if checkpoint.exists() and not resume:
+        kept = f"{checkpoint} is the state of an interrupted training"
+        raise ValueError(f"{kept}: continue it with --resume, delete it, or choose another file")
+    if auxiliary.weights == "none":
+        raise ValueError(
+            "random weights of the auxiliary are not stored with the explainer: give 'default' or a local state dict"
+        )
+    files.writable(out)
 
 
 def _load_images(
@@ -200,7 +204,7 @@ def image_files(images: Iterable[Path]) -> Iterator[Path]:
 
 
 def figure_files(files: Sequence[Path], out: Path) -> Iterator[Path]:
-    """A figure's file for each image; a second image of one name gets the first number that no image's name has.
+    """A figure's file for each image; a second image of one name gets the first free number.
 
     Upper and lower case count as one name, as they do on some disks.
     """

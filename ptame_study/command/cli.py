@@ -43,7 +43,7 @@ def tell_once() -> Callable[..., None]:
 
 
 class Plain(typer.core.TyperGroup):
-    """Commands that show warnings and errors as one line, without a traceback; the exit code of errors is 1."""
+    """Commands that show warnings and errors as one line, without a traceback; errors exit with 1."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
