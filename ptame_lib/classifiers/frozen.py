@@ -40,7 +40,6 @@ class Frozen(nn.Module):
         self.input_size = height_and_width(input_size)
         self.owned = False
         self.channels_last: bool | None = None  # whether the faster layout gives the same answer; None: not tried yet
-        self._parts: tuple[nn.Module, ...] | None = None
         self.training = False
 
     def own(self) -> Frozen:
@@ -81,15 +80,9 @@ class Frozen(nn.Module):
             self.channels_last = _same_in_channels_last(self.model, x)
             if self.owned and self.channels_last:
                 _lay_out(self.model)
-        if not self.frozen or (self.owned and (torch.compiler.is_compiling() or self._rests())):
+        if not self.frozen or (self.owned and torch.compiler.is_compiling()):
             return self._ask(x)
         return self._ask_at_rest(x)
-
-    def _rests(self) -> bool:
-        """Whether an owned network is in eval mode throughout; its parts are listed once."""
-        if self._parts is None:
-            self._parts = tuple(self.model.modules())
-        return not any(part.training for part in self._parts)
 
     @torch.compiler.disable  # the flags of the owner's network belong into no graph
     def _ask_at_rest(self, x: Tensor):
