@@ -49,8 +49,8 @@ FAMILIES = {
 }  # fmt: skip
 
 # What CAM methods look at, from timm's sources: a module whose output is the last grid of the trunk, and how to read it
-# (None: channels first; "last": channels last; a number: tokens after so many others). Blocks that begin with a norm
-# over tokens or with channels last: that norm of the last one. Others: the last output before pooling.
+# (None: channels first; "last": channels last; a number: tokens after so many others). Tokens or channels last, and a
+# first norm in each block (`FIRST_NORMS`): that norm of the last block. Others: the last output before pooling.
 CAM_LAYERS = {
     "resnet10t": ("layer4", None), "resnetv2_18": ("norm", None), "skresnet18": ("layer4", None),
     "legacy_seresnet18": ("layer4", None), "resnest14d": ("layer4", None), "res2next50": ("layer4", None),
@@ -87,14 +87,14 @@ CAM_LAYERS = {
     "cait_xxs24_224": ("blocks_token_only.1.norm1", 1), "pit_ti_224": ("transformers.2.blocks.3.norm1", 1),
     "xcit_nano_12_p16_224": ("cls_attn_blocks.1.norm1", 1), "tnt_s_patch16_224": ("blocks.1.norm_out", 1),
     "flexivit_small": ("blocks.1.norm1", 1), "swin_tiny_patch4_window7_224": ("layers.3.blocks.0.norm1", "last"),
-    "swinv2_tiny_window8_256": ("layers.3", "last"),  # its norms come after attention
+    "swinv2_tiny_window8_256": ("norm", "last"),  # its norms come after attention
     "swinv2_cr_tiny_224": ("stages.3", None), "twins_svt_small": ("blocks.3.3.norm1", 0),
     "pvt_v2_b0": ("stages.3", None),
-    "nest_tiny": ("levels.2", None), "volo_d1_224": ("post_network.1.norm1", 1), "gcvit_xxtiny": ("stages.3", None),
+    "nest_tiny": ("norm", "last"), "volo_d1_224": ("post_network.1.norm1", 1), "gcvit_xxtiny": ("stages.3", None),
     "davit_tiny": ("stages.3", None),
     "hiera_tiny_224": ("blocks.3", 0),  # cut to one block a stage: its norm comes before the pooling in it
     "tiny_vit_5m_224": ("stages.3", None), "vitamin_small_224": ("blocks.1.norm1", 0),
-    "mixer_s16_224": ("blocks.7.norm1", 0), "gmlp_ti16_224": ("blocks.29", 0), "resmlp_12_224": ("blocks.11.norm1", 0),
+    "mixer_s16_224": ("blocks.7.norm1", 0), "gmlp_ti16_224": ("norm", 0), "resmlp_12_224": ("blocks.11.norm1", 0),
     "sequencer2d_s": ("stages.3.blocks.0.norm1", "last"), "csatv2": ("stages.3", None),
     "inception_v4": ("features.21", None), "legacy_xception": ("act4", None), "xception41p": ("act", None),
     "mvitv2_tiny": ("stages.3.blocks.1.norm1", 0), "samvit_base_patch16_224": ("neck", None),
@@ -102,13 +102,20 @@ CAM_LAYERS = {
 }  # fmt: skip
 
 
+# After attention without a residual, as in LeViT's downsampling, random weights no longer know where anything was.
+LOST = ("levit_128s",)
+
+
 def images(size, n=2):
     """Coloured blobs: to a random network all noise looks the same."""
     return resize(torch.rand(n * 3, 5, 5, generator=torch.Generator().manual_seed(7)), size).unflatten(0, (n, 3))
 
 
-def assert_cams_look_at(classifier, name, reading, pixels):
-    """Grad-CAM is the grad-cam package's on the layer of this name, and a gradient reaches that layer's whole map."""
+def assert_cams_look_at(classifier, name, reading, pixels, located=True):
+    """Grad-CAM is the grad-cam package's on the layer of this name, a gradient reaches it, and it lies as the image.
+
+    That is, a gradient reaches its whole map, and what is bright in a corner of the image changes that corner of it.
+    """
     layer, targets = classifier.model.get_submodule(name), torch.tensor([0])
 
     def as_map(level):
@@ -125,11 +132,35 @@ def assert_cams_look_at(classifier, name, reading, pixels):
         (activations,), (gradients,) = method.activations_and_grads.activations, method.activations_and_grads.gradients
     torch.testing.assert_close(shown, expected, atol=1e-5, rtol=0)
     # empty maps are equal, too: compare what they are made of
-    features = layer_features(classifier, pixels[:1])
+    features = layer_features(classifier, torch.cat([pixels[:1], *lit_corners(pixels[:1])]), found)
     assert layout == {None: "NCHW", "last": "NHWC"}.get(reading, reading)
     looks_at = [name for name, module in classifier.named_modules() if module is found]
-    assert torch.allclose(features, activations, atol=1e-4), f"looks at {looks_at}, not at {name}"
+    assert torch.allclose(features[:1], activations, atol=1e-4), f"looks at {looks_at}, not at {name}"
     assert gradients.flatten(2).any(1).float().mean() > 0.9  # of the positions; a ReLU after the layer may stop some
+    assert not located or changed_corners(features) == [(0, 1), (1, 0)], f"{looks_at} is turned against the image"
+
+
+def lit_corners(image):
+    """The image (1,3,H,W) with a bright corner: at the top right, and at the bottom left."""
+    height, width = (side // 4 for side in image.shape[-2:])
+    top_right, bottom_left = image.clone(), image.clone()
+    top_right[..., :height, -width:] = 1
+    bottom_left[..., -height:, :width] = 1
+    return top_right, bottom_left
+
+
+def changed_corners(features):
+    """For maps (3,C,h,w) of an image and its `lit_corners`: where each, against the other, changes most (lower, right).
+
+    Against the other, since some positions of a random network react to everything.
+    """
+    change = (features[1:] - features[:1]).norm(dim=1)
+    first, second = change / change.sum((1, 2), keepdim=True)
+    rows, columns = ((side + 1) // 2 for side in change.shape[1:])  # a middle row is in both halves
+    halves = [(slice(rows), slice(-rows, None)), (slice(columns), slice(-columns, None))]
+    corners = [(lower, right) for lower in (0, 1) for right in (0, 1)]
+    shares = [(first - second)[halves[0][lower], halves[1][right]].mean() for lower, right in corners]
+    return [corners[i] for i in (torch.stack(shares).argmax(), torch.stack(shares).argmin())]
 
 
 def grid_of(n, size):

@@ -16,8 +16,8 @@ from .wrapper import eval_mode
 
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 POOLS += (nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d)
-# the norm before attention: timm and torchvision's swin, torchvision's vit, Hugging Face (two), timm's tnt
-FIRST_NORMS = ("norm1", "ln_1", "layernorm_before", "layer_norm1", "norm_out")
+# the norm before attention: timm and torchvision's swin, torchvision's vit, Hugging Face (three), timm's tnt
+FIRST_NORMS = ("norm1", "ln_1", "layernorm_before", "layer_norm1", "layer_norm_1", "norm_out")
 ATTENTION = re.compile(r"(^|_)(attn|attention|mhsa)(_(in|out|q|k|v))?\d*$")  # a module's name
 ATTENTION_CLASS = re.compile(r"Attn|Attention|MHSA|GPSA")
 CONTAINER_CLASS = re.compile(r"Block|Layer|Stage|Net|Model|For")  # those hold attention and more
@@ -40,8 +40,9 @@ def target_layer(classifier: nn.Module, pixels: Tensor) -> tuple[nn.Module, Layo
 
     It is the last layer of the trunk that has a grid, and never inside attention. With channels first, this is the last
     module before any pooling. With channels last, as in transformers, it is the norm before the last block's attention,
-    as the grad-cam package advises (after it, no gradient reaches any token but a class token), or the last output if
-    there is no such norm. A layer that no gradient reaches from the logits is passed over for the next earlier one.
+    as the grad-cam package advises (after it, no gradient reaches any token but a class token). If there is no such
+    norm, it is the last output, which may be the last norm's. A layer that no gradient reaches from the logits is
+    passed over for the next earlier one.
     Raises ValueError if none is left, with the reason and with layers to choose from.
     """
     image, net = tuple(pixels.shape[-2:]), getattr(classifier, "model", classifier)
@@ -133,7 +134,7 @@ def _candidates(answers: list[Answer], image: tuple[int, int], net: nn.Module) -
             if best is None or (first and _grid(answers, place, layout, image) == _grid(answers, *best, image)):
                 best = place, layout
             break
-        if best is None and not _is_norm(answers[place].module):
+        if best is None:
             best = place, layout
     if best is not None:
         yield answers[best[0]], best[1]
@@ -177,10 +178,6 @@ def _is_attention(name: str, module: nn.Module) -> bool:
     kind = type(module).__name__
     known = ATTENTION_CLASS.search(kind) and not CONTAINER_CLASS.search(kind)
     return bool(known or ATTENTION.search(name.rpartition(".")[2]))
-
-
-def _is_norm(module: nn.Module) -> bool:
-    return "norm" in type(module).__name__.lower()
 
 
 def _ends_in_pool(module: nn.Module) -> bool:

@@ -23,6 +23,7 @@ SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "i
 SMALL |= {"image_size": 64, "patch_size": 8}
 WINDOWS = {"image_size": 64, "patch_size": 2, "embed_dim": 16, "depths": [1, 1, 2], "num_heads": [2, 2, 2]}
 WINDOWS |= {"window_size": 4, "num_labels": 5}
+PYRAMID = {"hidden_sizes": [8, 16, 24, 32], "num_attention_heads": [1, 1, 2, 2], "num_labels": 5}
 STAGES = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "num_labels": 5}
 
 HUGGING_FACE = {  # name: (class, config, layer, how to read it, size)
@@ -34,6 +35,9 @@ HUGGING_FACE = {  # name: (class, config, layer, how to read it, size)
         "Beit", SMALL | {"use_mean_pooling": False}, "beit.layers.2.layernorm_before", 1, (64, 64)
     ),
     "Swin": ("Swin", WINDOWS, "swin.encoder.layers.2.blocks.1.layernorm_before", 0, (64, 64)),
+    "Swinv2": ("Swinv2", WINDOWS, "swinv2.layernorm", 0, (64, 64)),  # its norms come after attention
+    "PVT": ("Pvt", PYRAMID | {"image_size": 64}, "pvt.encoder.block.3.1.layer_norm_1", 1, (64, 64)),
+    "PVTv2": ("PvtV2", PYRAMID, "pvt_v2.encoder.layers.3.layer_norm", 0, (64, 96)),
     "ConvNeXt": ("ConvNext", STAGES, "convnext.encoder.stages.3", None, (64, 96)),
 }  # fmt: skip
 
