@@ -79,8 +79,6 @@ class PTAME(nn.Module):
     ``one_step``: upsample every level in one step, as T-TAME does.
     """
 
-    own_only = False  # whether the training loss only sees the map of each image's own target
-
     def __init__(self, auxiliary: FeatureExtractor, num_classes: int, fuser_bias: bool = False, one_step: bool = False):
         super().__init__()
         check_at_least(1, num_classes=num_classes)
