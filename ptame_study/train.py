@@ -7,7 +7,8 @@
     python -m ptame_study.train ...                                                         # one process
 
 The explainer and its history are written where notebook 02 writes them, and the finished checkpoint is left there: the
-notebook, run afterwards with ``resume``, as ``make reproduce`` does, takes it over instead of training. The batch size
+notebook, run afterwards with ``resume``, as ``make reproduce`` does, takes it over instead of training, and calibrates
+the maps' values. The batch size
 is that of all processes together, so that the weights are the same for any number of them (see
 `ptame_lib.training.distributed`). Several machines must share the study's folder, and run the same code.
 """

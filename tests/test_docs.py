@@ -13,6 +13,9 @@ from types import SimpleNamespace
 import pytest
 from mkdocs.exceptions import PluginError
 
+from ptame_lib.explainers.loading import EXPLAINER, TRAINED
+from ptame_lib.methods import CATALOGUE
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -72,6 +75,14 @@ def test_the_readme_is_the_first_page(site):
     assert "<table>" in text[text.index("end of main table") - 5000 :]
     assert 'src="figures/reference/methods.png"' in text
     assert 'href="notebooks/00_data.html"' in text[text.index("The notebooks") :]
+
+
+def test_every_methods_difference_from_its_source_is_stated(site):
+    table = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| ")]
+    named = {name.strip() for row in rows for name in row.split(",")}
+    assert {*CATALOGUE, *TRAINED, *EXPLAINER, "RTIS", "method"} == named
+    assert "<h1" in (site / "docs" / "methods.html").read_text(encoding="utf-8")
 
 
 def test_a_figure_without_a_text_fails_the_build(tmp_path, monkeypatch):

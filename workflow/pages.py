@@ -14,7 +14,7 @@ from mkdocs.structure.pages import Page
 
 NO_ALT = 'alt="No description has been provided for this image"'  # nbconvert's template ignores the output's own text
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")  # README.md is the first page
+PAGES = ("README.md", "docs/*.md", "CONTRIBUTING.md", "CHANGELOG.md")  # README.md is the first page
 LINKED = (  # files that pages link to
     "LICENSE",
     "CITATION.cff",
@@ -29,9 +29,10 @@ def notebooks() -> list[Path]:
     return sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def title(notebook: Path) -> str:
-    """The notebook's heading."""
-    first = "".join(json.loads(notebook.read_text())["cells"][0]["source"])
+def title(page: Path) -> str:
+    """The heading of a notebook or a page in Markdown."""
+    text = page.read_text(encoding="utf-8")
+    first = "".join(json.loads(text)["cells"][0]["source"]) if page.suffix == ".ipynb" else text
     return first.splitlines()[0].lstrip("# ")
 
 
@@ -40,6 +41,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     config.nav = [
         {"The study": "README.md"},
         {"Notebooks": pages},
+        *({title(page): f"docs/{page.name}"} for page in sorted((ROOT / "docs").glob("*.md"))),
         {"Contributing": "CONTRIBUTING.md"},
         {"Changelog": "CHANGELOG.md"},
     ]
@@ -48,6 +50,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 @event_priority(100)  # before mkdocs-jupyter looks for notebooks
 def on_files(files: Files, config: MkDocsConfig) -> Files:
+    # pages in docs/ keep their folder, so that links between files of the checkout hold on the site, too
+    for page in [file for file in files if file.src_uri.endswith(".md")]:
+        files.remove(page)
     for file in [*notebooks(), *(found for pattern in (*PAGES, *LINKED) for found in sorted(ROOT.glob(pattern)))]:
         files.append(File(file.relative_to(ROOT).as_posix(), str(ROOT), config.site_dir, config.use_directory_urls))
     return files

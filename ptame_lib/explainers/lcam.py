@@ -5,6 +5,9 @@ Mechanism", ECCV Workshops 2022.
 
     explainer = lcam(classifier, num_classes=1000)
     train_ptame(explainer, classifier, images, lcam_config(TrainingConfig()))
+
+As in its authors' code, the loss sees the maps of all targets of the batch, and the map that is shown is the raw one,
+min-max normalised without the sigmoid of the training.
 """
 
 from __future__ import annotations
@@ -14,8 +17,6 @@ from torch import Tensor, nn
 
 from ..classifiers.trunk import target_layer
 from ..classifiers.wrapper import Classifier
-from ..masking import normalise
-from ..validation import check_images, check_targets
 from .features import FeatureExtractor
 from .ptame import PTAME
 from .ttame import own_features
@@ -27,8 +28,6 @@ class LCAM(PTAME):
     Saved, loaded and trained like any `PTAME`. Raises ValueError for features of more than one level.
     """
 
-    own_only = True
-
     def __init__(self, auxiliary: FeatureExtractor, num_classes: int, fuser_bias: bool = True, one_step: bool = False):
         if len(auxiliary.channels) != 1:
             raise ValueError(f"L-CAM looks at one feature map, got {len(auxiliary.channels)}: name one layer")
@@ -39,23 +38,6 @@ class LCAM(PTAME):
         """The feature map itself, [(B,C,h,w)]."""
         with torch.no_grad():
             return self.auxiliary(pixels)
-
-    def own_maps(self, pixels: Tensor, targets: Tensor) -> Tensor:
-        """Raw maps (B,h,w) of each image's own target, with the fuser's bias."""
-        own = super().own_maps(pixels, targets)
-        return own if self.fuser.bias is None else own + self.fuser.bias[targets, None, None]
-
-    def forward(self, pixels: Tensor, targets: Tensor) -> Tensor:
-        """`own_maps` as (B,1,h,w), for the training loop: all that L-CAM's loss sees."""
-        check_targets(targets, pixels.shape[0], self.num_classes)
-        return self.own_maps(pixels, targets)[:, None]
-
-    def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
-        """Saliency maps (B,h,w) in [0,1]: sigmoid of `own_maps`, as in training, min-max normalised."""
-        check_images(pixels)
-        check_targets(targets, pixels.shape[0], self.num_classes)
-        with torch.no_grad():
-            return normalise(self.own_maps(pixels, targets).sigmoid())
 
 
 def lcam(classifier: Classifier, num_classes: int, layer: str | None = None, name: str = "last features") -> LCAM:

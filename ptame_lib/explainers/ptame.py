@@ -79,14 +79,13 @@ class PTAME(nn.Module):
     ``one_step``: upsample every level in one step, as T-TAME does.
     """
 
-    own_only = False  # whether the training loss only sees the map of each image's own target
-
     def __init__(self, auxiliary: FeatureExtractor, num_classes: int, fuser_bias: bool = False, one_step: bool = False):
         super().__init__()
         check_at_least(1, num_classes=num_classes)
         self.auxiliary = auxiliary
         self.num_classes = num_classes
         self.one_step = one_step
+        self.power = 1.0  # of the finished maps, set by `calibrate`
         self.convs = nn.ModuleList(nn.Conv2d(c, c, 1) for c in auxiliary.channels)
         self.bns = nn.ModuleList(nn.BatchNorm2d(c) for c in auxiliary.channels)
         self.fuser = nn.Conv2d(sum(auxiliary.channels), num_classes, 1, bias=fuser_bias)
@@ -130,13 +129,15 @@ class PTAME(nn.Module):
     def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
         """Saliency maps (B,h,w) in [0,1], float32: the map of each image's own target, min-max normalised.
 
+        A calibrated explainer (`calibrate`) raises them to its ``power``, which moves no rank.
         ``targets`` (B,) int64: usually the classifier's decisions. In eval mode, without gradient. Raises ValueError
         for pixels that are not (B,3,H,W) in [0,1], and for targets of another number, type or range.
         """
         check_images(pixels)
         check_targets(targets, pixels.shape[0], self.num_classes)
         with eval_mode(self), torch.no_grad():
-            return normalise(self.own_maps(pixels, targets))  # the fuser's bias would cancel here
+            maps = normalise(self.own_maps(pixels, targets))  # the fuser's bias would cancel here
+        return maps if self.power == 1 else maps.pow(self.power)
 
     def contributions(self) -> Tensor:
         """Share of each level (L,): softmax over the fuser's inputs, summed per level, mean over classes."""
@@ -190,6 +191,7 @@ class PTAME(nn.Module):
             "num_classes": str(self.num_classes),
             "fuser_bias": str(self.fuser.bias is not None),
             "one_step": str(self.one_step),
+            "power": str(self.power),
         }
 
     def save(self, file: str | Path, **about: Any) -> None:
@@ -227,7 +229,9 @@ class PTAME(nn.Module):
         # build and fill the explainer
         classes, bias = int(config["num_classes"]), config["fuser_bias"] == "True"
         one_step, remedy = config.get("one_step") == "True", storage.PTAME_FORMAT.remedy
-        return storage.build(lambda: cls(auxiliary, classes, bias, one_step), state, file, remedy)
+        explainer = storage.build(lambda: cls(auxiliary, classes, bias, one_step), state, file, remedy)
+        explainer.power = storage.read_power(config, file)
+        return explainer
 
     @classmethod
     def load_official_checkpoint(cls, file: str | Path, auxiliary: FeatureExtractor) -> PTAME:

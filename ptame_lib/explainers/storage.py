@@ -113,6 +113,17 @@ def read(file: str | Path, form: Format) -> tuple[dict[str, str], dict[str, Tens
     return config, state
 
 
+def read_power(config: dict[str, str], file: str | Path) -> float:
+    """The power of an explainer's maps in its metadata, 1 if it was not calibrated; ValueError unless in (0, 100]."""
+    try:
+        power = float(config.get("power", 1))
+    except ValueError:
+        power = 0.0
+    if not 0 < power <= 100:
+        raise ValueError(f"{file} has a power of {config['power']!r}, not a number above 0 and up to 100: {AGAIN}")
+    return power
+
+
 def saved_config(file: str | Path, form: Format = PTAME_FORMAT) -> dict[str, str]:
     """The metadata of a saved explainer: configuration, and what was added. Raises as `read`."""
     return read(file, form)[0]

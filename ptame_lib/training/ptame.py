@@ -71,8 +71,11 @@ class TrainingConfig:
 
 
 def lcam_config(config: TrainingConfig) -> TrainingConfig:
-    """The same training with L-CAM-Img's loss: 0.01 TV + 2 mean(M^0.3) + 1.5 CE of each own map M."""
-    return replace(config, loss=PTAMEWeights(ce=1.5, area=2.0, smooth=0.01, border=0.0, p=0.3, q=2.0))
+    """The same training with L-CAM-Img's loss as its authors' code has it: 1.5 CE + 2 mean(M^0.3) + 0.01 TV.
+
+    M are the maps of all targets of the batch; the border lines count .3 in the total variation TV.
+    """
+    return replace(config, loss=PTAMEWeights(ce=1.5, area=2.0, smooth=0.01, border=0.3, p=0.3, q=2.0))
 
 
 def train_ptame(
@@ -124,7 +127,7 @@ def _step_loss(
     def loss(model: nn.Module, pixels: Tensor, images: Tensor) -> PTAMELoss:
         targets = decisions(pixels, images)  # (b,): of the whole batch, or of this process's share of its B images
         with team.autocast():
-            masks, own, counts = _masks(model, pixels, targets, team, state.explainer.own_only, config.mask)
+            masks, own, counts = _masks(model, pixels, targets, team, config.mask)
             share = config.shares[len(state.history) % len(config.shares)]
             kept = own if share == 1 else keep_share(resize(own, pixels.shape[-2:]), share)
             masked_logits = answer(pixels, kept)
@@ -134,23 +137,18 @@ def _step_loss(
 
 
 def _masks(
-    model: nn.Module, pixels: Tensor, targets: Tensor, team: Accelerator, own_only: bool, kind: str
+    model: nn.Module, pixels: Tensor, targets: Tensor, team: Accelerator, kind: str
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Maps (b,n,h,w) of the n distinct targets, each image's own (b,h,w), and the counts (n,).
+    """Maps (b,n,h,w) of the batch's n distinct targets, each image's own (b,h,w), and the counts (n,).
 
-    If the loss sees only the images' own maps, n is 1 and nothing is counted.
+    Masks made by min-max are the images' own alone: n is 1, and nothing is counted.
     """
-    # each image's own map alone
-    if own_only:
-        own = model(pixels, targets).float()[:, 0]
-    # the maps of all targets of the batch
-    else:
-        distinct, which, counts = distributed.all_targets(targets, team).unique(return_inverse=True, return_counts=True)
-        maps = model(pixels, distinct).float()
-        own = maps[torch.arange(len(targets), device=which.device), which[: len(targets)]]
-        if kind == "sigmoid":
-            return maps.sigmoid(), own.sigmoid(), counts
-    own = own.sigmoid() if kind == "sigmoid" else normalise(own)
+    distinct, which, counts = distributed.all_targets(targets, team).unique(return_inverse=True, return_counts=True)
+    maps = model(pixels, distinct).float()
+    own = maps[torch.arange(len(targets), device=which.device), which[: len(targets)]]
+    if kind == "sigmoid":
+        return maps.sigmoid(), own.sigmoid(), counts
+    own = normalise(own)
     return own[:, None], own, None
 
 

@@ -14,6 +14,7 @@ from ptame_lib import files
 from ptame_lib.classifiers.black_box import BlackBox
 from ptame_lib.classifiers.loading import load_classifier
 from ptame_lib.classifiers.wrapper import Classifier
+from ptame_lib.datasets import first
 from ptame_lib.datasets.folders import ImageFolder, Pictures
 from ptame_lib.explainers.card import about, write_model_card
 from ptame_lib.explainers.export import Exported, to_onnx, to_torch_export
@@ -21,6 +22,7 @@ from ptame_lib.explainers.loading import load_explainer
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.explainers.storage import saved_config
 from ptame_lib.metrics.evidence import Evidence, explain_with_evidence
+from ptame_lib.training.calibration import calibrate
 from ptame_lib.training.ptame import TrainingConfig
 
 from .. import figures
@@ -119,6 +121,8 @@ def train(
     say(f"Training on {len(data)} images, {config.steps} steps of {config.batch_size}.")
     on_step = while_training(config.steps, say)
     fit_explainer(explainer, model, data, config, queries_per_image, on_step=on_step, **state)
+    if model.differentiable:  # a black box has a budget of queries, which is spent
+        calibrate(explainer, model, first(data, min(100, len(data))))
 
     # measure, and save with what is known
     metrics = measure_explainer(explainer, model, test, config.batch_size) if test else None

@@ -285,21 +285,18 @@ def test_lcam_by_hand(classifier, pixels):
     explainer = lcam(classifier, 7, "features.3")
     targets = torch.tensor([3, 0, 3, 6])
     features = classifier.model.features[:4]((pixels - classifier.mean) / classifier.std)
-    maps = (
-        torch.einsum("bchw,bc->bhw", features, explainer.fuser.weight[targets, :, 0, 0])
-        + explainer.fuser.bias[targets][:, None, None]
-    ).detach()
-    torch.testing.assert_close(explainer.explain(pixels, targets), normalise(maps.sigmoid()), atol=1e-5, rtol=0)
-    trained = explainer(pixels, targets)
-    assert trained.shape == (4, 1, 16, 16)
-    torch.testing.assert_close(trained[:, 0].detach(), maps, atol=1e-5, rtol=0)
+    maps = torch.einsum("bchw,nc->bnhw", features, explainer.fuser.weight[targets, :, 0, 0])
+    maps = (maps + explainer.fuser.bias[targets][:, None, None]).detach()
+    own = maps[torch.arange(4), torch.arange(4)]
+    torch.testing.assert_close(explainer.explain(pixels, targets), normalise(own), atol=1e-5, rtol=0)
+    torch.testing.assert_close(explainer(pixels, targets).detach(), maps, atol=1e-5, rtol=0)
     alone = torch.cat([explainer.explain(pixels[i : i + 1], targets[i : i + 1]) for i in range(4)])
     torch.testing.assert_close(alone, explainer.explain(pixels, targets), atol=1e-5, rtol=0)
     assert sorted(explainer.trained_state()) == ["fuser.bias", "fuser.weight"]
 
 
-def test_lcams_loss_is_a_mean_over_images(classifier, pixels):
-    """1.5 CE + 2 mean(M^0.3) + 0.01 TV of the images' own maps."""
+def test_lcams_loss_is_its_authors(classifier, pixels):
+    """1.5 CE + 2 mean(M^0.3) + 0.01 TV with a border of .3, M being the maps of all targets of the batch."""
     torch.manual_seed(0)
     explainer = lcam(classifier, 7)
     weights = {k: v.clone() for k, v in explainer.trained_state().items()}
@@ -307,9 +304,11 @@ def test_lcams_loss_is_a_mean_over_images(classifier, pixels):
     row = train_ptame(explainer, classifier, [{"pixels": image} for image in pixels], config)[0]
     explainer.fill(weights, "before")
     targets = classifier(pixels).argmax(1)
-    m = explainer(pixels, targets)[:, 0].sigmoid().detach()
-    kept = pixels * F.interpolate(m[:, None], pixels.shape[-2:], mode="bilinear")
-    tv = (m.diff(dim=1).square().sum() + m.diff(dim=2).square().sum()) / 2 / 4
+    m = explainer(pixels, targets).sigmoid().detach()  # (4,4,h,w), duplicates included
+    own = m[torch.arange(4), torch.arange(4)]
+    kept = pixels * F.interpolate(own[:, None], pixels.shape[-2:], mode="bilinear")
+    border = sum(line.square().sum() for line in (m[..., 0, :], m[..., -1, :], m[..., :, 0], m[..., :, -1]))
+    tv = (m.diff(dim=2).square().sum() + m.diff(dim=3).square().sum() + 0.3 * border) / 2 / 4
     expected = 1.5 * F.cross_entropy(classifier(kept), targets) + 2 * (m + 0.0005).pow(0.3).mean() + 0.01 * tv
     assert row["total"] == pytest.approx(expected.item(), rel=1e-4)
 
