@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .wrapper import Classifier, device_of
@@ -45,3 +46,27 @@ def fold_batch_norms(classifier: Classifier) -> Classifier:
     with torch.no_grad():
         found = folded(noise)
     return folded if (found - wanted).abs().max() <= 1e-4 * wanted.abs().max() else classifier
+
+
+def fold_graph(graph: fx.GraphModule) -> dict[str, nn.Module]:
+    """Fold the batch norms of a traced network in eval mode, in place; returns what was replaced, by name.
+
+    A batch norm is folded if all that it gets is a convolution's answer that nothing else uses, and both are called
+    once: then the answers are the same up to rounding, whatever the images.
+    """
+    called = [(node, graph.get_submodule(node.target)) for node in graph.graph.nodes if node.op == "call_module"]
+    modules, times, replaced = dict(called), Counter(module for _, module in called), {}
+    for node, norm in called:
+        before = node.args[0] if node.args else None
+        conv = modules.get(before)
+        if (
+            type(norm) is nn.BatchNorm2d
+            and type(conv) is nn.Conv2d
+            and norm.track_running_stats
+            and "weight" in conv._parameters  # not computed
+            and len(before.users) == times[conv] == times[norm] == 1
+        ):
+            replaced |= {before.target: conv, node.target: norm}
+            graph.set_submodule(before.target, fuse_conv_bn_eval(conv, norm))
+            graph.set_submodule(node.target, nn.Identity().eval())
+    return replaced

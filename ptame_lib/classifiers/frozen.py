@@ -47,7 +47,7 @@ class Frozen(nn.Module):
         self.owned = True
         self.model.eval().requires_grad_(False)
         if self.channels_last:
-            _lay_out(self.model)
+            lay_out(self.model)
         return self
 
     def train(self, mode: bool = True) -> Frozen:
@@ -79,7 +79,7 @@ class Frozen(nn.Module):
         if self.channels_last is None and not torch.compiler.is_compiling():
             self.channels_last = _same_in_channels_last(self.model, x)
             if self.owned and self.channels_last:
-                _lay_out(self.model)
+                lay_out(self.model)
         if not self.frozen or (self.owned and torch.compiler.is_compiling()):
             return self._ask(x)
         return self._ask_at_rest(x)
@@ -183,7 +183,7 @@ def _close(wanted: Tensor, found: Tensor) -> bool:
     return bool(off <= eps**0.5 * size and off <= 0.05 * apart + 64 * eps * size)
 
 
-def _lay_out(model: nn.Module) -> None:
+def lay_out(model: nn.Module) -> None:
     """Channels last, parameter by parameter: model.to(memory_format=...) refuses networks with a Conv3d."""
     for parameter in model.parameters():
         if parameter.ndim == 4:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from ..classifiers.embedded import MEAN, STD
-from ..classifiers.frozen import Frozen, at_rest, type_of
+from ..classifiers.folding import fold_graph
+from ..classifiers.frozen import Frozen, at_rest, lay_out, type_of
 from ..classifiers.layers import find_layout, to_map
 from ..classifiers.loading import load_embedded_net, load_timm, load_torchvision
 from ..classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD, eval_mode
@@ -58,6 +60,7 @@ class FeatureExtractor(Frozen):
                 picked = pick_layers(model, list(layers))
         super().__init__(model if layers is None else picked, mean, std, input_size)
         self.name = name or type(model).__name__
+        self.unfolded: dict[str, nn.Module] = {}  # the parts that `own` has replaced
         if isinstance(self.model, fx.GraphModule) and layers is not None:
             with at_rest(self.model):
                 keep_as_answered(self.model, torch.zeros(1, self.mean.shape[1], *self.input_size, dtype=type_of(model)))
@@ -79,6 +82,23 @@ class FeatureExtractor(Frozen):
                 raise ValueError(f"layer {self.layers[i] if self.layers else i!r} of {self.name} {error}") from error
         with torch.no_grad():
             self.channels = tuple(level.shape[1] for level in self._maps(found, self.input_size))
+
+    def own(self) -> FeatureExtractor:
+        """Freeze the network for good, as `Frozen.own`, with the batch norms of a graph folded. Returns itself."""
+        super().own()
+        if isinstance(self.model, fx.GraphModule):
+            self.unfolded |= fold_graph(self.model)
+        return self
+
+    def learnable(self) -> FeatureExtractor:
+        """A copy that may learn, in eval mode, with its batch norms as they were before `own`."""
+        twin = copy.deepcopy(self)
+        for name, part in twin.unfolded.items():
+            twin.model.set_submodule(name, part.to(twin.mean))
+        if twin.channels_last:
+            lay_out(twin.model)
+        twin.unfolded, twin.frozen = {}, False
+        return twin.requires_grad_(True)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         return self._maps(self.run(pixels), tuple(pixels.shape[-2:]))

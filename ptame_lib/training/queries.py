@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -101,8 +99,7 @@ class Surrogate(Asked):
         seed: int = 0,
     ):
         super().__init__(box, seed)
-        self.features = copy.deepcopy(auxiliary).requires_grad_(True)
-        self.features.frozen = False
+        self.features = auxiliary.learnable()
         self.head = nn.Linear(auxiliary.channels[-1], num_classes).to(next(self.features.parameters()).device)
         self.masks_per_image = masks_per_image
         # batch norms keep their statistics: half of what the network sees is masked, and what it imitates is not
