@@ -30,6 +30,8 @@ from ..validation import check_at_least, check_classes, check_images, check_targ
 from . import storage
 from .features import FeatureExtractor, load_auxiliary
 
+PART = 512  # classes whose maps are made together
+
 
 def attend(features: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
     """One level of the attention, (B,C,h,w) -> (B,C,h,w): ReLU(BN(Conv1x1(F)) + F)."""
@@ -109,7 +111,17 @@ class PTAME(nn.Module):
             check_classes(classes, self.num_classes)
             weight, bias = weight[classes], None if bias is None else bias[classes]  # (n, sum C_l, 1, 1), (n,)
 
-        # fuse each level by itself, then upsample and add
+        # without a gradient many classes go in parts: what leads to their maps takes thrice their memory
+        if len(weight) > PART and not (torch.is_grad_enabled() and weight.requires_grad):
+            fused = attended[0].new_empty(len(pixels), len(weight), *attended[0].shape[-2:])
+            for start in range(0, len(weight), PART):
+                part = slice(start, start + PART)
+                fused[:, part] = self._fuse(attended, weight[part], None if bias is None else bias[part])
+            return fused
+        return self._fuse(attended, weight, bias)
+
+    def _fuse(self, attended: list[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The fuser's rows ``weight`` (n,sum C_l,1,1), ``bias`` (n,) on each level by itself, upsampled and added."""
         slices = weight.split(self.auxiliary.channels, dim=1)  # L x (n, C_l, 1, 1)
         levels = [F.conv2d(a, w) for a, w in zip(attended, slices, strict=True)]  # L x (B, n, h_l, w_l)
         fused = upsample_and_add(levels, self.one_step)  # (B, n, h_1, w_1)

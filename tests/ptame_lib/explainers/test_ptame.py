@@ -10,6 +10,8 @@ from torch import nn
 
 from ptame_lib import PTAME, FeatureExtractor, normalise, saved_config
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
+from ptame_lib.explainers.ptame import PART
+from ptame_lib.metrics.memory import peak_memory
 
 LEVELS = ["l1", "l2", "l3", "l4"]
 
@@ -68,6 +70,29 @@ def test_maps_equal_the_straightforward_computation(sizes, bias, pixels):
     for c in range(5):
         shown = explainer.explain(pixels, torch.full((4,), c))
         torch.testing.assert_close(shown, normalise(expected[:, c]), atol=1e-4, rtol=0)  # min-max divides by the range
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_maps_of_many_classes_are_made_in_parts(bias, pixels):
+    classes = 2 * PART + 7
+    explainer = explainer_on(Pyramid(SIZES["powers of two"], [4, 3, 6, 2]), classes, bias)
+    with torch.no_grad():
+        expected = straightforward(explainer, pixels)
+        torch.testing.assert_close(explainer.maps(pixels), expected, atol=1e-5, rtol=0)
+        some = torch.arange(classes - 1, 3, -1)
+        torch.testing.assert_close(explainer.maps(pixels, some), expected[:, some], atol=1e-5, rtol=0)
+    torch.testing.assert_close(explainer.maps(pixels), expected, atol=1e-5, rtol=0)  # at once, for a gradient
+
+
+def test_memory_of_all_maps_is_that_of_the_maps_and_of_one_part(pixels):
+    peaks = []
+    for parts in (8, 16):
+        explainer = explainer_on(Pyramid(SIZES["powers of two"], [4, 3, 6, 2]), parts * PART)
+        with torch.no_grad():
+            peaks.append(peak_memory(lambda explainer=explainer: explainer.maps(pixels)))
+    maps, rows = (count * PART * 4 / 2**20 for count in (4 * 16 * 16, 15))  # 4 images, 15 channels
+    assert peaks[1] - peaks[0] == pytest.approx(8 * maps, rel=0.01)  # nothing else grows with the classes
+    assert peaks[1] < 16 * maps + 4 * maps + 16 * rows
 
 
 def test_gradients_equal_the_straightforward_ones(auxiliary, pixels):
