@@ -64,25 +64,8 @@ def to_onnx(
 
     Raises ImportError without onnx and onnxscript, RuntimeError (and leaves no file) if the maps differ.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f"writing ONNX needs {error.name}, which is not installed: {INSTALL}") from error
-
-    # export with an open batch dimension
     file, module = Path(file), Explain(explainer)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "# The axis name")  # both inputs have the same batch, as they should
-        program = torch.onnx.export(
-            module,
-            _example(explainer, size, 2),
-            dynamo=True,
-            verbose=False,
-            input_names=["pixels", "targets"],
-            output_names=["maps"],
-            dynamic_shapes=({0: BATCH}, {0: BATCH}),
-        )
+    program = onnx_program(module, example_for(explainer, size, 2))
     program.model.metadata_props.update(explainer.config() | (about or {}))
 
     # write, read back, and compare on a batch of another size
@@ -97,7 +80,30 @@ def to_onnx(
         def ask(pixels: Tensor, targets: Tensor) -> Tensor:
             return torch.from_numpy(session.run(None, {"pixels": pixels.numpy(), "targets": targets.numpy()})[0])
 
-        return Exported(file, _check(module, ask, _example(explainer, size, 3), file))
+        return Exported(file, _check(module, ask, example_for(explainer, size, 3), file))
+
+
+def onnx_program(module: nn.Module, example: tuple[Tensor, Tensor]) -> torch.onnx.ONNXProgram:
+    """A module (pixels, targets) -> maps as an ONNX program with an open batch dimension.
+
+    Raises ImportError without onnx and onnxscript.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"writing ONNX needs {error.name}, which is not installed: {INSTALL}") from error
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "# The axis name")  # both inputs have the same batch, as they should
+        return torch.onnx.export(
+            module,
+            example,
+            dynamo=True,
+            verbose=False,
+            input_names=["pixels", "targets"],
+            output_names=["maps"],
+            dynamic_shapes=({0: BATCH}, {0: BATCH}),
+        )
 
 
 def to_torch_export(
@@ -111,7 +117,7 @@ def to_torch_export(
     file, module = Path(file), Explain(explainer)
     batch = torch.export.Dim(BATCH)
     with torch.no_grad():  # else the file would switch the gradient on and off, and could not be read again
-        program = torch.export.export(module, _example(explainer, size, 2), dynamic_shapes=({0: batch}, {0: batch}))
+        program = torch.export.export(module, example_for(explainer, size, 2), dynamic_shapes=({0: batch}, {0: batch}))
 
     # write, read back, and compare on a batch of another size
     extra = {"about.json": json.dumps(explainer.config() | (about or {}))}
@@ -119,10 +125,10 @@ def to_torch_export(
         warnings.filterwarnings("ignore", "No complete tensor")  # about channels_last weights; the maps are checked
         torch.export.save(program, unfinished, extra_files=extra)
         loaded = torch.export.load(unfinished).module()
-        return Exported(file, _check(module, loaded, _example(explainer, size, 3), file))
+        return Exported(file, _check(module, loaded, example_for(explainer, size, 3), file))
 
 
-def _example(explainer: PTAME, size: int | tuple[int, int] | None, n: int) -> tuple[Tensor, Tensor]:
+def example_for(explainer: PTAME, size: int | tuple[int, int] | None, n: int) -> tuple[Tensor, Tensor]:
     """``n`` images of noise, and the first classes as targets."""
     height, width = height_and_width(explainer.auxiliary.input_size if size is None else size)
     pixels = torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(n))
