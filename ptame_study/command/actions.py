@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import torch
@@ -17,7 +18,7 @@ from ptame_lib.classifiers.wrapper import Classifier
 from ptame_lib.datasets import first
 from ptame_lib.datasets.folders import ImageFolder, Pictures
 from ptame_lib.explainers.card import about, write_model_card
-from ptame_lib.explainers.export import Exported, to_onnx, to_torch_export
+from ptame_lib.explainers.export import INSTALL, Exported, to_onnx, to_torch_export
 from ptame_lib.explainers.loading import load_explainer
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.explainers.storage import saved_config
@@ -34,6 +35,11 @@ from ..settings import AuxiliarySettings, ClassifierSettings, ImageSettings
 from .explained import explained_classifier
 from .timing import while_training
 
+if TYPE_CHECKING:
+    from ptame_lib.explainers.fast import Fast
+
+FAST_FROM = 1000  # images: making the runtime takes seconds, which each image gives back by milliseconds
+
 
 def explain(
     images: Sequence[Path],
@@ -42,13 +48,15 @@ def explain(
     weights: str | None = None,
     wanted: str | None = None,
     out: Path = Path(),
+    say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[tuple[Path, Evidence, Path]]:
     """For each image: its file, the evidence of its explanation, and the figure's file in ``out``.
 
     ``images``: files, or folders of them. ``classifier`` and its ``weights``: by default those the explainer was
     trained for, if a file may name them (`explained_classifier`). ``wanted``: number or name of the class to explain,
-    by default each image's decision. Raises FileNotFoundError for a missing image or explainer, ValueError for another
-    number of classes or an unknown class, and after all other images for those that can't be read.
+    by default each image's decision. ``say`` is told by what `FAST_FROM` images or more are explained. Raises
+    FileNotFoundError for a missing image or explainer, ValueError for another number of classes or an unknown class,
+    and after all other images for those that can't be read.
     """
     # the classifier and the explainer must belong together
     found = list(image_files(images))
@@ -63,6 +71,7 @@ def explain(
 
     # a figure for each image that can be read
     figures.use_style()
+    quickest = _quickest(trained, model.input_size, say) if len(found) >= FAST_FROM else trained
     size, unread = max(model.input_size), []
     for file, output in zip(found, figure_files(found, out), strict=True):
         try:
@@ -71,7 +80,7 @@ def explain(
             unread.append(str(error))
             continue
         pixels = center_crop(pixels, list(model.input_size))  # of a classifier of oblong images
-        maps, proof = explain_with_evidence(trained, model, pixels, target)
+        maps, proof = explain_with_evidence(quickest, model, pixels, target)
         figure = figures.explanation(pixels[0], maps[0], proof)
         with files.whole(output) as unfinished:
             figure.savefig(unfinished)
@@ -80,6 +89,22 @@ def explain(
     if unread:
         counted = f"{len(unread)} of {len(found)} images could not be explained: " if len(found) > 1 else ""
         raise ValueError(counted + "; ".join(unread))
+
+
+def _quickest(trained: PTAME, size: tuple[int, int], say: Callable[[str], None]) -> PTAME | Fast:
+    """What explains many images of one ``size`` soonest; ``say`` is told its name."""
+    from ptame_lib.explainers.fast import installed  # only here: it brings packages that take a while to load
+
+    if not installed():
+        say(f"explained by torch; onnxruntime would be faster: {INSTALL}")
+        return trained
+    try:
+        quick = trained.fast(size=size)
+    except Exception as error:  # export and runtimes can refuse a network in any way
+        say(f"explained by torch: onnxruntime can't run this explainer ({type(error).__name__})")
+        return trained
+    say(quick.text())
+    return quick
 
 
 def train(

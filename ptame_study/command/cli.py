@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -128,7 +129,8 @@ def explain(
     Example: `ptame explain cat.jpg dog.jpg --explainer mine.safetensors --class 281`
     """
     say(in_one_line(explainer), err=True)
-    for file, proof, figure in actions.explain(images, explainer, classifier, weights, wanted, out):
+    by = partial(say, err=True)
+    for file, proof, figure in actions.explain(images, explainer, classifier, weights, wanted, out, by):
         caution = f" Caution: {proof.warning()}" if proof.warning() else ""
         say(f"{file.name}: {proof.text()}{caution} [{figure}]")
 

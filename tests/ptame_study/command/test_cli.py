@@ -134,6 +134,22 @@ def test_images_that_cannot_be_read_are_told_after_the_others(trained, tmp_path)
     assert re.search(end, said[said.index(" 4.png: ") :])
 
 
+def test_many_images_are_explained_by_the_runtime_that_is_there(trained, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    file, _, _ = trained
+    folder = write_images(tmp_path / "photos", 2)
+    asked = ("explain", folder, "--explainer", file, "--out", tmp_path / "figures")
+    usual = ptame(*asked)
+    assert "explained by" not in usual
+    monkeypatch.setattr(actions, "FAST_FROM", 2)
+    assert ptame(*asked).replace(" explained by onnxruntime", "") == usual
+    monkeypatch.setattr("ptame_lib.explainers.fast.installed", lambda: False)
+    assert "explained by torch; onnxruntime would be faster: pip install 'ptame-study[export]'" in ptame(*asked)
+    monkeypatch.setattr("ptame_lib.explainers.fast.installed", lambda: True)
+    monkeypatch.setattr("ptame_lib.explainers.fast.fast", lambda *_: 1 / 0)
+    assert "explained by torch: onnxruntime can't run this explainer (ZeroDivisionError)" in ptame(*asked)
+
+
 def test_what_a_folder_holds_besides_is_one_line(trained, tmp_path):
     file, _, _ = trained
     folder = write_images(tmp_path / "photos", 1)
