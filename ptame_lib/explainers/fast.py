@@ -151,7 +151,8 @@ def _openvino(raw: Raw, precision: str, program: bytes) -> Run:
 
     hint = {"float32": "f32", "bfloat16": "bf16"}[precision]  # by itself it takes bf16 where there is AMX
     settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    model = openvino.Core().compile_model(program, "CPU", settings)
+    core = openvino.Core()
+    model = core.compile_model(core.read_model(program), "CPU", settings)
     return lambda pixels, targets: torch.from_numpy(model([pixels.numpy(), targets.numpy()])[0].copy())
 
 

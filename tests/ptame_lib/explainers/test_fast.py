@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import explainer_on, rand
+from helpers import explainer_on, rand, small_auxiliary
 from torch import nn
 
 from ptame_lib import load_auxiliary, load_classifier
@@ -154,7 +154,8 @@ def test_a_missing_package_is_named_with_the_command(runtime, missing, explainer
 
 
 @pytest.mark.parametrize(("precision", "apart"), [("float32", EXACT), ("bfloat16", 0.1)])
-def test_compiled_for_any_batch(precision, apart, explainer):
+def test_compiled_for_any_batch(precision, apart):
+    explainer = explainer_on(small_auxiliary(("l1", "l2")), 10)  # small, since each part takes seconds to compile
     quick = explainer.fast("compile", precision)
     for n in (1, 3):
         pixels, targets = rand(n, 3, 64, 64, seed=n), torch.arange(n)
