@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from .. import files
 from ..classifiers.frozen import Size, height_and_width
 from ..classifiers.wrapper import device_of
+from ..masking import normalise
 from ..validation import check_images, check_targets
 from .export import TOLERANCE, example_for, onnx_program
 from .ptame import PTAME
@@ -50,14 +51,15 @@ class Fast:
     """A trained explainer, as it was when this was made, on another ``runtime``, for images of one ``size``.
 
     Made by `PTAME.fast`. Images of another size are explained by torch, with a warning. ``difference``: of its maps of
-    noise from the explainer's.
+    noise from the explainer's, before its ``power``.
     """
 
     def __init__(self, raw: Raw, run: Run, runtime: str, precision: str, size: tuple[int, int]):
         self.raw, self.run, self.runtime, self.precision, self.size = raw, run, runtime, precision, size
         self.num_classes = raw.explainer.num_classes
         noise = [part.to(device_of(raw)) for part in example_for(raw.explainer, size, 2)]
-        self.difference = float((self.explain(*noise) - raw.explainer.explain(*noise)).abs().max())
+        with torch.no_grad():  # before `calibrate`'s power, which can enlarge it near 0
+            self.difference = float((normalise(run(*noise)) - normalise(raw(*noise))).abs().max())
 
     def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
         """Saliency maps (B,h,w) in [0,1], as `PTAME.explain`, which refuses the same."""
@@ -89,7 +91,7 @@ def fast(explainer: PTAME, runtime: str = "onnx", precision: str = "float32", si
     weights returns the same object.
 
     Raises ValueError for an unknown runtime or one that can't do this, ImportError with what to install, RuntimeError
-    if the maps differ from the explainer's.
+    if the maps differ from the explainer's, before its ``power``.
     """
     size = height_and_width(explainer.auxiliary.input_size if size is None else size)
     _check(explainer, runtime, precision)
