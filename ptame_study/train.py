@@ -58,7 +58,9 @@ def train(
     data: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Where the profile's images, weights and tables are.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start from the beginning in any case.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start from the beginning; an unfinished state is kept aside.")
+    ] = False,
 ) -> None:
     """Train an explainer as notebook 02 does, in all processes started; continues from its checkpoint."""
     profiles.use_data(profile, data)
