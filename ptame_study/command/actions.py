@@ -8,14 +8,13 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from torchvision.transforms.v2.functional import center_crop
 
 from ptame_lib import files
 from ptame_lib.classifiers.black_box import BlackBox
 from ptame_lib.classifiers.loading import load_classifier
 from ptame_lib.classifiers.wrapper import Classifier
 from ptame_lib.datasets import first
-from ptame_lib.datasets.folders import ImageFolder, Pictures
+from ptame_lib.datasets.folders import ImageFolder, Pictures, before_crop
 from ptame_lib.explainers.card import about, write_model_card
 from ptame_lib.explainers.export import Exported, to_onnx, to_torch_export
 from ptame_lib.explainers.loading import load_explainer
@@ -63,14 +62,13 @@ def explain(
 
     # a figure for each image that can be read
     figures.use_style()
-    size, unread = max(model.input_size), []
+    unread, size = [], model.input_size
     for file, output in zip(found, figure_files(found, out), strict=True):
         try:
-            pixels = ImageFolder(file.parent, size, size * 8 // 7, [file.name])[0]["pixels"][None]
+            pixels = ImageFolder(file.parent, size, before_crop(size), [file.name])[0]["pixels"][None]
         except ValueError as error:
             unread.append(str(error))
             continue
-        pixels = center_crop(pixels, list(model.input_size))  # of a classifier of oblong images
         maps, proof = explain_with_evidence(trained, model, pixels, target)
         figure = figures.explanation(pixels[0], maps[0], proof)
         with files.whole(output) as unfinished:

@@ -29,6 +29,7 @@ from ptame_lib.explainers.loading import load_explainer
 from ptame_study.command import actions, explained
 from ptame_study.command.cli import app
 from ptame_study.explainers import default_auxiliary, description, usual_labels
+from ptame_study.images import open_images
 from ptame_study.settings import ClassifierSettings, ImageSettings
 
 ROOT = Path(ptame_lib.__file__).parent.parent
@@ -201,6 +202,29 @@ def test_training_needs_only_a_classifier_and_images(tmp_path, monkeypatch):
     assert asked["config"] == TrainingConfig(steps=2000, lr=1e-3)
     assert "Next: ptame explain IMAGE... --explainer ptame-timm-some_net.safetensors" in said
     assert [default_auxiliary(name) for name in ("timm/some_net", CLASSIFIER)] == ["resnet18", "embedded/auxiliary"]
+
+
+def test_a_classifier_of_oblong_images_is_asked_about_oblong_images(tmp_path):
+    """It refuses squares. Training, the measurement, explaining and the notebooks' images all have its size."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    config = transformers.ViTConfig(**sizes, image_size=(32, 48), patch_size=8, num_labels=3)
+    torch.manual_seed(0)
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "net")
+    transformers.ViTImageProcessor(size={"height": 32, "width": 48}).save_pretrained(tmp_path / "net")
+    named = ["--classifier", f"hf/{tmp_path / 'net'}"]
+    images, file = write_images(tmp_path / "photos", 5), tmp_path / "e.safetensors"
+    options = [*named, "--images", images, "--out", file, *TRAIN]
+    ptame("train", *options, "--steps", 2, "--batch-size", 2, "--held-out", 2)
+    assert json.loads(saved_config(file)["input_size"]) == [32, 48]
+    ptame("explain", images / "0.png", "--explainer", file, *named, "--out", tmp_path)
+
+    # what it is asked about: the short side resized to 48 * 8 // 7, and the middle
+    [(_, proof, _)] = actions.explain([images / "0.png"], file, named[1], out=tmp_path)
+    pixels = ImageFolder(images, (32, 48), 54)[0]["pixels"]
+    classifier = load_classifier(named[1])
+    assert proof.whole.item() == pytest.approx(classifier(pixels[None]).softmax(1).max().item(), abs=1e-6)
+    assert open_images(str(images), classifier)[0]["pixels"].equal(pixels)
 
 
 def test_a_chosen_class_is_explained_and_doubted(trained, tmp_path):
