@@ -18,7 +18,7 @@ Size = int | tuple[int, int]  # a side, or (height, width)
 
 
 def before_crop(size: Size) -> int:
-    """The short side to resize to before a crop of ``size``, in the paper's proportion to its longer side, 256 to 224."""
+    """The short side to resize to before a crop of ``size``, in the paper's proportion to its longer side."""
     return (size if isinstance(size, int) else max(size)) * 8 // 7
 
 
