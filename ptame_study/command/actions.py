@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -41,17 +42,19 @@ def explain(
     weights: str | None = None,
     wanted: str | None = None,
     out: Path = Path(),
+    known: dict[str, Any] | None = None,
 ) -> Iterator[tuple[Path, Evidence, Path]]:
     """For each image: its file, the evidence of its explanation, and the figure's file in ``out``.
 
     ``images``: files, or folders of them. ``classifier`` and its ``weights``: by default those the explainer was
     trained for, if a file may name them (`explained_classifier`). ``wanted``: number or name of the class to explain,
-    by default each image's decision. Raises FileNotFoundError for a missing image or explainer, ValueError for another
-    number of classes or an unknown class, and after all other images for those that can't be read.
+    by default each image's decision. ``known``: what `about` says of the explainer, if that is read already.
+    Raises FileNotFoundError for a missing image or explainer, ValueError for another number of classes or an unknown
+    class, and after all other images for those that can't be read.
     """
     # the classifier and the explainer must belong together
     found = list(image_files(images))
-    known = about(explainer)
+    known = known or about(explainer)
     model = explained_classifier(explainer, known, classifier, weights)
     trained = load_explainer(explainer, model)
     classes = count_classes(model, torch.zeros(3, *model.input_size))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,7 @@ import typer
 from tqdm import tqdm
 
 from ptame_lib.classifiers.loading import is_file_name
-from ptame_lib.explainers.card import in_one_line
+from ptame_lib.explainers.card import about, in_one_line
 from ptame_lib.texts import printable
 from ptame_lib.training.ptame import TrainingConfig
 
@@ -29,17 +28,9 @@ def say(text: str, err: bool = False) -> None:
     typer.echo(printable(text), err=err)
 
 
-def tell_once() -> Callable[..., None]:
-    """A way to show warnings: one line each, the same one only once."""
-    told = set()
-
-    def tell(what: Warning, *_: Any) -> None:
-        line = f"warning: {' '.join(str(what).split())}"
-        if line not in told:
-            told.add(line)
-            say(line, err=True)
-
-    return tell
+def warn(what: Warning, *_: Any) -> None:
+    """Show a warning in one line."""
+    say(f"warning: {' '.join(str(what).split())}", err=True)
 
 
 class Plain(typer.core.TyperGroup):
@@ -48,7 +39,7 @@ class Plain(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = tell_once()
+                warnings.showwarning = warn
                 return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
@@ -127,8 +118,9 @@ def explain(
 
     Example: `ptame explain cat.jpg dog.jpg --explainer mine.safetensors --class 281`
     """
-    say(in_one_line(explainer), err=True)
-    for file, proof, figure in actions.explain(images, explainer, classifier, weights, wanted, out):
+    known = about(explainer)
+    say(in_one_line(explainer, known), err=True)
+    for file, proof, figure in actions.explain(images, explainer, classifier, weights, wanted, out, known):
         caution = f" Caution: {proof.warning()}" if proof.warning() else ""
         say(f"{file.name}: {proof.text()}{caution} [{figure}]")
 

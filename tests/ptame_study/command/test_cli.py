@@ -135,6 +135,15 @@ def test_images_that_cannot_be_read_are_told_after_the_others(trained, tmp_path)
     assert re.search(end, said[said.index(" 4.png: ") :])
 
 
+def test_what_is_left_out_of_an_explainer_is_told_once(trained, tmp_path):
+    file, images, _ = trained
+    odd = tmp_path / "odd.safetensors"
+    load_explainer(file).save(odd, classifier=CLASSIFIER, training="no settings", metrics="none")
+    said = ptame("explain", images / "1.png", "--explainer", odd, "--out", tmp_path / "figures")
+    assert said.count("warning: ") == 2
+    assert all(said.count(f"says under '{key}' what is not") == 1 for key in ("training", "metrics"))
+
+
 def test_what_a_folder_holds_besides_is_one_line(trained, tmp_path):
     file, _, _ = trained
     folder = write_images(tmp_path / "photos", 1)
