@@ -42,13 +42,15 @@ def explain(
     weights: str | None = None,
     wanted: str | None = None,
     out: Path = Path(),
+    auxiliary_weights: str | None = None,
     known: dict[str, Any] | None = None,
 ) -> Iterator[tuple[Path, Evidence, Path]]:
     """For each image: its file, the evidence of its explanation, and the figure's file in ``out``.
 
     ``images``: files, or folders of them. ``classifier`` and its ``weights``: by default those the explainer was
     trained for, if a file may name them (`explained_classifier`). ``wanted``: number or name of the class to explain,
-    by default each image's decision. ``known``: what `about` says of the explainer, if that is read already.
+    by default each image's decision. ``auxiliary_weights``: needed only where the explainer names a local file.
+    ``known``: what `about` says of the explainer, if that is read already.
     Raises FileNotFoundError for a missing image or explainer, ValueError for another number of classes or an unknown
     class, and after all other images for those that can't be read.
     """
@@ -56,7 +58,7 @@ def explain(
     found = list(image_files(images))
     known = known or about(explainer)
     model = explained_classifier(explainer, known, classifier, weights)
-    trained = load_explainer(explainer, model)
+    trained = load_explainer(explainer, model, auxiliary_weights=auxiliary_weights)
     classes = count_classes(model, torch.zeros(3, *model.input_size))
     if classes != trained.num_classes:
         both = f"{explainer} explains {trained.num_classes} classes, the classifier has {classes}"
@@ -171,17 +173,20 @@ def export(
     size: int | None = None,
     classifier: str | None = None,
     weights: str | None = None,
+    auxiliary_weights: str | None = None,
 ) -> Iterator[Exported]:
     """Write a trained explainer as ``onnx`` and ``torch_export`` files, for images of ``size``.
 
-    None is the size of the training. The ``classifier`` is loaded only for an explainer that uses its features. Raises
+    None is the size of the training. The ``classifier`` is loaded only for an explainer that uses its features;
+    ``auxiliary_weights`` as in `explain`. Raises
     ValueError where no file is named.
     """
     if onnx is None and torch_export is None:
         raise ValueError("nothing to write: name a file with --onnx or --torch")
     known = about(file)
     own = ":" in known["auxiliary"]
-    trained = load_explainer(file, explained_classifier(file, known, classifier, weights) if own else None)
+    model = explained_classifier(file, known, classifier, weights) if own else None
+    trained = load_explainer(file, model, auxiliary_weights=auxiliary_weights)
     side = tuple(known["input_size"]) if size is None and "input_size" in known else size
     for target, write in ((onnx, to_onnx), (torch_export, to_torch_export)):
         if target is not None:

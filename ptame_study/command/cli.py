@@ -89,6 +89,26 @@ SavedWeights = Annotated[
     str | None, option(WEIGHTS, "--weights", shown="those the explainer was trained for, unless from a file")
 ]
 
+SavedAuxiliaryWeights = Annotated[
+    str | None,
+    option(
+        "The auxiliary's weights: a local state dict.",
+        "--auxiliary-weights",
+        shown="those the explainer was trained on, unless from a file",
+    ),
+]
+
+TrainingImages = Annotated[
+    Path, option("A folder of training images, hundreds at least; no labels are needed.", "--images", shown=False)
+]
+NewExplainer = Annotated[
+    Path | None,
+    option("Where to write the explainer and its model card.", "--out", shown="ptame-CLASSIFIER.safetensors"),
+]
+Labels = Annotated[
+    Path | None, option("A text file with the name of each class, one a line.", "--labels", shown="the classifier's")
+]
+
 
 @app.command()
 def explain(
@@ -108,6 +128,7 @@ def explain(
         ),
     ] = None,
     out: Annotated[Path, option("Where to write the figures: IMAGE.explained.png.")] = Path("explanations"),
+    auxiliary_weights: SavedAuxiliaryWeights = None,
 ) -> None:
     """Explain images: write a figure for each, and print what its explanation is worth.
 
@@ -120,7 +141,9 @@ def explain(
     """
     known = about(explainer)
     say(in_one_line(explainer, known), err=True)
-    for file, proof, figure in actions.explain(images, explainer, classifier, weights, wanted, out, known):
+    for file, proof, figure in actions.explain(
+        images, explainer, classifier, weights, wanted, out, auxiliary_weights, known
+    ):
         caution = f" Caution: {proof.warning()}" if proof.warning() else ""
         say(f"{file.name}: {proof.text()}{caution} [{figure}]")
 
@@ -128,16 +151,10 @@ def explain(
 @app.command()
 def train(
     classifier: Name,
-    images: Annotated[
-        Path, option("A folder of training images, hundreds at least; no labels are needed.", shown=False)
-    ],
-    out: Annotated[
-        Path | None, option("Where to write the explainer and its model card.", shown="ptame-CLASSIFIER.safetensors")
-    ] = None,
+    images: TrainingImages,
+    out: NewExplainer = None,
     weights: Weights = "default",
-    labels: Annotated[
-        Path | None, option("A text file with the name of each class, one a line.", shown="the classifier's")
-    ] = None,
+    labels: Labels = None,
     auxiliary: Annotated[str | None, option(AUXILIARY, shown="resnet18; for embedded/... embedded/auxiliary")] = None,
     auxiliary_weights: Annotated[str, option("The auxiliary's: 'default', or a local state dict.")] = "default",
     steps: Annotated[int, option("Training steps, of one batch each; good are a few thousand.", min=1)] = 2000,
@@ -157,6 +174,7 @@ def train(
 
     Example: `ptame train --classifier timm/mobilenetv3_small_100 --images photos --out mine.safetensors --steps 2000`
     """
+    # train
     out = out or Path(f"ptame-{paths.slug(classifier)}.safetensors")
     metrics = actions.train(
         ClassifierSettings(classifier, weights),
@@ -169,15 +187,22 @@ def train(
         resume=resume,
         say=lambda text: tqdm.write(printable(text)),
     )
+
+    # tell how good it is, and what comes next
     if metrics:
-        typer.echo(
-            f"On {metrics['images']} held-out images, in percent: {metrics['faithful']} keep their decision with what "
-            f"the map keeps, {metrics['rest alike']} with the rest; AD100 {metrics['AD100']}, IC100 {metrics['IC100']}."
-        )
+        say(_in_words(metrics))
     named = ["--classifier", classifier] if classifier.startswith(("hf/", "onnx/")) else []
     named += ["--weights", weights] if is_file_name(weights) else []
+    named += ["--auxiliary-weights", auxiliary_weights] if is_file_name(auxiliary_weights) else []
     following = f"ptame explain IMAGE... --explainer {shlex.join([str(out), *named])}"
     say(f"The explainer is {out}, its model card {out}.md. Next: {following}")
+
+
+def _in_words(metrics: dict[str, float]) -> str:
+    return (
+        f"On {metrics['images']} held-out images, in percent: {metrics['faithful']} keep their decision with what "
+        f"the map keeps, {metrics['rest alike']} with the rest; AD100 {metrics['AD100']}, IC100 {metrics['IC100']}."
+    )
 
 
 @app.command()
@@ -188,6 +213,7 @@ def export(
     size: Annotated[int | None, option("Side of the images it is for.", min=1, shown="what it was trained on")] = None,
     classifier: Annotated[str | None, option("Only for T-TAME and L-CAM-Img, which use it.", shown=TRAINED)] = None,
     weights: SavedWeights = None,
+    auxiliary_weights: SavedAuxiliaryWeights = None,
 ) -> None:
     """Export an explainer to a file that runs without this library, and check its maps.
 
@@ -195,7 +221,7 @@ def export(
 
     Example: `ptame export mine.safetensors --onnx mine.onnx`
     """
-    for done in actions.export(file, onnx, torch_export, size, classifier, weights):
+    for done in actions.export(file, onnx, torch_export, size, classifier, weights, auxiliary_weights):
         say(done.text())
 
 

@@ -282,13 +282,18 @@ def test_weights_of_ones_own_are_remembered(trained, tmp_path):
         0,
         *own,
     )
-    loaded = load_explainer(file)
+    learned = str(tmp_path / "auxiliary.safetensors")
+    loaded = load_explainer(file, auxiliary_weights=learned)
     assert loaded.auxiliary.model.state_dict()["layer1.0.conv1.weight"].equal(
         nets["auxiliary"].model.state_dict()["layer1.0.conv1.weight"]
     )
     own = str(tmp_path / "resnet.safetensors")
     assert f"if you trust them, add --weights {own}" in ptame("explain", images, "--explainer", file, code=1)
-    [(_, proof, _)] = actions.explain([images / "2.png"], file, weights=own, out=tmp_path)
+    asked = f"e.safetensors asks for the auxiliary's weights '{learned}', which no file can have loaded unasked"
+    assert asked in ptame("explain", images, "--explainer", file, "--weights", own, code=1)
+    assert asked in ptame("export", file, "--torch", tmp_path / "e.pt2", code=1)
+    given = {"weights": own, "auxiliary_weights": learned}
+    [(_, proof, _)] = actions.explain([images / "2.png"], file, **given, out=tmp_path)
     pixels = ImageFolder(images, 64, 73)[2]["pixels"][None]
     assert proof.whole.item() == pytest.approx(nets["resnet"](pixels).softmax(1).max().item(), abs=1e-6)
     (tmp_path / "resnet.safetensors").unlink()
