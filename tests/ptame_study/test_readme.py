@@ -146,8 +146,9 @@ def test_fill():
 
 
 def test_the_command_takes_a_finished_profile(study_root, capsys):
-    for name in ("embedded", "reference"):
-        (study_root / "results" / name).mkdir(parents=True)
+    for name in ("results/embedded", "results/reference", "workflow/profiles"):
+        (study_root / name).mkdir(parents=True)
+    (study_root / "workflow" / "profiles" / "embedded.yaml").touch()
     for file in FOLDER.glob("*.csv"):
         (study_root / "results" / "reference" / file.name).write_bytes(file.read_bytes())
     (study_root / "README.md").write_text((ROOT / "README.md").read_text())
