@@ -135,8 +135,7 @@ def load_onnx(
     Raises ImportError without onnxruntime, FileNotFoundError, and ValueError for a file that is no such network. An
     answer raises RuntimeError where the network fails, or takes more than `memory_limit`.
     """
-    path = Path(path).expanduser()
-    session = _open_session(path)
+    session = _open_session(path := Path(path).expanduser())
     # what the network takes and gives
     inputs = session.get_inputs()
     shape = inputs[0].shape if len(inputs) == 1 else ()

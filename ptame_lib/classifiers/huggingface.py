@@ -143,6 +143,7 @@ def _check_size(build: Callable[[], nn.Module]) -> None:
         if count > MOST:
             raise TooLarge(f"its network has more than {MOST} tensors of parameters")
 
+    # build it, counting each parameter as it is made
     counting = register_module_parameter_registration_hook(add)
     try:
         with torch.device("meta"):

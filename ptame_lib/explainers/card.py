@@ -114,6 +114,7 @@ def in_one_line(file: str | Path, known: dict[str, Any] | None = None) -> str:
 
 def model_card(file: str | Path) -> str:
     """The card of the explainer at ``file``, whose texts are escaped. Raises as `about`."""
+    # what the tables say
     known = about(file)
     method, features = method_and_features(known["auxiliary"])
     classifier = known.get("classifier", "an unnamed classifier")
@@ -129,6 +130,8 @@ def model_card(file: str | Path) -> str:
         "layers": ", ".join(known["layers"] or ()),
     }
     trained = {key: known.get(key) for key in ("images", "profile", "seed")} | _settings(known.get("training", {}))
+
+    # fill in the card
     return CARD.substitute(
         header=yaml.safe_dump(header, sort_keys=False),
         method=method,

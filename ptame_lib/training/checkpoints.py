@@ -37,6 +37,7 @@ class TrainingState:
 
 def write(file: Path, config: Any, state: TrainingState) -> None:
     """Write everything that a resumed run needs, and the history next to it as JSON."""
+    # what is trained, and all that training it depends on
     content = {
         "config": comparable(config),
         "made_from": state.origin,
@@ -49,6 +50,8 @@ def write(file: Path, config: Any, state: TrainingState) -> None:
     }
     if hasattr(state.classifier, "learned_state"):
         content["classifier"] = {"kind": type(state.classifier).__name__, **state.classifier.learned_state()}
+
+    # the checkpoint first: a history alone could not be continued
     with files.whole(file) as unfinished:
         torch.save(content, unfinished)
     with files.whole(_history(file)) as unfinished:
