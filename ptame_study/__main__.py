@@ -71,8 +71,10 @@ def _work(asked: argparse.Namespace) -> None:
         check_known(asked.profile)
         return print(printable(report(asked.profile), keep=LINES))
     if asked.command == "readme":
-        from .readme import renew
+        from .readme import REFERENCE, renew
 
+        if asked.profile != REFERENCE:
+            check_known(asked.profile)
         return print("\n".join(f"written: {files.show(file)}" for file in renew(asked.profile)))
 
     # long work: name it in its progress, and tell it where the study and its data are

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ptame_lib.classifiers.wrapper import device_of
-from ptame_lib.datasets.folders import Pictures
+from ptame_lib.datasets.folders import Pictures, Size, before_crop
 from ptame_lib.masking import keep, keep_share, normalise, remove, resize
 from ptame_lib.metrics.evidence import Evidence, evidence
 from ptame_lib.texts import MOST, printable
@@ -144,16 +144,18 @@ class Explorer:
 class _Upload(Pictures):
     """The content of one image file, read as files in a folder are."""
 
-    def __init__(self, content: bytes, size: int, resize: int):
-        super().__init__(size, resize)
+    def __init__(self, content: bytes, size: Size):
+        super().__init__(size, before_crop(size))
         self.names, self.labels, self.where, self.content = ["image"], [-1], "upload", content
 
     def _open(self, i: int) -> io.BytesIO:
         return io.BytesIO(self.content)
 
 
-def read_image(content: bytes, size: int, name: str = "the file") -> Tensor:
-    """An image file's content as pixels (3,size,size) in [0,1], resized and cropped as by `ImageFolder`.
+def read_image(content: bytes, size: Size, name: str = "the file") -> Tensor:
+    """An image file's content as pixels of ``size`` in [0,1], resized and cropped as by `ImageFolder`.
+
+    ``size``: a side, or (height, width).
 
     Raises ValueError, with the ``name`` that users know, for content that is not an image or larger than `LARGEST`,
     which is not decoded.
@@ -162,7 +164,7 @@ def read_image(content: bytes, size: int, name: str = "the file") -> Tensor:
         sizes = f"{len(content) / 2**20:.0f} MB, more than {LARGEST // 2**20} MB"
         raise ValueError(f"{printable(name, MOST)} has {sizes}: make the image smaller")
     try:
-        return _Upload(content, size, size * 8 // 7)[0]["pixels"]
+        return _Upload(content, size)[0]["pixels"]
     except ValueError as error:
         raise ValueError(f"{printable(name, MOST)} can't be read as an image: choose another one") from error
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ptame_lib import files
 from ptame_lib.masking import keep, normalise, remove, resize
 from ptame_lib.metrics.evidence import Evidence
-from ptame_lib.texts import MOST
+from ptame_lib.texts import MOST, printable
 
 from . import paths
 from .lettering import PLAIN, families, lettered
@@ -67,6 +67,7 @@ def use_style() -> None:
     seaborn.set_theme(context="notebook", style="whitegrid", palette=PALETTE)
     matplotlib.rcParams.update({"svg.hashsalt": "ptame", "figure.dpi": 80, "savefig.dpi": 160, "savefig.bbox": "tight"})
     matplotlib.rcParams["font.family"] = families()
+    matplotlib.rcParams["text.parse_math"] = PLAIN["parse_math"]  # titles and legends hold names of a profile
 
 
 def save(figure: Figure, profile: str, name: str) -> list[Path]:
@@ -87,7 +88,7 @@ def show(figure: Figure, alt: str) -> None:
     """
     from IPython.display import display  # here, since the commands work without notebooks
 
-    display(figure, metadata={"image/png": {"alt": " ".join(alt.split())}})
+    display(figure, metadata={"image/png": {"alt": printable(" ".join(alt.split()))}})
     plt.close(figure)  # else the end of the cell shows it again
 
 

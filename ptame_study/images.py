@@ -15,7 +15,7 @@ from ptame_lib.classifiers.wrapper import Classifier
 from ptame_lib.datasets import first
 from ptame_lib.datasets.coco import COCO
 from ptame_lib.datasets.embedded import load_embedded
-from ptame_lib.datasets.folders import ImageFolder, Pictures
+from ptame_lib.datasets.folders import ImageFolder, Pictures, before_crop
 from ptame_lib.datasets.imagenet import load_imagenet, load_imagenette
 from ptame_lib.datasets.shards import Shards
 from ptame_lib.datasets.voc import VOC
@@ -65,15 +65,15 @@ def _load_multilabel(images: ImageSettings, part: str, truth: bool) -> Dataset:
 
 
 def open_images(images: str, classifier: Classifier, size: int = 0) -> Pictures:
-    """Given images (see `ImageSettings`) at the classifier's size, or at ``size`` pixels.
+    """Given images (see `ImageSettings`) at the classifier's height and width, or as squares of ``size`` pixels.
 
     They are resized and cropped in the paper's proportion, 256 to 224.
     """
-    size = size or classifier.input_size[0]
+    size = size or classifier.input_size
     kind, _, part = images.partition(":")
     if kind in LAYOUTS and part:
-        return LAYOUTS[kind](paths.given("."), part, size, size * 8 // 7)
-    return (Shards if images.endswith(".tar") else ImageFolder)(paths.given(images), size, size * 8 // 7)
+        return LAYOUTS[kind](paths.given("."), part, size, before_crop(size))
+    return (Shards if images.endswith(".tar") else ImageFolder)(paths.given(images), size, before_crop(size))
 
 
 def open_labelled_images(images: ImageSettings, classifier: Classifier) -> Pictures:

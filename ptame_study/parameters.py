@@ -72,6 +72,8 @@ def typed(name: str, kind: str, value: Any) -> Any:
     base, inner = INSIDE.get(kind.split("[")[0]), kind.partition("[")[2].rstrip("]").split(",")[0]
     if base is None:
         raise TypeError(f"parameter {name} is declared as {kind}: declare it as one of {', '.join(LITERALS)}")
+
+    # the type: a whole number is also a number, a list also a tuple
     if base is float and type(value) is int:
         try:
             return float(value)
@@ -84,6 +86,8 @@ def typed(name: str, kind: str, value: Any) -> Any:
         raise TypeError(
             f"parameter {name} must be {article} {kind}, got {value!r} of type {type(value).__name__}{hint}"
         )
+
+    # the value, and what is inside
     if base is float and not math.isfinite(value):
         raise ValueError(f"parameter {name} can't be {value}: give a finite number")
     if base in (list, tuple):

@@ -16,6 +16,7 @@ import torch
 from ptame_lib import files
 from ptame_lib.methods.base import CONTROLS, TRUTH
 from ptame_lib.metrics.specificity import specificity
+from ptame_lib.texts import in_markdown
 
 from . import paths, tables
 
@@ -123,18 +124,21 @@ def comparison_section(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.Da
             values = [f"**{v}**" if wide[m][name] == best[m] else v for m, v in zip(COLUMNS, values, strict=True)]
         rank = f"{ranks[name]:.1f}" if name in ranks else "–"
         spent = f"{milliseconds[name]:.1f}" if milliseconds[name] >= 0.05 else "0"
-        rows.append([name + "*" * int(images[name] < images.max()), rank, *values, str(passes[name]), spent])
+        rows.append(
+            [in_markdown(name) + "*" * int(images[name] < images.max()), rank, *values, str(passes[name]), spent]
+        )
 
     # the sentences below
     few = sorted({int(n) for n in images if n < images.max()})
     stars = f"; methods with a star explain {few[0]} of them" if few else ""
-    return _table(rows) + f"\n{images.max()} held-out images{stars}.\n" + "".join(f"{sentence}\n" for sentence in told)
+    below = "".join(f"{in_markdown(sentence)}\n" for sentence in told)
+    return _table(rows) + f"\n{images.max()} held-out images{stars}.\n{below}"
 
 
 def place(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame) -> str:
     """P-TAME's place by mean rank, and the methods ahead with their cost."""
     order, passes = list(tables.ranks(compare, leaders).index), _passes(cost)
-    ahead = [f"{name} ({passes[name]} passes per image)" for name in order[: order.index("P-TAME")]]
+    ahead = [f"{in_markdown(name)} ({passes[name]} passes per image)" for name in order[: order.index("P-TAME")]]
     behind = f", behind {_listed(ahead)}" if ahead else ""
     return f"\nBy mean rank over all metrics, P-TAME is number {len(ahead) + 1} of {len(order)}{behind}.\n"
 

@@ -17,6 +17,7 @@ from ptame_lib.methods.base import TRUTH
 from ptame_lib.metrics import suite
 from ptame_lib.metrics.specificity import Confusion
 from ptame_lib.metrics.statistics import bootstrap_interval, holm, paired_permutation_test
+from ptame_lib.texts import in_html
 
 from . import paths
 from .profiles import load_profile
@@ -174,6 +175,7 @@ def styled(table: pd.DataFrame, marks: pd.DataFrame, metrics: list[str] | None =
         looks.loc[(row.classifier, row.method), row.metric] = look
     arrows = {metric: f"{metric} {'↑' if METRICS[metric].higher_is_better else '↓'}" for metric in wide}
     shown = wide.style.apply(lambda _: looks, axis=None).format("{:.1f}", na_rep=UNKNOWN)
+    shown = shown.format_index(in_html, axis=0)  # names of a profile are text
     return shown.format_index(lambda m: arrows.get(m, m), axis=1).set_uuid(f"{crc32(','.join(wide).encode()):x}")
 
 

@@ -46,19 +46,24 @@ NOTEBOOK = "02_train_ptame"
 app = typer.Typer(cls=Plain, add_completion=False, pretty_exceptions_enable=False)
 
 
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A parameter of notebook 02: lr=0.001, loss.ce=5.0."),
+]
+
+
 @app.callback(invoke_without_command=True)
 def train(
     profile: Annotated[str, typer.Option(help="A profile in workflow/profiles.")],
     classifier: Annotated[str, typer.Option(help="A classifier of the profile.")],
     method: Annotated[str, typer.Option(help=", ".join(TRAINED))] = "P-TAME",
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of notebook 02: lr=0.001, loss.ce=5.0."),
-    ] = None,
+    changes: Changes = None,
     data: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Where the profile's images, weights and tables are.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start from the beginning in any case.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start from the beginning; an unfinished state is kept aside.")
+    ] = False,
 ) -> None:
     """Train an explainer as notebook 02 does, in all processes started; continues from its checkpoint."""
     profiles.use_data(profile, data)

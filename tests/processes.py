@@ -1,10 +1,16 @@
-"""Work in separate processes, to be killed or to train side by side. They are forked: nothing is imported again."""
+"""Work in separate processes, to be killed or to train side by side (forked: nothing is imported again); and voila."""
 
 import multiprocessing
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -68,3 +74,33 @@ def team(count, work, *arguments):
     for process in processes:
         process.join(HUNG)
     return [process.exitcode for process in processes]
+
+
+def ask(address):
+    """Status and content; None where nobody answers."""
+    try:
+        with urllib.request.urlopen(address, timeout=20) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+    except OSError:
+        return None, b""
+
+
+@contextmanager
+def voila_server(folder, environment):
+    """The address of voila on ``notebooks/09_explorer.ipynb`` in a folder, as README starts it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}/"
+    port = address.rstrip("/").rsplit(":", 1)[1]
+    command = [sys.executable, "-m", "voila", "notebooks/09_explorer.ipynb", "--no-browser", f"--port={port}"]
+    options = {"cwd": folder, "env": environment}
+    with (folder / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log, **options) as server:
+        try:
+            while ask(f"{address}voila/files/x")[0] is None:
+                assert server.poll() is None, (folder / "log").read_text()
+                time.sleep(0.2)
+            yield address
+        finally:
+            server.terminate()

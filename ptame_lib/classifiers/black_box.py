@@ -133,10 +133,9 @@ def load_onnx(
     with ``probabilities=True`` the probabilities), is (B,K). A network of a fixed batch size gets batches of that size.
 
     Raises ImportError without onnxruntime, FileNotFoundError, and ValueError for a file that is no such network. An
-    answer raises RuntimeError where the network fails, or takes more than `onnx_memory`.
+    answer raises RuntimeError where the network fails, or takes more than `memory_limit`.
     """
-    path = Path(path).expanduser()
-    session = _open_session(path)
+    session = _open_session(path := Path(path).expanduser())
     # what the network takes and gives
     inputs = session.get_inputs()
     shape = inputs[0].shape if len(inputs) == 1 else ()
@@ -174,24 +173,24 @@ def _reason(error: Exception) -> str:
     asked = re.search(r"requested (?:bytes|buffer of size) (?:of )?(\d+)", str(error))
     if not asked:
         return str(error)
-    limit = f"all networks together may take {onnx_memory() / 1e9:.1f} GB"
+    limit = f"all networks together may take {memory_limit() / 1e9:.1f} GB"
     return f"it asks for {int(asked[1]) / 1e9:.1f} GB of memory, and {limit}: give fewer images or another network"
 
 
-def onnx_memory() -> int:
-    """Bytes that all ONNX networks together may take: what this machine has, and 32 GB at most."""
+def memory_limit() -> int:
+    """Bytes that a network of a file may take, all ONNX networks together: what this machine has, and 32 GB at most."""
     return min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), 32 * 2**30)
 
 
 @cache
 def _limit_memory() -> None:
-    """Let onnxruntime refuse to allocate more than `onnx_memory` for the sessions of this module."""
+    """Let onnxruntime refuse to allocate more than `memory_limit` for the sessions of this module."""
     import onnxruntime
 
     kind = onnxruntime.OrtMemType.DEFAULT
     place = onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, kind)
     usual = {"arena_extend_strategy": -1, "initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1}
-    onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg({"max_mem": onnx_memory(), **usual}))
+    onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg({"max_mem": memory_limit(), **usual}))
 
 
 def _open_session(path: Path):

@@ -145,10 +145,13 @@ def _same_in_channels_last(model: nn.Module, x: Tensor) -> bool:
     Channels last is faster on CPU and GPU, but a network may count on the usual layout, as ``x.view(-1, n)`` does.
     The caller's random state does not move, and his forward hooks see nothing.
     """
+    # the network itself, the images, and the hooks to leave out
     model = getattr(model, "_orig_mod", model)  # not to compile it twice
     noise = torch.randn(2, *x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x)
     hooked = [(part, part._forward_hooks) for part in model.modules() if part._forward_hooks]
     devices = [x.device] if x.device.type == "cuda" else []
+
+    # ask in both layouts
     try:
         for part, _ in hooked:
             part._forward_hooks = OrderedDict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -10,11 +11,19 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from .black_box import INSTALL
+from .black_box import INSTALL, memory_limit
 
 SAFE = {"trust_remote_code": False}  # code that lies in a repository is never run, nor asked about
+LARGEST = 10**6  # the largest whole number in a config.json: width, number of layers, of classes
+LONGEST = 8192  # pixels; the longest side of images that an image processor may make
+MOST = 10**4  # tensors of parameters in a network
 PROBE = 512  # side of the plain-coloured images the processor is asked with
+
+
+class TooLarge(Exception):
+    """A file asks for more than it may."""
 
 
 class Logits(nn.Module):
@@ -40,32 +49,18 @@ def load_huggingface(name: str, pretrained: bool = True, mean=None, std=None) ->
 
     Code that lies in the repository is never run. Raises ImportError without transformers, RuntimeError for a
     repository that can't be loaded, and ValueError for one without an image classifier, one that needs code of its own,
-    weights that are cut off or more than tensors, and no or an odd image processor.
+    sizes above `LARGEST`, `LONGEST`, `MOST` or `memory_limit`, weights that are cut off or more than tensors, and no or
+    an odd image processor.
     """
-    try:
-        from transformers import AutoConfig, AutoImageProcessor
-        from transformers import AutoModelForImageClassification as Model
-    except ImportError as error:
-        raise ImportError(f"'hf/{name}' needs transformers, which is not installed: {INSTALL}") from error
-    # the network
     place = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
-    try:
-        config = AutoConfig.from_pretrained(place, **SAFE)
-        net = (
-            Model.from_pretrained(place, weights_only=True, **SAFE) if pretrained else Model.from_config(config, **SAFE)
-        )
-    except OSError as error:
-        remedy = "download the repository on a machine with internet access and pass its folder as 'hf/<folder>'"
-        raise RuntimeError(f"'hf/{name}' can't be loaded ({error}). If it can't be downloaded, {remedy}.") from error
-    except (UnpicklingError, SafetensorError) as error:
-        remedy = "they must be tensors alone, as whole .safetensors"
-        raise ValueError(f"the weights of 'hf/{name}' are refused ({error}): {remedy}") from error
-    except ValueError as error:
-        _refuse_code(name, error)
-        raise ValueError(f"'hf/{name}' is no image classifier that transformers knows ({error})") from error
+    net = _load_network(name, place, pretrained)
+    config = net.config
+
     # its normalisation and size
     try:
-        processor = AutoImageProcessor.from_pretrained(place, **SAFE)
+        processor = _load_processor(place)
+    except TooLarge as error:
+        raise ValueError(f"the image processor of 'hf/{name}' is refused: {error}") from error
     except (OSError, ValueError) as error:
         size = getattr(config, "image_size", None)
         if mean is None or std is None or size is None:
@@ -79,6 +74,82 @@ def load_huggingface(name: str, pretrained: bool = True, mean=None, std=None) ->
     labels = [config.id2label[i] for i in range(config.num_labels)]
     several = config.problem_type == "multi_label_classification"
     return Logits(net, order), seen | given | {"labels": labels, "multi_label": several}
+
+
+def _load_network(name: str, place: str, pretrained: bool) -> nn.Module:
+    """The network at ``place``, of no more than the stated sizes; errors as in `load_huggingface`, for ``name``."""
+    try:
+        from transformers import AutoConfig, PretrainedConfig
+        from transformers import AutoModelForImageClassification as Model
+    except ImportError as error:
+        raise ImportError(f"'hf/{name}' needs transformers, which is not installed: {INSTALL}") from error
+    try:
+        # what it asks for, before anything of that size is made
+        _check_numbers(PretrainedConfig.get_config_dict(place)[0], LARGEST)
+        config = AutoConfig.from_pretrained(place, **SAFE)
+        _check_size(lambda: Model.from_config(config, **SAFE))
+
+        # the network itself
+        if not pretrained:
+            return Model.from_config(config, **SAFE)
+        return Model.from_pretrained(place, weights_only=True, **SAFE)
+    except OSError as error:
+        remedy = "download the repository on a machine with internet access and pass its folder as 'hf/<folder>'"
+        raise RuntimeError(f"'hf/{name}' can't be loaded ({error}). If it can't be downloaded, {remedy}.") from error
+    except (UnpicklingError, SafetensorError) as error:
+        remedy = "they must be tensors alone, as whole .safetensors"
+        raise ValueError(f"the weights of 'hf/{name}' are refused ({error}): {remedy}") from error
+    except TooLarge as error:
+        raise ValueError(f"the config.json of 'hf/{name}' is refused: {error}") from error
+    except ValueError as error:
+        _refuse_code(name, error)
+        raise ValueError(f"'hf/{name}' is no image classifier that transformers knows ({error})") from error
+
+
+def _load_processor(place: str):
+    from transformers import AutoImageProcessor
+
+    processor = AutoImageProcessor.from_pretrained(place, **SAFE)
+    said = processor.to_dict()
+    _check_numbers({key: said.get(key) for key in ("size", "crop_size", "pad_size", "data_config")}, LONGEST)
+    return processor
+
+
+def _check_numbers(said: dict, most: int) -> None:
+    """Raise TooLarge for a whole number above ``most``, however deep: lists of so many names or layers are made."""
+    left = list(said.items())
+    while left:
+        key, value = left.pop()
+        inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+        left += [(key, item) for item in inside]
+        if isinstance(value, int) and value > most:
+            shown = value if value < 10**15 else "a number of more than 15 digits"
+            raise TooLarge(f"{key} is {shown}, the limit is {most}")
+
+
+def _check_size(build: Callable[[], nn.Module]) -> None:
+    """Raise TooLarge while ``build`` makes a network with too many numbers for `memory_limit`, or too many parameters.
+
+    It is built without memory for its parameters, as transformers itself does before it loads them.
+    """
+    size, count, limit = 0, 0, memory_limit()
+
+    def add(_: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal size, count
+        if parameter is not None and parameter.is_meta:
+            size, count = size + parameter.nbytes, count + 1
+        if size > limit:
+            raise TooLarge(f"its network needs more than the {limit / 1e9:.1f} GB of memory that a network may take")
+        if count > MOST:
+            raise TooLarge(f"its network has more than {MOST} tensors of parameters")
+
+    # build it, counting each parameter as it is made
+    counting = register_module_parameter_registration_hook(add)
+    try:
+        with torch.device("meta"):
+            build()
+    finally:
+        counting.remove()
 
 
 def _refuse_code(name: str, error: Exception) -> None:

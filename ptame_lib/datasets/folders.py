@@ -14,36 +14,47 @@ from torchvision.transforms import v2 as T
 from ..validation import check_at_least
 from .images import SUFFIXES, find_images, read_image
 
+Size = int | tuple[int, int]  # a side, or (height, width)
+
+
+def before_crop(size: Size) -> int:
+    """The short side to resize to before a crop of ``size``, in the paper's proportion to its longer side."""
+    return (size if isinstance(size, int) else max(size)) * 8 // 7
+
 
 class Pictures(torch.utils.data.Dataset):
     """Images of any size as pixels of one size: what folders and shards share.
 
     A subclass sets ``names`` (one per image), ``labels`` and ``where`` (for messages), and gives the file of image i,
-    or its content, in `_open`. An item is a dict of ``pixels`` (3,size,size) float32 in [0,1] (short side to
-    ``resize``, centre crop) and ``label``, -1 if there is none. ``draw(i, generator)`` gives a training view.
+    or its content, in `_open`. ``size``: a side, or (height, width). An item is a dict of ``pixels``
+    (3,height,width) float32 in [0,1] (short side to ``resize``, centre crop) and ``label``, -1 if there is none.
+    ``draw(i, generator)`` gives a training view.
     """
 
     names: list[str]
     labels: list[int]
     where: str
 
-    def __init__(self, size: int, resize: int):
-        check_at_least(1, size=size, resize=resize)
-        self.size, self.resize = size, resize
+    def __init__(self, size: Size, resize: int):
+        height, width = (size, size) if isinstance(size, int) else size
+        for side in (height, width):
+            check_at_least(1, size=side, resize=resize)
+        self.size, self.resize = (height, width), resize
         self._resize = T.Resize(resize, antialias=True)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
-        return {"pixels": T.functional.center_crop(self._read(i), [self.size]), "label": torch.tensor(self.labels[i])}
+        pixels = T.functional.center_crop(self._read(i), list(self.size))
+        return {"pixels": pixels, "label": torch.tensor(self.labels[i])}
 
     def draw(self, i: int, generator: torch.Generator) -> dict[str, Tensor]:
         """A random crop, with a horizontal flip or not."""
         image = self._read(i)
-        room = [side - self.size + 1 for side in image.shape[-2:]]
+        room = [side - wanted + 1 for side, wanted in zip(image.shape[-2:], self.size, strict=True)]
         top, left = (int(torch.randint(0, max(r, 1), (), generator=generator)) for r in room)
-        pixels = T.functional.crop(image, top, left, self.size, self.size)
+        pixels = T.functional.crop(image, top, left, *self.size)
         if torch.rand((), generator=generator) < 0.5:
             pixels = pixels.flip(-1)
         return {"pixels": pixels, "label": torch.tensor(self.labels[i])}
@@ -91,7 +102,7 @@ class ImageFolder(Pictures):
     def __init__(
         self,
         folder: str | Path,
-        size: int = 224,
+        size: Size = 224,
         resize: int = 256,
         files: Sequence[str] | None = None,
         labels: Sequence[int] | None = None,

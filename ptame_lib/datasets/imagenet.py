@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torchvision import datasets
 
-from .folders import ImageFolder
+from .folders import ImageFolder, Size
 from .images import check_split
 
 SPLITS = ("train", "val")
@@ -16,7 +16,7 @@ DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 IMAGENETTE = {"imagenette2": "full", "imagenette2-320": "320px", "imagenette2-160": "160px"}  # folder: its size's name
 
 
-def load_imagenet(folder: str | Path, split: str, size: int = 224, resize: int = 256) -> ImageFolder:
+def load_imagenet(folder: str | Path, split: str, size: Size = 224, resize: int = 256) -> ImageFolder:
     """The split ``train`` or ``val`` of ImageNet below ``folder``.
 
     ``folder`` holds ``train`` or ``val`` with one folder per synset, and ``meta.bin``, which torchvision makes from the
@@ -34,7 +34,7 @@ def load_imagenet(folder: str | Path, split: str, size: int = 224, resize: int =
     return _to_folder(theirs.samples, folder / split, size, resize, theirs.classes)
 
 
-def load_imagenette(folder: str | Path, split: str, size: int = 224, resize: int = 256) -> ImageFolder:
+def load_imagenette(folder: str | Path, split: str, size: Size = 224, resize: int = 256) -> ImageFolder:
     """The split ``train`` or ``val`` of Imagenette below ``folder``.
 
     ``folder`` holds ``imagenette2``, ``imagenette2-320`` or ``imagenette2-160``; the first of them is used. Items as in
@@ -54,7 +54,7 @@ def load_imagenette(folder: str | Path, split: str, size: int = 224, resize: int
 
 
 def _to_folder(
-    samples: list[tuple[str, int]], folder: Path, size: int, resize: int, classes: list[tuple[str, ...]]
+    samples: list[tuple[str, int]], folder: Path, size: Size, resize: int, classes: list[tuple[str, ...]]
 ) -> ImageFolder:
     """torchvision's samples (path, label) and classes (synonyms) as an `ImageFolder`."""
     start = len(str(folder)) + 1

@@ -20,7 +20,7 @@ from webdataset.tariterators import base_plus_ext
 
 from .. import files
 from ..progress import progress
-from .folders import Pictures
+from .folders import Pictures, Size
 
 IMAGES = {"jpg", "jpeg", "png", "webp"}
 LABEL = "cls"
@@ -36,7 +36,7 @@ class Shards(Pictures):
     broken image when it is read.
     """
 
-    def __init__(self, pattern: str | Path, size: int = 224, resize: int = 256, *, cached: bool = True):
+    def __init__(self, pattern: str | Path, size: Size = 224, resize: int = 256, *, cached: bool = True):
         super().__init__(size, resize)
         # find the shards
         self.where = pattern = str(Path(pattern).expanduser())

@@ -84,9 +84,12 @@ UNKNOWN = "Not stored with the explainer."
 MOST_OF_A_ROW = 5000  # letters
 
 
-def in_one_line(file: str | Path) -> str:
-    """What a saved explainer is and how it was trained, in one line to print. Raises as `about`."""
-    known = about(file)
+def in_one_line(file: str | Path, known: dict[str, Any] | None = None) -> str:
+    """What a saved explainer is and how it was trained, in one line to print.
+
+    ``known``: what `about` says of the file, if that is read already. Raises as `about`.
+    """
+    known = known or about(file)
     shown = {key: printable(known[key], MOST) for key in ("classifier", "images", "seed") if known.get(key)}
     method, _ = method_and_features(known["auxiliary"])
     classifier = shown.get("classifier", "an unnamed classifier")
@@ -111,6 +114,7 @@ def in_one_line(file: str | Path) -> str:
 
 def model_card(file: str | Path) -> str:
     """The card of the explainer at ``file``, whose texts are escaped. Raises as `about`."""
+    # what the tables say
     known = about(file)
     method, features = method_and_features(known["auxiliary"])
     classifier = known.get("classifier", "an unnamed classifier")
@@ -126,6 +130,8 @@ def model_card(file: str | Path) -> str:
         "layers": ", ".join(known["layers"] or ()),
     }
     trained = {key: known.get(key) for key in ("images", "profile", "seed")} | _settings(known.get("training", {}))
+
+    # fill in the card
     return CARD.substitute(
         header=yaml.safe_dump(header, sort_keys=False),
         method=method,

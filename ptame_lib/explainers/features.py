@@ -229,10 +229,12 @@ def load_auxiliary(
     classifier's file will do. ``mean``, ``std`` and timm's options as in `load_classifier`. Raises ValueError for an
     unknown name or layer.
     """
+    # the embedded one
     if name in EMBEDDED_LAYERS:
         net = load_embedded_net(name, weights)
         return FeatureExtractor(net, layers or EMBEDDED_LAYERS[name], mean or MEAN, std or STD, 64, name).own()
 
+    # timm's, whose levels are numbered
     if name.startswith("timm/"):
         chosen = {} if layers is None else {"out_indices": tuple(layers)}
         net, config = load_timm(name, weights, features_only=True, **chosen, **timm_options)
@@ -242,6 +244,7 @@ def load_auxiliary(
         mean, std = mean or config["mean"], std or config["std"]
         return FeatureExtractor(net, None, mean, std, config["input_size"][1:], name).own()
 
+    # torchvision's, by the names of their layers
     if name not in torchvision.models.list_models(torchvision.models):
         known = f"{', '.join(EMBEDDED_LAYERS)}, a torchvision model such as {', '.join(PUBLISHED_LAYERS)}"
         raise ValueError(f"unknown auxiliary {name!r}: choose {known}, or 'timm/<model>'")

@@ -22,19 +22,23 @@ OWN, LAST = "own", "last"  # "own:NAME", "last:NAME": features of the classifier
 
 
 def load_explainer(
-    file: str | Path, classifier: Classifier | None = None, auxiliary: FeatureExtractor | None = None
+    file: str | Path,
+    classifier: Classifier | None = None,
+    auxiliary: FeatureExtractor | None = None,
+    auxiliary_weights: str | Path | None = None,
 ) -> PTAME:
     """A trained explainer: ours (.safetensors), or the authors' (.ckpt), by default on a ResNet-18.
 
     T-TAME and L-CAM need the ``classifier`` they explain, whose features they use. ``auxiliary``: None loads the one
-    that the file names. Raises as `PTAME.load` and `PTAME.load_official_checkpoint`.
+    that the file names, with its local weights only if ``auxiliary_weights`` names them. Raises as `PTAME.load` and
+    `PTAME.load_official_checkpoint`.
     """
     if Path(file).suffix == ".ckpt":
         return PTAME.load_official_checkpoint(file, auxiliary or load_auxiliary("resnet18"))
     stored = saved_config(file)
     method, _ = method_and_features(stored["auxiliary"])
     if method == "P-TAME":
-        return PTAME.load(file, auxiliary)
+        return PTAME.load(file, auxiliary, auxiliary_weights)
     if classifier is None:
         raise ValueError(
             f"{file} uses the features of the classifier it explains ({stored['auxiliary']}): pass that classifier"

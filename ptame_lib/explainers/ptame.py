@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..classifiers.frozen import Size
+from ..classifiers.loading import is_file_name
 from ..classifiers.wrapper import eval_mode
 from ..masking import normalise
 from ..validation import check_at_least, check_classes, check_images, check_targets
@@ -76,6 +77,11 @@ def upsample_and_add(levels: list[Tensor], one_step: bool = False) -> Tensor:
         moved = F.interpolate(waiting.pop(size), step, mode="bilinear", align_corners=False)
         waiting[step] = waiting[step] + moved if step in waiting else moved
     return waiting[goal]
+
+
+def _reads_a_file(auxiliary: str, weights: str) -> bool:
+    """Whether such weights are read from the disk: all but torchvision's names."""
+    return weights not in ("default", "none") and (is_file_name(weights) or "/" in auxiliary)
 
 
 class PTAME(nn.Module):
@@ -231,16 +237,25 @@ class PTAME(nn.Module):
         storage.write(file, self.trained_state(), self.config(), **about)
 
     @classmethod
-    def load(cls, file: str | Path, auxiliary: FeatureExtractor | None = None) -> PTAME:
+    def load(
+        cls, file: str | Path, auxiliary: FeatureExtractor | None = None, auxiliary_weights: str | Path | None = None
+    ) -> PTAME:
         """The explainer saved at ``file``, in eval mode; ``auxiliary``: None loads the one it names.
 
-        Raises FileNotFoundError, and ValueError for another kind of file or another auxiliary.
+        Local weights of the auxiliary are loaded only if the caller names them, since the file may be a stranger's:
+        ``auxiliary_weights`` replace those it names. Raises FileNotFoundError, and ValueError for another kind of file,
+        another auxiliary and local weights that only the file names.
         """
         config, state = storage.read(file, storage.PTAME_FORMAT)
         name, layers = config["auxiliary"], json.loads(config["layers"])
 
         # the auxiliary is not in the file: load it by name, or check the given one
-        weights = config.get("auxiliary_weights", "default")
+        weights = auxiliary_weights or config.get("auxiliary_weights", "default")
+        if auxiliary is None and auxiliary_weights is None and _reads_a_file(name, weights):
+            remedy = "if you trust them, name them as well (auxiliary_weights=, or --auxiliary-weights)"
+            raise ValueError(
+                f"{file} asks for the auxiliary's weights {weights!r}, which no file can have loaded unasked: {remedy}"
+            )
         if auxiliary is None and weights == "none":
             raise ValueError(
                 f"{file} was trained on random features of {name}, which are not stored: pass that very auxiliary"

@@ -114,6 +114,7 @@ def _checked(method: BaseCAM, layer: nn.Module) -> BaseCAM:
     """The method, but it refuses a layer that did not answer or got no gradient, instead of an empty map."""
     kept, make_maps, kind = method.activations_and_grads, method.compute_cam_per_layer, type(layer).__name__
 
+    # the package's own steps, with a look at what the layer gave in between
     def compute_cam_per_layer(pixels: Tensor, *others):
         if not kept.activations:
             reason = "it was not called, or torch.jit hides it"

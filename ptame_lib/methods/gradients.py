@@ -44,6 +44,7 @@ def guided_backprop(classifier: nn.Module) -> Explain:
     method = CountingGuidedBackprop(classifier)
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
+        # count the ReLUs that are guided, and all that there are
         check_request(classifier, pixels, targets)
         method.guided, nodes = 0, Counter()
         hook = classifier.register_forward_hook(lambda _, __, logits: nodes.update(_graph(logits)))

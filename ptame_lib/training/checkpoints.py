@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ class TrainingState:
 
 def write(file: Path, config: Any, state: TrainingState) -> None:
     """Write everything that a resumed run needs, and the history next to it as JSON."""
+    # what is trained, and all that training it depends on
     content = {
         "config": comparable(config),
         "made_from": state.origin,
@@ -47,10 +50,34 @@ def write(file: Path, config: Any, state: TrainingState) -> None:
     }
     if hasattr(state.classifier, "learned_state"):
         content["classifier"] = {"kind": type(state.classifier).__name__, **state.classifier.learned_state()}
+
+    # the checkpoint first: a history alone could not be continued
     with files.whole(file) as unfinished:
         torch.save(content, unfinished)
-    with files.whole(file.with_suffix(".history.json")) as unfinished:
+    with files.whole(_history(file)) as unfinished:
         unfinished.write_text(json.dumps(state.history))
+
+
+def set_aside(file: Path) -> None:
+    """Keep a checkpoint that a new training would overwrite, with its history, and warn where.
+
+    ``e.ckpt`` becomes ``e-old.ckpt``, or ``e-old2.ckpt`` if there is one already. Without a checkpoint nothing is done.
+    Raises OSError where it can't be renamed: it would be lost.
+    """
+    if not file.exists():
+        return
+    names = (file.with_stem(f"{file.stem}-old{'' if i == 1 else i}") for i in count(1))
+    kept = next(name for name in names if not name.exists() and not _history(name).exists())
+    with files.explained(file):
+        file.rename(kept)
+        if _history(file).exists():
+            _history(file).rename(_history(kept))
+    shown = files.show(file), files.show(kept)
+    warnings.warn(f"{shown[0]}, the state of an earlier training, is not continued: kept as {shown[1]}", stacklevel=2)
+
+
+def _history(file: Path) -> Path:
+    return file.with_suffix(".history.json")
 
 
 def check_finite(state: TrainingState, file: Path) -> None:

@@ -45,7 +45,10 @@ class TrainingLoop:
     on_step: Callable[[dict[str, float]], None] | None = None
 
     def run(self, resume: bool = False) -> list[dict[str, float]]:
-        """Train, from the checkpoint on if ``resume``; return the history. The explainer ends in eval mode."""
+        """Train, from the checkpoint on if ``resume``, which else is set aside; return the history.
+
+        The explainer ends in eval mode.
+        """
         state, team = self.state, self.team
         with (
             frozen_at_rest(state.explainer, state.classifier),  # once, not at every step
@@ -53,10 +56,12 @@ class TrainingLoop:
             distributed.global_statistics(state.explainer, team),
             eval_mode(state.explainer),  # restores the modes, whatever ends the training
         ):
-            # continue from the checkpoint
+            # continue from the checkpoint, or keep it: it may hold days of work
             state.scaler = team.scaler
             if resume:
                 checkpoints.resume(self.checkpoint, self.config, state)
+            elif self.checkpoint and team.is_main_process:
+                checkpoints.set_aside(self.checkpoint)
 
             # move everything to accelerate's device
             state.classifier.to(team.device)

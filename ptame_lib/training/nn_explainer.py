@@ -71,12 +71,15 @@ def train_explainer(
     validation. Everything else is as in `train_ptame`, with the same errors, and ValueError for data, a classifier or
     settings that don't fit.
     """
+    # what can be refused before the first step
     _check(explainer, classifier, data, val_data, config)
     team = distributed.accelerator(config.seed, config.batch_size, config.precision)
     if team.num_processes > 1:
         raise ValueError(
             "the Explainer is trained in one process, since its validation is: start it without accelerate launch"
         )
+
+    # the state, the losses of a step and of a validation, and the loop
     optimizer = torch.optim.Adam(explainer.parameters(), lr=config.lr)
     state = TrainingState(explainer, classifier, optimizer, _schedule(optimizer, config), made_from)
     steps = planned(data, config, "pixels", "labels", pinned=team.device.type == "cuda")

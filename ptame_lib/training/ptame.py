@@ -96,7 +96,8 @@ def train_ptame(
     explainer: its initial weights are yours. Explainer and classifier move to the device that accelerate finds.
 
     Every ``checkpoint_every`` steps and at the end ``checkpoint`` is written, and the history next to it as JSON.
-    ``resume=True`` continues from it and ends with the weights of an uninterrupted run on the same machine.
+    ``resume=True`` continues from it and ends with the weights of an uninterrupted run on the same machine; without it,
+    a checkpoint that is there is kept under another name, which a warning tells.
     ``made_from``: what else the weights depend on, compared on resuming. In several processes (``accelerate launch``)
     the main one alone writes, shows the bar and calls ``on_step``; see `distributed`.
 

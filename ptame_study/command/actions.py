@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import torch
-from torchvision.transforms.v2.functional import center_crop
 
 from ptame_lib import files
 from ptame_lib.classifiers.black_box import BlackBox
 from ptame_lib.classifiers.loading import load_classifier
 from ptame_lib.classifiers.wrapper import Classifier
 from ptame_lib.datasets import first
-from ptame_lib.datasets.folders import ImageFolder, Pictures
+from ptame_lib.datasets.folders import ImageFolder, Pictures, before_crop
 from ptame_lib.explainers.card import about, write_model_card
 from ptame_lib.explainers.export import INSTALL, Exported, to_onnx, to_torch_export
 from ptame_lib.explainers.loading import load_explainer
@@ -48,21 +47,24 @@ def explain(
     weights: str | None = None,
     wanted: str | None = None,
     out: Path = Path(),
+    auxiliary_weights: str | None = None,
+    known: dict[str, Any] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[tuple[Path, Evidence, Path]]:
     """For each image: its file, the evidence of its explanation, and the figure's file in ``out``.
 
     ``images``: files, or folders of them. ``classifier`` and its ``weights``: by default those the explainer was
     trained for, if a file may name them (`explained_classifier`). ``wanted``: number or name of the class to explain,
-    by default each image's decision. ``say`` is told by what `FAST_FROM` images or more are explained. Raises
-    FileNotFoundError for a missing image or explainer, ValueError for another number of classes or an unknown class,
-    and after all other images for those that can't be read.
+    by default each image's decision. ``auxiliary_weights``: needed only where the explainer names a local file.
+    ``known``: what `about` says of the explainer, if that is read already. ``say`` is told by what `FAST_FROM` images
+    or more are explained. Raises FileNotFoundError for a missing image or explainer, ValueError for another number of
+    classes or an unknown class, and after all other images for those that can't be read.
     """
     # the classifier and the explainer must belong together
     found = list(image_files(images))
-    known = about(explainer)
+    known = known or about(explainer)
     model = explained_classifier(explainer, known, classifier, weights)
-    trained = load_explainer(explainer, model)
+    trained = load_explainer(explainer, model, auxiliary_weights=auxiliary_weights)
     classes = count_classes(model, torch.zeros(3, *model.input_size))
     if classes != trained.num_classes:
         both = f"{explainer} explains {trained.num_classes} classes, the classifier has {classes}"
@@ -72,14 +74,13 @@ def explain(
     # a figure for each image that can be read
     figures.use_style()
     quickest = _quickest(trained, model.input_size, say) if len(found) >= FAST_FROM else trained
-    size, unread = max(model.input_size), []
+    unread, size = [], model.input_size
     for file, output in zip(found, figure_files(found, out), strict=True):
         try:
-            pixels = ImageFolder(file.parent, size, size * 8 // 7, [file.name])[0]["pixels"][None]
+            pixels = ImageFolder(file.parent, size, before_crop(size), [file.name])[0]["pixels"][None]
         except ValueError as error:
             unread.append(str(error))
             continue
-        pixels = center_crop(pixels, list(model.input_size))  # of a classifier of oblong images
         maps, proof = explain_with_evidence(quickest, model, pixels, target)
         figure = figures.explanation(pixels[0], maps[0], proof)
         with files.whole(output) as unfinished:
@@ -195,17 +196,20 @@ def export(
     size: int | None = None,
     classifier: str | None = None,
     weights: str | None = None,
+    auxiliary_weights: str | None = None,
 ) -> Iterator[Exported]:
     """Write a trained explainer as ``onnx`` and ``torch_export`` files, for images of ``size``.
 
-    None is the size of the training. The ``classifier`` is loaded only for an explainer that uses its features. Raises
+    None is the size of the training. The ``classifier`` is loaded only for an explainer that uses its features;
+    ``auxiliary_weights`` as in `explain`. Raises
     ValueError where no file is named.
     """
     if onnx is None and torch_export is None:
         raise ValueError("nothing to write: name a file with --onnx or --torch")
     known = about(file)
     own = ":" in known["auxiliary"]
-    trained = load_explainer(file, explained_classifier(file, known, classifier, weights) if own else None)
+    model = explained_classifier(file, known, classifier, weights) if own else None
+    trained = load_explainer(file, model, auxiliary_weights=auxiliary_weights)
     side = tuple(known["input_size"]) if size is None and "input_size" in known else size
     for target, write in ((onnx, to_onnx), (torch_export, to_torch_export)):
         if target is not None:

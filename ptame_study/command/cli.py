@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ import typer
 from tqdm import tqdm
 
 from ptame_lib.classifiers.loading import is_file_name
-from ptame_lib.explainers.card import in_one_line
+from ptame_lib.explainers.card import about, in_one_line
 from ptame_lib.texts import printable
 from ptame_lib.training.ptame import TrainingConfig
 
@@ -30,17 +29,9 @@ def say(text: str, err: bool = False) -> None:
     typer.echo(printable(text), err=err)
 
 
-def tell_once() -> Callable[..., None]:
-    """A way to show warnings: one line each, the same one only once."""
-    told = set()
-
-    def tell(what: Warning, *_: Any) -> None:
-        line = f"warning: {' '.join(str(what).split())}"
-        if line not in told:
-            told.add(line)
-            say(line, err=True)
-
-    return tell
+def warn(what: Warning, *_: Any) -> None:
+    """Show a warning in one line."""
+    say(f"warning: {' '.join(str(what).split())}", err=True)
 
 
 class Plain(typer.core.TyperGroup):
@@ -49,7 +40,7 @@ class Plain(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = tell_once()
+                warnings.showwarning = warn
                 return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
@@ -99,6 +90,26 @@ SavedWeights = Annotated[
     str | None, option(WEIGHTS, "--weights", shown="those the explainer was trained for, unless from a file")
 ]
 
+SavedAuxiliaryWeights = Annotated[
+    str | None,
+    option(
+        "The auxiliary's weights: a local state dict.",
+        "--auxiliary-weights",
+        shown="those the explainer was trained on, unless from a file",
+    ),
+]
+
+TrainingImages = Annotated[
+    Path, option("A folder of training images, hundreds at least; no labels are needed.", "--images", shown=False)
+]
+NewExplainer = Annotated[
+    Path | None,
+    option("Where to write the explainer and its model card.", "--out", shown="ptame-CLASSIFIER.safetensors"),
+]
+Labels = Annotated[
+    Path | None, option("A text file with the name of each class, one a line.", "--labels", shown="the classifier's")
+]
+
 
 @app.command()
 def explain(
@@ -118,6 +129,7 @@ def explain(
         ),
     ] = None,
     out: Annotated[Path, option("Where to write the figures: IMAGE.explained.png.")] = Path("explanations"),
+    auxiliary_weights: SavedAuxiliaryWeights = None,
 ) -> None:
     """Explain images: write a figure for each, and print what its explanation is worth.
 
@@ -128,9 +140,11 @@ def explain(
 
     Example: `ptame explain cat.jpg dog.jpg --explainer mine.safetensors --class 281`
     """
-    say(in_one_line(explainer), err=True)
-    by = partial(say, err=True)
-    for file, proof, figure in actions.explain(images, explainer, classifier, weights, wanted, out, by):
+    known, by = about(explainer), partial(say, err=True)
+    say(in_one_line(explainer, known), err=True)
+    for file, proof, figure in actions.explain(
+        images, explainer, classifier, weights, wanted, out, auxiliary_weights, known, by
+    ):
         caution = f" Caution: {proof.warning()}" if proof.warning() else ""
         say(f"{file.name}: {proof.text()}{caution} [{figure}]")
 
@@ -138,16 +152,10 @@ def explain(
 @app.command()
 def train(
     classifier: Name,
-    images: Annotated[
-        Path, option("A folder of training images, hundreds at least; no labels are needed.", shown=False)
-    ],
-    out: Annotated[
-        Path | None, option("Where to write the explainer and its model card.", shown="ptame-CLASSIFIER.safetensors")
-    ] = None,
+    images: TrainingImages,
+    out: NewExplainer = None,
     weights: Weights = "default",
-    labels: Annotated[
-        Path | None, option("A text file with the name of each class, one a line.", shown="the classifier's")
-    ] = None,
+    labels: Labels = None,
     auxiliary: Annotated[str | None, option(AUXILIARY, shown="resnet18; for embedded/... embedded/auxiliary")] = None,
     auxiliary_weights: Annotated[str, option("The auxiliary's: 'default', or a local state dict.")] = "default",
     steps: Annotated[int, option("Training steps, of one batch each; good are a few thousand.", min=1)] = 2000,
@@ -167,6 +175,7 @@ def train(
 
     Example: `ptame train --classifier timm/mobilenetv3_small_100 --images photos --out mine.safetensors --steps 2000`
     """
+    # train
     out = out or Path(f"ptame-{paths.slug(classifier)}.safetensors")
     metrics = actions.train(
         ClassifierSettings(classifier, weights),
@@ -179,15 +188,22 @@ def train(
         resume=resume,
         say=lambda text: tqdm.write(printable(text)),
     )
+
+    # tell how good it is, and what comes next
     if metrics:
-        typer.echo(
-            f"On {metrics['images']} held-out images, in percent: {metrics['faithful']} keep their decision with what "
-            f"the map keeps, {metrics['rest alike']} with the rest; AD100 {metrics['AD100']}, IC100 {metrics['IC100']}."
-        )
+        say(_in_words(metrics))
     named = ["--classifier", classifier] if classifier.startswith(("hf/", "onnx/")) else []
     named += ["--weights", weights] if is_file_name(weights) else []
+    named += ["--auxiliary-weights", auxiliary_weights] if is_file_name(auxiliary_weights) else []
     following = f"ptame explain IMAGE... --explainer {shlex.join([str(out), *named])}"
     say(f"The explainer is {out}, its model card {out}.md. Next: {following}")
+
+
+def _in_words(metrics: dict[str, float]) -> str:
+    return (
+        f"On {metrics['images']} held-out images, in percent: {metrics['faithful']} keep their decision with what "
+        f"the map keeps, {metrics['rest alike']} with the rest; AD100 {metrics['AD100']}, IC100 {metrics['IC100']}."
+    )
 
 
 @app.command()
@@ -198,6 +214,7 @@ def export(
     size: Annotated[int | None, option("Side of the images it is for.", min=1, shown="what it was trained on")] = None,
     classifier: Annotated[str | None, option("Only for T-TAME and L-CAM-Img, which use it.", shown=TRAINED)] = None,
     weights: SavedWeights = None,
+    auxiliary_weights: SavedAuxiliaryWeights = None,
 ) -> None:
     """Export an explainer to a file that runs without this library, and check its maps.
 
@@ -205,7 +222,7 @@ def export(
 
     Example: `ptame export mine.safetensors --onnx mine.onnx`
     """
-    for done in actions.export(file, onnx, torch_export, size, classifier, weights):
+    for done in actions.export(file, onnx, torch_export, size, classifier, weights, auxiliary_weights):
         say(done.text())
 
 

@@ -136,10 +136,10 @@ def test_a_profiles_name_is_no_path(name, place, capsys):
             folder(name)
     with pytest.raises(ValueError, match=says):
         configure(['profile: str = "x"'], {"profile": name})
-    for command in ("report", "seeds"):
+    for command in ("report", "seeds", "readme"):
         assert main([command, "--profile", name]) == 1
     assert not list(place.folder.iterdir())
-    assert capsys.readouterr().err.count("ERROR: ") == 2
+    assert capsys.readouterr().err.count("ERROR: ") == 3
 
 
 def test_plain_names_are_profiles():
@@ -147,7 +147,7 @@ def test_plain_names_are_profiles():
     assert [configure(['profile: str = ""'], {"profile": name}).profile for name in names] == [*names]
 
 
-@pytest.mark.parametrize("command", ["report", "seeds"])
+@pytest.mark.parametrize("command", ["report", "seeds", "readme"])
 def test_an_unknown_profile_has_no_tables(command, place, capsys):
     make_profile(place, WHOLE)
     assert main([command, "--profile", "nope"]) == 1

@@ -1,4 +1,4 @@
-"""Notebook 09 in a real browser: JupyterLab runs it, the slider moves, the probability changes, no error appears."""
+"""Notebook 09 in a real browser: in JupyterLab the slider moves the probability; voila's visitors share nothing."""
 
 import json
 import os
@@ -12,10 +12,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from processes import voila_server
 
 import ptame_lib
 from ptame_lib import PTAME, load_auxiliary
 from ptame_study import paths
+from ptame_study.explorer import LARGEST
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
@@ -103,6 +106,7 @@ def browser(tmp_path):
     options.add_argument(f"--user-data-dir={tmp_path / 'browser'}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_script_timeout(900)
     yield driver
     driver.quit()
 
@@ -165,3 +169,88 @@ def test_the_slider_moves_and_the_probability_changes(lab, browser):
     assert [text for text in problems if "Error" in text or "Traceback" in text] == []
     severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert severe == [], json.dumps(severe, indent=1)
+
+
+@pytest.fixture
+def page(study_root):
+    """The address of the page, as voila shows it, on a study folder with the weights and an explainer."""
+    pytest.importorskip("voila", reason="voila is not installed")
+    for folder in ("data", "notebooks"):
+        (study_root / folder).mkdir()
+    (study_root / "data" / "embedded").symlink_to(ROOT / "data" / "embedded")
+    (study_root / "voila.json").write_text((ROOT / "voila.json").read_text())
+    notebook = (ROOT / "notebooks" / "09_explorer.ipynb").read_text()
+    slow = r", \"RISE\", \"occlusion\"]"
+    assert slow in notebook
+    (study_root / "notebooks" / "09_explorer.ipynb").write_text(notebook.replace(slow, "]"))
+    PTAME(load_auxiliary("embedded/auxiliary"), 10).save(paths.explainer("small", "embedded/resnet"))
+    given = {"PYTHONPATH": str(ROOT), "PTAME_ROOT": str(study_root), "OMP_NUM_THREADS": "1"}
+    with voila_server(study_root, {**os.environ, **given}) as address:
+        yield address
+
+
+def upload(browser, file):
+    """Choose a file by the page's button, whose hidden input is laid open."""
+    browser.execute_script(
+        "HTMLInputElement.prototype.click = function() { this.className = 'chosen'; document.body.append(this); }"
+    )
+    browser.find_element(By.CSS_SELECTOR, ".widget-upload").click()
+    chosen = browser.find_elements(By.CSS_SELECTOR, "input.chosen")[-1]
+    chosen.send_keys(str(file))
+
+
+def says(browser, text):
+    return text in browser.find_element(By.TAG_NAME, "body").text
+
+
+def seen(browser):
+    """What a visitor sees: the probabilities, and the pictures' content."""
+    read = """
+        const [source, done] = arguments;
+        fetch(source).then(r => r.arrayBuffer()).then(b => crypto.subtle.digest("SHA-256", b))
+            .then(d => done(Array.from(new Uint8Array(d)).join()));
+    """
+    shown = [browser.execute_async_script(read, source) for source in pictures(browser)]
+    return percents(browser, "kept"), percents(browser, "rest"), shown
+
+
+def test_two_visitors_share_nothing_and_a_large_upload_is_refused(page, browser, tmp_path):
+    """Each has an image and a slider of his own, and the page goes on after a file that it does not take."""
+    Image.new("RGB", (80, 80), "red").save(tmp_path / "mine.png")
+    with (tmp_path / "large.png").open("wb") as file:
+        file.truncate(LARGEST + 2**20)
+    visitors = {}
+    for name in ("one", "other"):
+        browser.switch_to.new_window("window")
+        visitors[name] = browser.current_window_handle
+        browser.get(page)
+        until(browser, lambda b: len(percents(b, "kept")) == len(percents(b, "rest")) == 2)
+    start = seen(browser)
+
+    # one opens an image: the other's page stays as it was
+    browser.switch_to.window(visitors["one"])
+    assert seen(browser) == start
+    upload(browser, tmp_path / "mine.png")
+    until(browser, lambda b: says(b, "shown: mine.png"))
+    mine = seen(browser)
+    assert mine[2][0] != start[2][0]
+    browser.switch_to.window(visitors["other"])
+    assert not says(browser, "mine.png")
+    assert seen(browser) == start
+
+    # the other moves the slider: so does the first one's
+    handle = browser.find_element(By.CSS_SELECTOR, ".ptame-share .noUi-handle")
+    handle.click()
+    handle.send_keys(Keys.END)
+    until(browser, lambda b: len(set(percents(b, "kept"))) == 1 and percents(b, "kept") != start[0])
+    browser.switch_to.window(visitors["one"])
+    assert seen(browser) == mine
+
+    # a file that is too large is refused in words, and the next one is shown
+    upload(browser, tmp_path / "large.png")
+    until(browser, lambda b: says(b, "large.png has 51 MB, more than 50 MB: make the image smaller"))
+    assert seen(browser) == mine
+    Image.new("RGB", (80, 80), "blue").save(tmp_path / "next.png")
+    upload(browser, tmp_path / "next.png")
+    until(browser, lambda b: says(b, "shown: next.png"))
+    assert seen(browser)[2][0] not in (mine[2][0], start[2][0])

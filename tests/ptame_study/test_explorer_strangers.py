@@ -2,12 +2,6 @@
 
 import json
 import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +9,7 @@ import pytest
 import torch
 from helpers import rand
 from PIL import Image
+from processes import ask, voila_server
 from refusals import HOSTILE, is_one_line
 
 import ptame_lib
@@ -95,32 +90,8 @@ def voila(tmp_path):
     for place in (tmp_path, folder, folder / "private"):
         (place / "photo.png").write_bytes(b"SECRET")
         (place / "notes.txt").write_bytes(b"SECRET")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "voila", f"notebooks/{NOTEBOOK.name}", "--no-browser", f"--port={port}"]
-    options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
-    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log, **options) as server:
-        try:
-            end = time.monotonic() + 60
-            while ask(f"http://127.0.0.1:{port}/voila/files/x")[0] is None:
-                assert server.poll() is None, (tmp_path / "log").read_text()
-                assert time.monotonic() < end, (tmp_path / "log").read_text()
-                time.sleep(0.2)
-            yield f"http://127.0.0.1:{port}/"
-        finally:
-            server.terminate()
-
-
-def ask(address):
-    """Status and content; None where nobody answers."""
-    try:
-        with urllib.request.urlopen(address, timeout=20) as answer:
-            return answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
-    except OSError:
-        return None, b""
+    with voila_server(tmp_path, {**os.environ, "PYTHONPATH": str(ROOT)}) as address:
+        yield address
 
 
 def test_no_file_is_served(voila):

@@ -54,7 +54,8 @@ def stopping(number, cleaned):
 def test_while_ptame_explains(number, monkeypatch, capfd):
     cleaned = []
     monkeypatch.setattr(actions, "explain", stopping(number, cleaned))
-    monkeypatch.setattr("ptame_study.command.cli.in_one_line", lambda file: "an explainer")
+    monkeypatch.setattr("ptame_study.command.cli.about", lambda file: {})
+    monkeypatch.setattr("ptame_study.command.cli.in_one_line", lambda *_: "an explainer")
     before = [signal.getsignal(each) for each in CODES]
 
     def ptame():

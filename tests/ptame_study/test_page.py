@@ -4,6 +4,7 @@ import math
 import warnings
 from html.parser import HTMLParser
 
+import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 import torch
@@ -94,6 +95,23 @@ def test_letters_that_no_font_has_are_escapes(monkeypatch):
     assert lettered("naïve שלום ½ cat") == "naïve שלום ½ cat"
     assert lettered("猫 cat") == "\\u732b cat"
     assert lettered("a\nb\x1b") == "a\nb\\x1b"
+
+
+@pytest.mark.parametrize("name", ["formula", "colour", "script"])
+def test_names_in_titles_and_legends_are_no_formulas(name, monkeypatch):
+    """Classifiers and methods of a profile, in figures that notebooks draw, and in the alternative text."""
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda _, metadata: shown.append(metadata["image/png"]["alt"]))
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # letters that the font lacks
+        figures.use_style()
+        figure, axis = plt.subplots()
+        axis.plot([0, 1], label=HOSTILE[name])
+        axis.set(title=HOSTILE[name], xticks=[0, 1], xticklabels=[HOSTILE[name], "b"])
+        axis.legend()
+        figure.draw_without_rendering()
+        figures.show(figure, f"Lines of {HOSTILE[name]}")
+    assert is_one_line(shown[0])
 
 
 def maps(pixels, targets):

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from refusals import HOSTILE
 
 import ptame_lib
+from ptame_lib.texts import in_markdown
 from ptame_study import readme
 from ptame_study.__main__ import main
 from ptame_study.tables import leaders, tidy, wins
@@ -54,6 +56,28 @@ def tables():
         {"classifier": "net", "method": images.method.unique(), "forwards": [1, 500, 0, 0], "backwards": 0}
     )
     return images, tidy(images), leaders(images), cost.assign(ms_per_image=[0.4, 376.88, 0.004, 0.0])
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_are_text_in_the_readme(name, monkeypatch):
+    """A method that leads, and one that explains one classifier alone: only their names differ from usual ones."""
+    monkeypatch.setattr(readme, "COLUMNS", ["AD100", "IoU"])
+
+    def told(leader, classifier, alone):
+        images = by_hand().replace({"P-TAME": "RISE", "RISE": "P-TAME"}).replace({"RISE": leader})
+        other = images.assign(classifier=classifier)
+        images = pd.concat([images, other, other[other.method == leader].assign(method=alone)], ignore_index=True)
+        cost = images[["classifier", "method"]].drop_duplicates().assign(forwards=1, backwards=0, ms_per_image=1.0)
+        given = tidy(images), leaders(images), cost
+        return readme.comparison_section(*given) + readme.place(*given)
+
+    odd = HOSTILE[name]
+    names = {"Leader": odd, "other": f"other {odd}", "Alone": f"Alone {odd}"}
+    expected = told(*names)
+    assert all(expected.count(part) == 1 + (part == "Leader") for part in names)
+    for plain, text in names.items():
+        expected = expected.replace(plain, in_markdown(text))
+    assert told(*names.values()) == expected
 
 
 def test_the_main_table_by_hand(tables, monkeypatch):
@@ -122,8 +146,9 @@ def test_fill():
 
 
 def test_the_command_takes_a_finished_profile(study_root, capsys):
-    for name in ("embedded", "reference"):
-        (study_root / "results" / name).mkdir(parents=True)
+    for name in ("results/embedded", "results/reference", "workflow/profiles"):
+        (study_root / name).mkdir(parents=True)
+    (study_root / "workflow" / "profiles" / "embedded.yaml").touch()
     for file in FOLDER.glob("*.csv"):
         (study_root / "results" / "reference" / file.name).write_bytes(file.read_bytes())
     (study_root / "README.md").write_text((ROOT / "README.md").read_text())

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 import torch
 from helpers import assert_caught
+from refusals import HOSTILE
 
 from ptame_lib.metrics.specificity import Confusion
+from ptame_lib.texts import in_html
 from ptame_study import paths
 from ptame_study.records import write_table
 from ptame_study.tables import (
@@ -47,6 +49,15 @@ def test_the_best_is_bold(per_image):
     assert "row0_col0" in rule  # ... for P-TAME's two cells
     assert "row0_col1" in rule
     assert "row1" not in rule
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_are_text_in_a_table(name, per_image):
+    odd = per_image.replace({"classifier": {"net": HOSTILE[name]}, "method": {"b": HOSTILE[name]}})
+    html, usual = (styled(tidy(part), leaders(part)).to_html() for part in (odd, per_image))
+    assert re.findall("<[^>]*>", html) == re.findall("<[^>]*>", usual)
+    assert html.count(in_html(HOSTILE[name])) == 2
+    assert html.count("\n") == usual.count("\n")
 
 
 def test_wins_by_hand(per_image):

@@ -9,7 +9,8 @@ import torch
 from helpers import rand
 
 from ptame_lib import load_classifier
-from ptame_lib.classifiers.black_box import onnx_memory
+from ptame_lib.classifiers import huggingface
+from ptame_lib.classifiers.black_box import memory_limit
 
 
 def small_vit():
@@ -63,6 +64,41 @@ def test_a_known_network_is_transformers_own_whatever_the_folder_brings(reposito
     assert type(found.model.net).__module__.startswith("transformers.models.vit")
 
 
+@pytest.mark.parametrize("weights", ["default", None])
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"num_labels": 2 * 10**9}, "num_labels is 2000000000, the limit is 1000000"),
+        ({"num_labels": 10**4000}, "num_labels is a number of more than 15 digits, the limit is 1000000"),
+        ({"hidden_size": 10**6}, r"its network needs more than the \d+\.\d GB of memory that a network may take"),
+        ({"image_size": 10**6}, r"its network needs more than the \d+\.\d GB"),
+        ({"intermediate_size": [1, {"a": [10**7]}]}, "intermediate_size is 10000000, the limit"),
+        ({"num_hidden_layers": 10**6}, "its network has more than 100 tensors of parameters"),
+    ],
+    ids=["labels", "digits", "width", "image", "nested", "layers"],
+)
+def test_a_config_of_immense_sizes_is_refused_before_it_is_built(change, problem, weights, repository, monkeypatch):
+    monkeypatch.setattr(huggingface, "MOST", 100)  # instead of 10000, which take seconds
+    with pytest.raises(ValueError, match=rf"the config\.json of 'hf/.*' is refused: {problem}"):
+        load_classifier(repository(small_vit() | change), weights)
+
+
+def test_an_image_processor_of_immense_images_is_refused(repository):
+    processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 10**7}}
+    with pytest.raises(ValueError, match=r"the image processor of 'hf/.*' is refused: size is 10000000, the limit is"):
+        load_classifier(repository(small_vit(), processor), None)
+
+
+def test_looking_at_the_sizes_first_changes_nothing(repository):
+    """Random weights are those that transformers itself draws from the same seed."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(3)
+    found = load_classifier(repository(small_vit(), {"image_processor_type": "ViTImageProcessor"}), None).model.net
+    torch.manual_seed(3)
+    expected = transformers.ViTForImageClassification(transformers.ViTConfig(**small_vit())).state_dict()
+    assert all(value.equal(expected[key]) for key, value in found.state_dict().items())
+
+
 def write_network(file, numbers):
     """An ONNX classifier that, before it answers, adds up so many zeros."""
     onnx = pytest.importorskip("onnx")
@@ -91,7 +127,7 @@ def test_a_network_gets_no_more_memory_than_is_allowed(tmp_path, capfd):
         load_classifier(large)(pixels)
     assert load_classifier(small)(pixels).shape == (2, 3)  # others go on
     assert capfd.readouterr().err == ""  # the log would show what the file says as it is
-    assert 2**30 < onnx_memory() <= 2**35
+    assert 2**30 < memory_limit() <= 2**35
 
 
 def test_a_network_that_fails_says_so(tmp_path):

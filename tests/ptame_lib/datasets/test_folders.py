@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 from ptame_lib import ImageFolder
+from ptame_lib.datasets.folders import before_crop
 from ptame_lib.datasets.images import SUFFIXES
 
 
@@ -59,6 +60,17 @@ def test_draw_is_a_function_of_the_generator(folder):
 def test_images_smaller_than_the_crop_are_padded(folder):
     assert ImageFolder(folder, size=32, resize=20)[0]["pixels"].shape == (3, 32, 32)
     assert ImageFolder(folder, size=32, resize=20).draw(0, torch.Generator())["pixels"].shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize("size", [(16, 40), (40, 16)])
+def test_oblong_crops(size, folder):
+    """The middle of what a square crop shows, and views of that shape, in another place each."""
+    data, square = ImageFolder(folder, size, before_crop(size)), ImageFolder(folder, 40, before_crop(40))
+    top, left = ((40 - side) // 2 for side in size)
+    assert data[0]["pixels"].equal(square[0]["pixels"][:, top : top + size[0], left : left + size[1]])
+    views = [data.draw(0, torch.Generator().manual_seed(s))["pixels"] for s in range(9)]
+    assert all(view.shape == (3, *size) for view in views)
+    assert len({tuple(view.flatten().tolist()) for view in views}) > 2
 
 
 def test_a_broken_file_is_named(folder):

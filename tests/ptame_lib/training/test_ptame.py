@@ -157,6 +157,23 @@ def test_a_checkpoint_of_something_else_is_refused(fresh, classifier, tmp_path):
             resume(fresh())
 
 
+def test_a_checkpoint_that_is_not_continued_is_kept(fresh, classifier, tmp_path):
+    """Trainings that start anew twice: what each left is whole, under a name that the warning tells."""
+    file, left = tmp_path / "e.ckpt", {}
+    for name in ("e-old.ckpt", "e-old2.ckpt"):
+        if not left:
+            train_ptame(fresh(), classifier, Images(), QUICK, checkpoint=file)
+        left[name] = file.read_bytes(), file.with_suffix(".history.json").read_bytes()
+        short = replace(QUICK, steps=len(left))
+        with pytest.warns(UserWarning, match=rf"e\.ckpt, the state of .* not continued: kept as .*{name}$"):
+            train_ptame(fresh(), classifier, Images(), short, checkpoint=file)
+        assert len(torch.load(file)["history"]) == len(left)
+    for name, (state, history) in left.items():
+        assert (tmp_path / name).read_bytes() == state
+        assert (tmp_path / name).with_suffix(".history.json").read_bytes() == history
+    assert len(list(tmp_path.iterdir())) == 6
+
+
 def test_how_often_a_checkpoint_is_written_may_change(fresh, classifier, tmp_path):
     train_ptame(fresh(), classifier, Images(), QUICK, checkpoint=tmp_path / "e.ckpt")
     other = replace(QUICK, checkpoint_every=3)

@@ -29,6 +29,7 @@ from ptame_lib.explainers.loading import load_explainer
 from ptame_study.command import actions, explained
 from ptame_study.command.cli import app
 from ptame_study.explainers import default_auxiliary, description, usual_labels
+from ptame_study.images import open_images
 from ptame_study.settings import ClassifierSettings, ImageSettings
 
 ROOT = Path(ptame_lib.__file__).parent.parent
@@ -150,6 +151,15 @@ def test_many_images_are_explained_by_the_runtime_that_is_there(trained, tmp_pat
     assert "explained by torch: onnxruntime can't run this explainer (ZeroDivisionError)" in ptame(*asked)
 
 
+def test_what_is_left_out_of_an_explainer_is_told_once(trained, tmp_path):
+    file, images, _ = trained
+    odd = tmp_path / "odd.safetensors"
+    load_explainer(file).save(odd, classifier=CLASSIFIER, training="no settings", metrics="none")
+    said = ptame("explain", images / "1.png", "--explainer", odd, "--out", tmp_path / "figures")
+    assert said.count("warning: ") == 2
+    assert all(said.count(f"says under '{key}' what is not") == 1 for key in ("training", "metrics"))
+
+
 def test_what_a_folder_holds_besides_is_one_line(trained, tmp_path):
     file, _, _ = trained
     folder = write_images(tmp_path / "photos", 1)
@@ -219,6 +229,29 @@ def test_training_needs_only_a_classifier_and_images(tmp_path, monkeypatch):
     assert [default_auxiliary(name) for name in ("timm/some_net", CLASSIFIER)] == ["resnet18", "embedded/auxiliary"]
 
 
+def test_a_classifier_of_oblong_images_is_asked_about_oblong_images(tmp_path):
+    """It refuses squares. Training, the measurement, explaining and the notebooks' images all have its size."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    config = transformers.ViTConfig(**sizes, image_size=(32, 48), patch_size=8, num_labels=3)
+    torch.manual_seed(0)
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "net")
+    transformers.ViTImageProcessor(size={"height": 32, "width": 48}).save_pretrained(tmp_path / "net")
+    named = ["--classifier", f"hf/{tmp_path / 'net'}"]
+    images, file = write_images(tmp_path / "photos", 5), tmp_path / "e.safetensors"
+    options = [*named, "--images", images, "--out", file, *TRAIN]
+    ptame("train", *options, "--steps", 2, "--batch-size", 2, "--held-out", 2)
+    assert json.loads(saved_config(file)["input_size"]) == [32, 48]
+    ptame("explain", images / "0.png", "--explainer", file, *named, "--out", tmp_path)
+
+    # what it is asked about: the short side resized to 48 * 8 // 7, and the middle
+    [(_, proof, _)] = actions.explain([images / "0.png"], file, named[1], out=tmp_path)
+    pixels = ImageFolder(images, (32, 48), 54)[0]["pixels"]
+    classifier = load_classifier(named[1])
+    assert proof.whole.item() == pytest.approx(classifier(pixels[None]).softmax(1).max().item(), abs=1e-6)
+    assert open_images(str(images), classifier)[0]["pixels"].equal(pixels)
+
+
 def test_a_chosen_class_is_explained_and_doubted(trained, tmp_path):
     file, images, _ = trained
     verdicts = {
@@ -265,13 +298,18 @@ def test_weights_of_ones_own_are_remembered(trained, tmp_path):
         0,
         *own,
     )
-    loaded = load_explainer(file)
+    learned = str(tmp_path / "auxiliary.safetensors")
+    loaded = load_explainer(file, auxiliary_weights=learned)
     assert loaded.auxiliary.model.state_dict()["layer1.0.conv1.weight"].equal(
         nets["auxiliary"].model.state_dict()["layer1.0.conv1.weight"]
     )
     own = str(tmp_path / "resnet.safetensors")
     assert f"if you trust them, add --weights {own}" in ptame("explain", images, "--explainer", file, code=1)
-    [(_, proof, _)] = actions.explain([images / "2.png"], file, weights=own, out=tmp_path)
+    asked = f"e.safetensors asks for the auxiliary's weights '{learned}', which no file can have loaded unasked"
+    assert asked in ptame("explain", images, "--explainer", file, "--weights", own, code=1)
+    assert asked in ptame("export", file, "--torch", tmp_path / "e.pt2", code=1)
+    given = {"weights": own, "auxiliary_weights": learned}
+    [(_, proof, _)] = actions.explain([images / "2.png"], file, **given, out=tmp_path)
     pixels = ImageFolder(images, 64, 73)[2]["pixels"][None]
     assert proof.whole.item() == pytest.approx(nets["resnet"](pixels).softmax(1).max().item(), abs=1e-6)
     (tmp_path / "resnet.safetensors").unlink()
