@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
 from torchvision.transforms.v2.functional import center_crop
 
@@ -25,7 +24,6 @@ from ptame_lib.metrics.evidence import Evidence, explain_with_evidence
 from ptame_lib.training.calibration import calibrate
 from ptame_lib.training.ptame import TrainingConfig
 
-from .. import figures
 from ..classifiers import count_classes, find_weights, load_auxiliary_network
 from ..evaluation import measure_explainer
 from ..explainers import description, fit_explainer
@@ -50,6 +48,10 @@ def explain(
     by default each image's decision. Raises FileNotFoundError for a missing image or explainer, ValueError for another
     number of classes or an unknown class, and after all other images for those that can't be read.
     """
+    import matplotlib.pyplot as plt  # here, since figures take a second to import, and training draws none
+
+    from .. import figures
+
     # the classifier and the explainer must belong together
     found = list(image_files(images))
     known = about(explainer)

@@ -19,7 +19,7 @@ from ptame_study.command.cli import app
 CHECKOUT = Path(ptame_lib.__file__).parent.parent
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 START = {
-    "ptame": ["-c", "from ptame_study.command import main; main()"],
+    "ptame": ["-c", "from ptame_study.command import main; main()", "explain", "a.png", "--explainer", "b"],
     "python -m ptame_study": ["-m", "ptame_study"],
     "python -m ptame_study.train": ["-m", "ptame_study.train"],
 }
@@ -54,7 +54,7 @@ def stopping(number, cleaned):
 def test_while_ptame_explains(number, monkeypatch, capfd):
     cleaned = []
     monkeypatch.setattr(actions, "explain", stopping(number, cleaned))
-    monkeypatch.setattr("ptame_study.command.cli.in_one_line", lambda file: "an explainer")
+    monkeypatch.setattr("ptame_lib.explainers.card.in_one_line", lambda file: "an explainer")
     before = [signal.getsignal(each) for each in CODES]
 
     def ptame():
