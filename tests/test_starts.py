@@ -56,6 +56,14 @@ def test_help_and_parsing_need_no_torch():
         assert not {"torch", "numpy", "pandas", *HEAVY} & set(packages)
 
 
+def test_running_a_notebook_needs_no_torch():
+    """Its kernel imports what it needs; the command of each job would load all that a second time."""
+    asked = "value = main(['run', '99_unknown', '--profile', 'embedded', '--method', 'T-TAME'])"
+    [(status, packages)] = loaded_after("from ptame_study.__main__ import main", asked)
+    assert status == 1
+    assert not {"torch", "pandas", *HEAVY} & set(packages)
+
+
 def test_what_the_library_imports():
     """The explainer needs torch and torchvision; methods, training and the command's work add what they always use."""
     bare, explainer, methods, work = loaded_after(

@@ -20,7 +20,7 @@ CHECKOUT = Path(ptame_lib.__file__).parent.parent
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 START = {
     "ptame": ["-c", "from ptame_study.command import main; main()", "explain", "a.png", "--explainer", "b"],
-    "python -m ptame_study": ["-m", "ptame_study"],
+    "python -m ptame_study": ["-m", "ptame_study", "report"],
     "python -m ptame_study.train": ["-m", "ptame_study.train"],
 }
 
