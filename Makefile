@@ -60,9 +60,15 @@ reproduce: setup
 	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . $(WHERE) --quiet rules host --config $(call TEXT,profile,PROFILE) $(if $(DATA),$(call TEXT,data,DATA)) --keep-going --rerun-incomplete --nolock $(ARGS)
 	@$(if $(ARGS),true,$(PYTHON) -m ptame_study report --profile "$$PROFILE")
 
+# One thread for each process. Notebooks side by side, but first those whose explainers the others load.
+TRAINING := notebooks/02_train_ptame.ipynb notebooks/07_explainer_train.ipynb
+NBVAL := pytest --nbval --nbval-current-env --nbval-kernel-startup-timeout 600 -n "$$CORES" --dist loadfile
+
+test: export OMP_NUM_THREADS = 1
 test: lint
 	$(PYTHON) -m pytest -n "$$CORES"
-	$(PYTHON) -m pytest --nbval --nbval-current-env notebooks
+	$(PYTHON) -m $(NBVAL) $(TRAINING)
+	$(PYTHON) -m $(NBVAL) notebooks $(TRAINING:%=--ignore=%)
 
 lint: setup
 	$(PYTHON) -m ruff check .

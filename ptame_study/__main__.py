@@ -13,13 +13,12 @@ import os
 import sys
 
 from ptame_lib import files
-from ptame_lib.explainers.loading import TRAINED
+from ptame_lib.explainers.names import TRAINED
 from ptame_lib.texts import printable
 
-from . import paths
+from . import interrupts, paths
 from .profiles import check_known, use_data
 from .run import MASKS, run_notebook
-from .tables import report, write_seeds
 
 LINES = "\n"  # kept in what is printed; other control characters are shown as escapes
 
@@ -66,12 +65,17 @@ def _seed(text: str) -> int:
 
 
 def _work(asked: argparse.Namespace) -> None:
+    """Do what was asked. Tables need torch, which takes seconds; running a notebook does not: its kernel does."""
     # commands on finished tables
     if asked.command == "report":
         check_known(asked.profile)
+        with interrupts.nothing_begun():
+            from .tables import report
+
         return print(printable(report(asked.profile), keep=LINES))
     if asked.command == "readme":
-        from .readme import REFERENCE, renew
+        with interrupts.nothing_begun():
+            from .readme import REFERENCE, renew
 
         if asked.profile != REFERENCE:
             check_known(asked.profile)
@@ -87,9 +91,13 @@ def _work(asked: argparse.Namespace) -> None:
         _show_progress(" ".join(names) + paths.tail(asked.seed))
         run_notebook(asked.notebook, asked.profile, asked.classifier, extra, asked.seed)
     elif asked.command == "seeds":
+        with interrupts.nothing_begun():
+            from .tables import write_seeds
+
         write_seeds(asked.profile)
     else:
-        from .finetune import finetune_for
+        with interrupts.nothing_begun():
+            from .finetune import finetune_for
 
         finetune_for(asked.profile, asked.classifier)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import timm
 import torch
 import torchvision
 from torch.utils.data import Dataset
@@ -179,6 +178,8 @@ def usual_labels(name: str, weights: str, classes: int) -> list[str] | None:
     if name in TORCHVISION:
         return list(torchvision.models.get_model_weights(name).IMAGENET1K_V1.meta["categories"])
     if name.startswith("timm/"):
+        import timm  # here, since it takes half a second
+
         config = timm.get_pretrained_cfg(name.removeprefix("timm/")).to_dict()
         if timm.data.infer_imagenet_subset(config) == "imagenet-1k":
             info = timm.data.ImageNetInfo()

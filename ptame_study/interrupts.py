@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 SAID = {signal.SIGINT: "interrupted (Ctrl-C)", signal.SIGTERM: "ended by SIGTERM"}
@@ -24,12 +25,17 @@ class Ended(KeyboardInterrupt):
 
 def at_once() -> None:
     """From now on a signal ends the process without cleaning up, since nothing has been begun."""
+    _handle(_leave)
 
-    def leave(number: int, frame: FrameType | None) -> None:
-        os.write(2, f"\n{SAID[number]}\n".encode())
-        os._exit(128 + number)
 
-    _handle(leave)
+@contextmanager
+def nothing_begun() -> Iterator[None]:
+    """`at_once` while the block imports what takes seconds: an exception could get lost in strangers' modules."""
+    before = _handle(_leave)
+    try:
+        yield
+    finally:
+        _restore(before)
 
 
 def after_cleaning(work: Callable[[], int | None]) -> int:
@@ -46,8 +52,7 @@ def after_cleaning(work: Callable[[], int | None]) -> int:
     except KeyboardInterrupt as stop:
         return told(stop)
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _restore(before)
 
 
 def told(stop: KeyboardInterrupt) -> int:
@@ -57,6 +62,11 @@ def told(stop: KeyboardInterrupt) -> int:
     return stop.code
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    os.write(2, f"\n{SAID[number]}\n".encode())
+    os._exit(128 + number)
+
+
 def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, object]:
     """Set the signals' handler and return those before; an ignored signal stays ignored."""
     before = {number: signal.getsignal(number) for number in SAID}
@@ -64,3 +74,8 @@ def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, objec
     for number in before:
         signal.signal(number, handler)
     return before
+
+
+def _restore(handlers: dict[int, object]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

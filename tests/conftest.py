@@ -1,11 +1,15 @@
 """Small networks and data shared by the tests."""
 
+import os
+
 import pytest
 import torch
 from helpers import SIDE, rand, small_auxiliary, small_classifier
 from refusals import Place
 
-torch.set_num_threads(1)  # the nets are tiny: more threads only wait for each other
+# The nets are tiny: more threads only wait for each other, here and in the processes that tests start.
+torch.set_num_threads(1)
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @pytest.fixture

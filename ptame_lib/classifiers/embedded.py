@@ -6,7 +6,6 @@ They take normalised images (B,3,64,64) and give logits (B,10). Blocks come from
 from __future__ import annotations
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation
@@ -64,6 +63,8 @@ class ViTLike(nn.Module):
     grid = 8  # tokens per side
 
     def __init__(self, num_classes: int = 10, dim: int = 96, depth: int = 3, heads: int = 4):
+        from timm.models.vision_transformer import Block  # here, since timm takes half a second
+
         super().__init__()
         plan = [(24, 2), (48, 1), (48, 2), (96, 1), (dim, 2)]
         stem, inside = [], 3

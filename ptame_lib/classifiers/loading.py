@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import timm
 import torch
 import torchvision
 from safetensors import SafetensorError
@@ -136,6 +135,8 @@ def load_torchvision(name: str, weights: Weights, default: str) -> nn.Module:
 
 def load_timm(name: str, weights: Weights, **options) -> tuple[nn.Module, dict]:
     """A timm network ``timm/<model>`` and its data config; options go to ``timm.create_model``."""
+    import timm  # here, since it takes half a second, and other networks do without
+
     model = name.removeprefix("timm/")
     if "checkpoint_path" in options:
         given = f"checkpoint_path={options['checkpoint_path']!r}"

@@ -8,17 +8,12 @@ from pathlib import Path
 from ..classifiers.wrapper import Classifier
 from .features import FeatureExtractor, load_auxiliary
 from .lcam import LCAM
+from .names import EXPLAINER, LAST, OWN, TRAINED, method_and_features
 from .ptame import PTAME
 from .storage import saved_config
 from .ttame import own_features
 
-TRAINED = {  # method: source; these share notebook 02 and its training loop
-    "P-TAME": "Ntrougkas et al., IEEE OJSP 2025",
-    "T-TAME": "Ntrougkas et al., IEEE Access 2024",
-    "L-CAM-Img": "Gkartzonika et al., ECCV workshops 2022",
-}
-EXPLAINER = {"Explainer": "Stalder et al., NeurIPS 2022"}  # trained by notebook 07, for some classifiers only
-OWN, LAST = "own", "last"  # "own:NAME", "last:NAME": features of the classifier NAME itself, T-TAME's or L-CAM's
+__all__ = ["EXPLAINER", "LAST", "OWN", "TRAINED", "load_explainer", "method_and_features", "method_of"]
 
 
 def load_explainer(
@@ -50,11 +45,3 @@ def load_explainer(
 def method_of(file: str | Path) -> str:
     """The method of a saved explainer, one of `TRAINED`; raises as `saved_config`."""
     return method_and_features(saved_config(file)["auxiliary"])[0]
-
-
-def method_and_features(auxiliary: str) -> tuple[str, str]:
-    """The method that uses features of this stored name, and the features in words."""
-    kind, _, classifier = auxiliary.partition(":")
-    if kind in (OWN, LAST) and classifier:
-        return {OWN: "T-TAME", LAST: "L-CAM-Img"}[kind], f"those of {classifier}: features of the classifier itself"
-    return "P-TAME", f"those of the frozen auxiliary network {auxiliary}"

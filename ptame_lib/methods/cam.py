@@ -2,6 +2,8 @@
 
 Grad-CAM: Selvaraju et al., ICCV 2017. Grad-CAM++: Chattopadhay et al., WACV 2018. LayerCAM: Jiang et al., IEEE TIP
 2021. HiResCAM: Draelos & Carin, 2020. Score-CAM: Wang et al., CVPRW 2020. Ablation-CAM: Desai & Ramaswamy, WACV 2020.
+
+The package is imported where it is used: it imports scikit-learn and matplotlib, which takes more than a second.
 """
 
 from __future__ import annotations
@@ -9,13 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from pytorch_grad_cam import AblationCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, ScoreCAM
-from pytorch_grad_cam.ablation_layer import AblationLayer, AblationLayerVit
-from pytorch_grad_cam.base_cam import BaseCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 from ..classifiers.layers import find_layout, to_map
@@ -23,25 +21,35 @@ from ..classifiers.trunk import layout_of, observable, target_layer
 from ..validation import check_request
 from .base import Explain
 
+if TYPE_CHECKING:
+    from pytorch_grad_cam.base_cam import BaseCAM
+
 
 class Cam(NamedTuple):
-    """A method of the package and its source.
+    """A method of the package, by the name of its class there, and its source.
 
     ``whole``: its forward passes besides one per channel; None for one forward and one backward pass.
     """
 
-    kind: type[BaseCAM]
+    name: str
     source: str
     whole: int | None = None
 
+    @property
+    def kind(self) -> type[BaseCAM]:
+        """The package's class."""
+        import pytorch_grad_cam
+
+        return getattr(pytorch_grad_cam, self.name)
+
 
 CAMS = {
-    "Grad-CAM": Cam(GradCAM, "Selvaraju et al., ICCV 2017"),
-    "Grad-CAM++": Cam(GradCAMPlusPlus, "Chattopadhay et al., WACV 2018"),
-    "LayerCAM": Cam(LayerCAM, "Jiang et al., IEEE TIP 2021"),
-    "HiResCAM": Cam(HiResCAM, "Draelos & Carin, 2020"),
-    "Score-CAM": Cam(ScoreCAM, "Wang et al., CVPR workshops 2020", whole=1),
-    "Ablation-CAM": Cam(AblationCAM, "Desai & Ramaswamy, WACV 2020", whole=2),
+    "Grad-CAM": Cam("GradCAM", "Selvaraju et al., ICCV 2017"),
+    "Grad-CAM++": Cam("GradCAMPlusPlus", "Chattopadhay et al., WACV 2018"),
+    "LayerCAM": Cam("LayerCAM", "Jiang et al., IEEE TIP 2021"),
+    "HiResCAM": Cam("HiResCAM", "Draelos & Carin, 2020"),
+    "Score-CAM": Cam("ScoreCAM", "Wang et al., CVPR workshops 2020", whole=1),
+    "Ablation-CAM": Cam("AblationCAM", "Desai & Ramaswamy, WACV 2020", whole=2),
 }
 
 
@@ -55,6 +63,8 @@ def cam(name: str, classifier: nn.Module, layer: nn.Module | None = None) -> Exp
         raise ValueError(f"unknown CAM method {name!r}: choose one of {', '.join(CAMS)}")
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
         check_request(classifier, pixels, targets)
         wanted, kind = [ClassifierOutputTarget(int(t)) for t in targets], CAMS[name].kind
         # the package shows a progress bar for every batch: hide it
@@ -82,6 +92,9 @@ def cam_of(
     After the block the classifier's mode, gradients, hooks and layers are as they were, even if the block raised. The
     method raises ValueError for a layer that is not called, and one that no gradient reaches if it needs gradients.
     """
+    from pytorch_grad_cam import AblationCAM
+    from pytorch_grad_cam.ablation_layer import AblationLayer, AblationLayerVit
+
     # the layer, and its layout where that is known before the method runs
     found, layout = (layer, None) if layer is not None else target_layer(classifier, pixels)
     if kind is AblationCAM and "ablation_layer" not in options:
@@ -112,6 +125,8 @@ def cam_of(
 
 def _checked(method: BaseCAM, layer: nn.Module) -> BaseCAM:
     """The method, but it refuses a layer that did not answer or got no gradient, instead of an empty map."""
+    from pytorch_grad_cam import AblationCAM
+
     kept, make_maps, kind = method.activations_and_grads, method.compute_cam_per_layer, type(layer).__name__
 
     # the package's own steps, with a look at what the layer gave in between

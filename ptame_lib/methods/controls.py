@@ -10,8 +10,6 @@ from zlib import crc32
 
 import numpy as np
 import torch
-from skimage.color import rgb2gray
-from skimage.filters import sobel
 from torch import Tensor
 
 from ..masking import normalise
@@ -55,6 +53,9 @@ def truth_map(pixels: Tensor, truth: Tensor) -> Tensor:
 
 def edges(pixels: Tensor, targets: Tensor) -> Tensor:
     """The Sobel filter on each image's luminance, min-max normalised; (B,H,W) in [0,1]."""
+    from skimage.color import rgb2gray  # here, since scikit-image imports much of SciPy
+    from skimage.filters import sobel
+
     grey = rgb2gray(pixels.detach().cpu().double().permute(0, 2, 3, 1).numpy())
     return normalise(torch.from_numpy(np.stack([sobel(image) for image in grey])).to(pixels.device))
 

@@ -1,7 +1,7 @@
 """Gradient methods through captum: integrated gradients and guided backpropagation.
 
 Sundararajan et al., "Axiomatic Attribution for Deep Networks", ICML 2017; Springenberg et al., "Striving for
-Simplicity", ICLR workshop 2015.
+Simplicity", ICLR workshop 2015. captum is imported where it is used, since it takes a while.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator
 
 import torch
-from captum.attr import GuidedBackprop, IntegratedGradients
 from torch import Tensor, nn
 
 from ..classifiers.trunk import observable
@@ -22,6 +21,8 @@ from .base import Explain
 
 def integrated_gradients(classifier: nn.Module, steps: int = 50, batch_size: int = 64) -> Explain:
     """Maps (B,H,W) in [0,1]: the magnitude of ``steps`` gradients, integrated on the way from black."""
+    from captum.attr import IntegratedGradients
+
     check_at_least(1, steps=steps, batch_size=batch_size)
     method = IntegratedGradients(classifier)
 
@@ -41,12 +42,22 @@ def guided_backprop(classifier: nn.Module) -> Explain:
     A network without any ReLU, like most transformers, gets plain gradients: the method is not defined for it. Raises
     ValueError for a network whose ReLUs are all out of reach, functional or compiled ahead of time; warns if some are.
     """
-    method = CountingGuidedBackprop(classifier)
+    from captum.attr import GuidedBackprop
+
+    method, guided = GuidedBackprop(classifier), Counter()
+    guide = method._backward_hook
+
+    def counted(*gradients):
+        guided["ReLUs"] += 1
+        return guide(*gradients)
+
+    method._backward_hook = counted
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
         # count the ReLUs that are guided, and all that there are
         check_request(classifier, pixels, targets)
-        method.guided, nodes = 0, Counter()
+        nodes = Counter()
+        guided.clear()
         hook = classifier.register_forward_hook(lambda _, __, logits: nodes.update(_graph(logits)))
         try:
             with observable(classifier), torch.enable_grad(), warnings.catch_warnings():
@@ -54,20 +65,10 @@ def guided_backprop(classifier: nn.Module) -> Explain:
                 found = method.attribute(pixels.detach().clone().requires_grad_(), target=targets)
         finally:
             hook.remove()
-        _check_guided(method.guided, nodes)
+        _check_guided(guided["ReLUs"], nodes)
         return normalise(found.detach().abs().sum(1))
 
     return explain
-
-
-class CountingGuidedBackprop(GuidedBackprop):
-    """captum's method, which also counts the ReLUs that it has guided."""
-
-    guided = 0
-
-    def _backward_hook(self, *gradients):
-        self.guided += 1
-        return super()._backward_hook(*gradients)
 
 
 def _graph(logits: Tensor) -> Iterator[str]:

@@ -6,7 +6,6 @@ Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 20
 from __future__ import annotations
 
 import torch
-from captum.attr import Occlusion
 from torch import Tensor, nn
 
 from ..masking import normalise
@@ -19,6 +18,8 @@ def occlusion(classifier: nn.Module, window: float = 1 / 4, stride: float = 1 / 
 
     ``window`` and ``stride`` are shares of the image's side; ``batch`` squares are asked for at a time.
     """
+    from captum.attr import Occlusion  # here, since it takes a while
+
     check_at_least(1, batch=batch)
     method = Occlusion(lambda pixels: classifier(pixels).softmax(1))
 

@@ -2,7 +2,7 @@
 
 LIME: Ribeiro et al., "Why Should I Trust You?", KDD 2016. KernelSHAP: Lundberg & Lee, "A Unified Approach to
 Interpreting Model Predictions", NeurIPS 2017. SLIC: Achanta et al., IEEE TPAMI 2012. Both fit a linear model to each
-image by itself.
+image by itself. Both packages are imported where they are used, since they import much.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from captum._utils.models.linear_model import SkLearnRidge
-from captum.attr import KernelShap, Lime
-from skimage.segmentation import slic
 from torch import Tensor, nn
 
 from ..masking import normalise
@@ -27,6 +24,9 @@ def lime(classifier: nn.Module, samples: int = 200, segments: int = 50, seed: in
     It is fitted to ``samples`` random subsets, weighted by their likeness to the image (captum's exponential kernel on
     cosine distance). Maps (B,H,W) in [0,1].
     """
+    from captum._utils.models.linear_model import SkLearnRidge
+    from captum.attr import Lime
+
     make = partial(Lime, interpretable_model=SkLearnRidge(alpha=1.0))
     return explain_superpixels(make, classifier, segments, samples, seed, batch_size)
 
@@ -38,6 +38,8 @@ def kernel_shap(
 
     They are estimated from ``samples`` subsets. Maps (B,H,W) in [0,1].
     """
+    from captum.attr import KernelShap
+
     return explain_superpixels(KernelShap, classifier, segments, samples, seed, batch_size)
 
 
@@ -66,6 +68,8 @@ def explain_superpixels(
 
 def superpixels(pixels: Tensor, segments: int = 50) -> Tensor:
     """The numbers (B,H,W) of about ``segments`` superpixels of each image, int64, from 0 without gaps."""
+    from skimage.segmentation import slic
+
     images = pixels.detach().cpu().double().permute(0, 2, 3, 1).numpy()
     # compact and smoothed, so that grainy images, too, fall into about that many
     found = [torch.from_numpy(slic(image, segments, compactness=20, sigma=1, start_label=0)) for image in images]

@@ -7,7 +7,6 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import torch
 
 from ptame_lib import files
@@ -25,7 +24,6 @@ from ptame_lib.metrics.evidence import Evidence, explain_with_evidence
 from ptame_lib.training.calibration import calibrate
 from ptame_lib.training.ptame import TrainingConfig
 
-from .. import figures
 from ..classifiers import count_classes, find_weights, load_auxiliary_network
 from ..evaluation import measure_explainer
 from ..explainers import description, fit_explainer
@@ -60,6 +58,10 @@ def explain(
     or more are explained. Raises FileNotFoundError for a missing image or explainer, ValueError for another number of
     classes or an unknown class, and after all other images for those that can't be read.
     """
+    import matplotlib.pyplot as plt  # here, since figures take a second to import, and training draws none
+
+    from .. import figures
+
     # the classifier and the explainer must belong together
     found = list(image_files(images))
     known = known or about(explainer)

@@ -1,4 +1,8 @@
-"""The command ``ptame``: train an explainer for a classifier, explain images with it, and export it."""
+"""The command ``ptame``: train an explainer for a classifier, explain images with it, and export it.
+
+At the top only what parsing and help need is imported. The rest needs torch, which takes seconds: each command imports
+it when its work begins.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,9 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
-from ptame_lib.classifiers.loading import is_file_name
-from ptame_lib.explainers.card import about, in_one_line
 from ptame_lib.texts import printable
-from ptame_lib.training.ptame import TrainingConfig
 
 from .. import interrupts, paths
-from ..explainers import default_auxiliary
-from ..settings import AuxiliarySettings, ClassifierSettings, ImageSettings
-from . import actions
 
 CLASSIFIERS = "embedded/vgg, vgg16, resnet50, vit_b_16, timm/MODEL, hf/REPOSITORY or hf/FOLDER, onnx/FILE"
 
@@ -140,6 +138,11 @@ def explain(
 
     Example: `ptame explain cat.jpg dog.jpg --explainer mine.safetensors --class 281`
     """
+    with interrupts.nothing_begun():
+        from ptame_lib.explainers.card import about, in_one_line
+
+        from . import actions
+
     known, by = about(explainer), partial(say, err=True)
     say(in_one_line(explainer, known), err=True)
     for file, proof, figure in actions.explain(
@@ -175,6 +178,14 @@ def train(
 
     Example: `ptame train --classifier timm/mobilenetv3_small_100 --images photos --out mine.safetensors --steps 2000`
     """
+    with interrupts.nothing_begun():
+        from ptame_lib.classifiers.loading import is_file_name
+        from ptame_lib.training.ptame import TrainingConfig
+
+        from ..explainers import default_auxiliary
+        from ..settings import AuxiliarySettings, ClassifierSettings, ImageSettings
+        from . import actions
+
     # train
     out = out or Path(f"ptame-{paths.slug(classifier)}.safetensors")
     metrics = actions.train(
@@ -222,6 +233,9 @@ def export(
 
     Example: `ptame export mine.safetensors --onnx mine.onnx`
     """
+    with interrupts.nothing_begun():
+        from . import actions
+
     for done in actions.export(file, onnx, torch_export, size, classifier, weights, auxiliary_weights):
         say(done.text())
 

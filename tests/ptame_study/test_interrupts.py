@@ -19,8 +19,8 @@ from ptame_study.command.cli import app
 CHECKOUT = Path(ptame_lib.__file__).parent.parent
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 START = {
-    "ptame": ["-c", "from ptame_study.command import main; main()"],
-    "python -m ptame_study": ["-m", "ptame_study"],
+    "ptame": ["-c", "from ptame_study.command import main; main()", "explain", "a.png", "--explainer", "b"],
+    "python -m ptame_study": ["-m", "ptame_study", "report"],
     "python -m ptame_study.train": ["-m", "ptame_study.train"],
 }
 
@@ -54,8 +54,8 @@ def stopping(number, cleaned):
 def test_while_ptame_explains(number, monkeypatch, capfd):
     cleaned = []
     monkeypatch.setattr(actions, "explain", stopping(number, cleaned))
-    monkeypatch.setattr("ptame_study.command.cli.about", lambda file: {})
-    monkeypatch.setattr("ptame_study.command.cli.in_one_line", lambda *_: "an explainer")
+    monkeypatch.setattr("ptame_lib.explainers.card.about", lambda file: {})
+    monkeypatch.setattr("ptame_lib.explainers.card.in_one_line", lambda *_: "an explainer")
     before = [signal.getsignal(each) for each in CODES]
 
     def ptame():

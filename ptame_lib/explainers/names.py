@@ -1,0 +1,19 @@
+"""The trained methods by name. Nothing heavy is imported, so that commands know them before their work begins."""
+
+from __future__ import annotations
+
+TRAINED = {  # method: source; these share notebook 02 and its training loop
+    "P-TAME": "Ntrougkas et al., IEEE OJSP 2025",
+    "T-TAME": "Ntrougkas et al., IEEE Access 2024",
+    "L-CAM-Img": "Gkartzonika et al., ECCV workshops 2022",
+}
+EXPLAINER = {"Explainer": "Stalder et al., NeurIPS 2022"}  # trained by notebook 07, for some classifiers only
+OWN, LAST = "own", "last"  # "own:NAME", "last:NAME": features of the classifier NAME itself, T-TAME's or L-CAM's
+
+
+def method_and_features(auxiliary: str) -> tuple[str, str]:
+    """The method that uses features of this stored name, and the features in words."""
+    kind, _, classifier = auxiliary.partition(":")
+    if kind in (OWN, LAST) and classifier:
+        return {OWN: "T-TAME", LAST: "L-CAM-Img"}[kind], f"those of {classifier}: features of the classifier itself"
+    return "P-TAME", f"those of the frozen auxiliary network {auxiliary}"
