@@ -18,7 +18,7 @@ from .drop import confidence
 from .ranks import average_ranks
 
 AREAS = (0.5, 0.25, 0.1)
-FILLS: dict[str, Callable[[Tensor], Tensor]] = {"": torch.zeros_like, "blurred ": blurred}  # black, as AD; and a blur
+FILLS: dict[str, Callable[[Tensor], Tensor]] = {"": torch.zeros_like, " blurred": blurred}  # black, as AD; and a blur
 
 
 def matched_mask(maps: Tensor, area: float, *, ranks: Tensor | None = None) -> Tensor:

@@ -67,7 +67,7 @@ LOCALISATION = {  # (maps, truth) -> one value per image
     "contour": contour,
 }
 BY_RANK = ("pointing", "AP", "precision@truth", "contour")  # of these, those that no power of a map at full size moves
-MATCHED = {f"{fill}{{}}@{100 * area:.0f}": (fill, area) for fill in FILLS for area in AREAS}
+MATCHED = {f"{{}}@{100 * area:.0f}{fill}": (fill, area) for fill in FILLS for area in AREAS}
 
 # Every metric of a map by its column, in the order of the tables. AD100: at 100 % of the map; AD@25: with the matched
 # mask of a quarter, "blurred" where the rest is a blur instead of black. MoRF accuracy: the area under the ROAD curve

@@ -160,7 +160,7 @@ def test_a_blur_is_the_other_fill():
     p = 1 / (1 + 3 ** -pixels.double().mean((1, 2, 3)))
     mask = matched_mask(maps, 0.1)[:, None]
     q = 1 / (1 + 3 ** -(blurred(pixels) * (1 - mask) + pixels * mask).double().mean((1, 2, 3)))
-    torch.testing.assert_close(found["blurred AD@10"], 100 * ((p - q) / p).clamp_min(0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found["AD@10 blurred"], 100 * ((p - q) / p).clamp_min(0), atol=1e-4, rtol=0)
 
 
 # ----------------------------------------------------------------------------------------------- precision at the truth
