@@ -179,21 +179,21 @@ def evaluate_all(
             per_image.insert(at, column, value)
         return per_image, pd.DataFrame([labels | cost])
 
-    values, costs = [], []  # values: tables, or the files that hold them
-    for method in methods:
+    def made(method: Method) -> tuple:
+        """The table, or the file that holds it, and the costs."""
         part = Subset(data, range(min(len(data), (fewer or {}).get(method.name, len(data)))))
         if kept is None:
-            made, cost = compute(method, part)
-        else:
-            # keep the finished table, and until then the finished batches
-            folder, made_from = kept
-            made_from = made_from | {"method": method.name, "images": len(part)}
-            made = folder / f"{paths.slug(method.name)}.csv"
-            unfinished = made.with_suffix(".partial.jsonl")
-            cost = keep(made, made_from, partial(compute, method, part, (unfinished, made_from)))
-            unfinished.unlink(missing_ok=True)
-        values.append(made)
-        costs.append(cost)
+            return compute(method, part)
+        # keep the finished table, and until then the finished batches
+        folder, made_from = kept
+        made_from = made_from | {"method": method.name, "images": len(part)}
+        file = folder / f"{paths.slug(method.name)}.csv"
+        unfinished = file.with_suffix(".partial.jsonl")
+        cost = keep(file, made_from, partial(compute, method, part, (unfinished, made_from)))
+        unfinished.unlink(missing_ok=True)
+        return file, cost
+
+    values, costs = zip(*map(made, methods), strict=True)
     per_image = pd.concat(values, ignore_index=True) if kept is None else read_values(*values)
     return per_image, pd.concat(costs, ignore_index=True)
 
