@@ -20,6 +20,15 @@ Tables = tuple[pd.DataFrame, pd.DataFrame]
 def cached(file: Path, made_from: dict, compute: Callable[[], Tables]) -> Tables:
     """Per-image values and costs: from ``file`` if made from the same things, else computed and kept.
 
+    As read from the file, so that the first and later runs see the same digits; raises as `keep`.
+    """
+    cost = keep(file, made_from, compute)
+    return read_values(file), cost
+
+
+def keep(file: Path, made_from: dict, compute: Callable[[], Tables]) -> pd.DataFrame:
+    """See to it that ``file`` holds the per-image values made from the given things, and return the costs.
+
     A JSON beside the CSV holds what it was made from and the costs; it is written last, so a half-finished pair is
     never used. Raises RuntimeError where another run is computing it.
     """
@@ -34,18 +43,60 @@ def cached(file: Path, made_from: dict, compute: Callable[[], Tables]) -> Tables
         with files.whole(file) as unfinished:
             per_image.to_csv(unfinished, index=False, float_format="%.10g", lineterminator="\n")
         write_whole(note, json.dumps({"made_from": made_from, "cost": cost.to_dict("records")}, indent=1))
-    return pd.read_csv(file), cost  # as read, so that the first and later runs see the same digits
+    return cost
 
 
-def _known(file: Path, made_from: dict) -> Tables | None:
+def _known(file: Path, made_from: dict) -> pd.DataFrame | None:
+    """The costs of a whole pair that was made from the same things."""
     note = file.with_suffix(".json")
     if not (file.is_file() and note.is_file()):
         return None
     try:
         known = json.loads(note.read_text())
-        return (pd.read_csv(file), pd.DataFrame(known["cost"])) if known["made_from"] == made_from else None
+        if known["made_from"] != made_from:
+            return None
+        _layout(file)
+        return pd.DataFrame(known["cost"])
     except (ValueError, KeyError, TypeError):  # a damaged file: compute it again
         return None
+
+
+PART = 1000  # rows that are read at a time
+
+
+def read_values(*tables: Path) -> pd.DataFrame:
+    """Tables that `keep` wrote, one below the other, with the types that pandas gives to the whole.
+
+    A part at a time is read into its place, so that memory is that of the result: pandas takes several times as much
+    for a file as a whole.
+    """
+    layouts = [_layout(table) for table in tables]
+    columns = list(dict.fromkeys(name for _, kinds in layouts for name in kinds))
+    kinds = {name: set().union(*(found.get(name, {"f"}) for _, found in layouts)) for name in columns}
+    floats = [name for name in columns if "f" in kinds[name] <= {"f", "i"}]
+    values = np.full((sum(count for count, _ in layouts), len(floats)), np.nan)
+    others, at = {name: [] for name in columns if name not in floats}, 0
+    for table in tables:
+        for part in pd.read_csv(table, chunksize=PART):
+            part = part.reindex(columns=columns)
+            values[at : at + len(part)] = part[floats]
+            at += len(part)
+            for name, found in others.items():
+                found.append(part[name])
+    frame = pd.DataFrame(values, columns=floats, copy=False)
+    for name, found in others.items():
+        frame.insert(columns.index(name), name, pd.concat(found, ignore_index=True).infer_objects())
+    return frame
+
+
+def _layout(table: Path) -> tuple[int, dict[str, set[str]]]:
+    """The rows of a table, and the kinds of NumPy types that parts of each column have."""
+    rows, kinds = 0, {}
+    for part in pd.read_csv(table, chunksize=PART):
+        rows += len(part)
+        for name, column in part.items():
+            kinds.setdefault(name, set()).add(column.dtype.kind)
+    return rows, kinds
 
 
 class Rows:
@@ -104,4 +155,4 @@ class Rows:
             at += len(rows)
             for key, value in batch.items():
                 about.setdefault(key, []).append(value)
-        return pd.DataFrame(values, columns=self.header["columns"]), about
+        return pd.DataFrame(values, columns=self.header["columns"], copy=False), about

@@ -28,7 +28,7 @@ from ptame_lib.progress import progress
 from ptame_lib.validation import check_at_least, check_maps
 
 from . import paths
-from .cache import Rows, cached
+from .cache import Rows, keep, read_values
 
 
 def aggregate(method: Method, pixels: Tensor, labels: Tensor, truth: Tensor | None = None) -> Tensor:
@@ -63,6 +63,7 @@ def evaluate(
     *,
     batch_size: int = 20,
     unfinished: tuple[Path, dict] | None = None,
+    once: dict | None = None,
     **options: Any,
 ) -> tuple[pd.DataFrame, dict]:
     """Let a method explain every image: per-image values (image, and the suite's columns) and its costs.
@@ -73,9 +74,10 @@ def evaluate(
     timed: the median over batches, since the first also warms up; the memory is that of one image.
 
     Maps are dropped after their batch and its values go to disk, so memory does not grow with the images, except for
-    the table at the end: half a kilobyte an image. ``unfinished``: the file for them and what they are made from, so
-    that a killed evaluation goes on after its last whole batch; the caller removes it once the values are kept
-    elsewhere.
+    the table at the end: 8 bytes an image and column. ``unfinished``: the file for them and what they are made from,
+    so that a killed evaluation goes on after its last whole batch; the caller removes it once the values are kept
+    elsewhere. ``once``: for the next methods, holds what the classifier answers to each batch whatever the method, 125
+    bytes an image (by batch, since a network may round differently in one of another size).
 
     Raises ValueError for no images, for pixels outside [0,1], for a method that needs a truth the data do not have, and
     for maps that are not (B,h,w) and finite, or must not be normalised as the suite does; FloatingPointError where the
@@ -94,13 +96,14 @@ def evaluate(
         bar.update(rows.count)
         rest = Subset(data, range(rows.count, len(data))) if rows.count else data
         for batch in DataLoader(rest, batch_size):
-            pixels, wanted, truth = _ask(classifier, method, batch, suite)
+            known = {} if once is None else once.setdefault((rows.count, len(batch["pixels"])), {})
+            pixels, wanted, truth, answers = _ask(classifier, method, batch, suite, known, options)
             # explain: the memory is that of the first image, the time that of every batch
             peak = _peak(method, pixels, wanted, truth) if peak is None else peak
             maps, seconds = _timed(method, pixels, wanted, truth)
             check_maps(maps, len(pixels), of=method.name)
             # measure
-            columns = suite.measure(classifier, pixels, wanted, maps, truth, **options)
+            columns = suite.measure(classifier, pixels, wanted, maps, truth, **answers, **options)
             rows.append({name: column.tolist() for name, column in columns.items()}, seconds=seconds, peak=peak)
             bar.update(len(pixels))
         values, about = rows.table()
@@ -110,13 +113,24 @@ def evaluate(
     return values, passes | spent | {"images": len(values), "source": method.source}
 
 
-def _ask(classifier: nn.Module, method: Method, batch: dict, suite: Suite) -> tuple[Tensor, Tensor, Tensor | None]:
-    """A batch's pixels, what the method is asked for, and the truth if known, on the classifier's device."""
+def _ask(
+    classifier: nn.Module, method: Method, batch: dict, suite: Suite, known: dict, options: dict
+) -> tuple[Tensor, Tensor, Tensor | None, dict]:
+    """A batch's pixels, what the method is asked for, the truth if known, and what the suite may be told.
+
+    All on the classifier's device. What the classifier answers without a map is asked only if it is not ``known`` of
+    this batch, and kept there.
+    """
     device = device_of(classifier)
     pixels, truth = batch["pixels"].to(device), batch["truth"].to(device) if "truth" in batch else None
     if method.sees_truth and truth is None:
         raise ValueError(f"{method.name!r} is given the truth, which these images do not have: leave it out")
-    return pixels, batch["labels"].to(device) if suite.of_labels else decide(classifier, pixels), truth
+    if suite.of_labels:
+        return pixels, batch["labels"].to(device), truth, {}
+    if not known:
+        known["decided"] = decide(classifier, pixels)
+        known["answers"] = suite.ask(classifier, pixels, known["decided"], **options)
+    return pixels, known["decided"], truth, {"answers": known["answers"]}
 
 
 def _peak(method: Method, *asked: Tensor | None) -> float:
@@ -156,28 +170,32 @@ def evaluate_all(
     from; a later call with the same uses them (`cached`), and goes on after the last whole batch of one that was
     killed.
     """
+    once: dict | None = {} if len(methods) > 1 else None
 
     def compute(method: Method, part: Dataset, unfinished: tuple[Path, dict] | None = None) -> tuple:
-        per_image, cost = evaluate(classifier, method, part, suite, unfinished=unfinished, **options)
+        per_image, cost = evaluate(classifier, method, part, suite, unfinished=unfinished, once=once, **options)
         labels = {"classifier": name, "method": method.name}
-        return per_image.assign(**labels), pd.DataFrame([labels | cost])
+        for at, (column, value) in enumerate(labels.items()):
+            per_image.insert(at, column, value)
+        return per_image, pd.DataFrame([labels | cost])
 
-    found = []
-    for method in methods:
+    def made(method: Method) -> tuple:
+        """The table, or the file that holds it, and the costs."""
         part = Subset(data, range(min(len(data), (fewer or {}).get(method.name, len(data)))))
         if kept is None:
-            found.append(compute(method, part))
-            continue
+            return compute(method, part)
         # keep the finished table, and until then the finished batches
         folder, made_from = kept
         made_from = made_from | {"method": method.name, "images": len(part)}
         file = folder / f"{paths.slug(method.name)}.csv"
         unfinished = file.with_suffix(".partial.jsonl")
-        found.append(cached(file, made_from, partial(compute, method, part, (unfinished, made_from))))
+        cost = keep(file, made_from, partial(compute, method, part, (unfinished, made_from)))
         unfinished.unlink(missing_ok=True)
-    per_image, cost = (pd.concat(tables, ignore_index=True) for tables in zip(*found, strict=True))
-    front = ["classifier", "method", "image"]
-    return per_image[front + [c for c in per_image if c not in front]], cost
+        return file, cost
+
+    values, costs = zip(*map(made, methods), strict=True)
+    per_image = pd.concat(values, ignore_index=True) if kept is None else read_values(*values)
+    return per_image, pd.concat(costs, ignore_index=True)
 
 
 def measure_explainer(

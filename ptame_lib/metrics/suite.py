@@ -14,13 +14,18 @@ from ..masking import resize
 from ..validation import check_images
 from . import segmentation
 from .compactness import saliency_metric, sparseness
-from .curves import deletion, insertion
+from .contour import contour
+from .curves import blurred, deletion, emptied, insertion
 from .drop import average_drop, average_gain, confidence, increase_in_confidence, masked_confidence
 from .imputation import linear_imputation
 from .localisation import THRESHOLDS, average_precision, best_iou, energy_pointing_game, iou, pointing_game
+from .matched import AREAS, FILLS, matched_confidence
+from .precision import precision_at_truth
 from .ranking import ranked
+from .ranks import average_ranks
 from .road import SHARES as REMOVED
 from .road import road, summary, telea_imputation
+from .saco import saco
 from .specificity import label_confidence
 
 
@@ -28,14 +33,16 @@ from .specificity import label_confidence
 class Metric:
     """A column of the tables: is a higher value better, and how is it shown.
 
-    ``scale``: values are multiplied by it (100: percent); ``main``: a column of the main table; ``needs_truth``:
-    measured only where the data know the evidence.
+    ``scale``: values are multiplied by it (100: percent); ``main``: a column of the main tables; ``published``: of
+    the one of metrics that depend on the map's values, as published (a power of the map moves them), else of the one by
+    rank; ``needs_truth``: measured only where the data know the evidence.
     """
 
     higher_is_better: bool
     scale: float = 100.0
     main: bool = True
     needs_truth: bool = False
+    published: bool = False
 
 
 def noisy_linear(pixels: Tensor, known: Tensor) -> Tensor:
@@ -56,24 +63,57 @@ LOCALISATION = {  # (maps, truth) -> one value per image
     "IoU": best_iou,
     "IoU at 0.5": partial(iou, threshold=0.5),
     "AP": average_precision,
+    "precision@truth": precision_at_truth,
+    "contour": contour,
 }
+BY_RANK = ("pointing", "AP", "precision@truth", "contour")  # of these, those that no power of a map at full size moves
+MATCHED = {f"{{}}@{100 * area:.0f}{fill}": (fill, area) for fill in FILLS for area in AREAS}
 
-# Every metric of a map by its column, in the order of the tables. AD100: at 100 % of the map. MoRF accuracy: the area
-# under the ROAD curve with the noisy linear imputation; TELEA MoRF accuracy: with TELEA's; MoRF accuracy 10: at 10 %.
+# Every metric of a map by its column, in the order of the tables. AD100: at 100 % of the map; AD@25: with the matched
+# mask of a quarter, "blurred" where the rest is a blur instead of black. MoRF accuracy: the area under the ROAD curve
+# with the noisy linear imputation; TELEA MoRF accuracy: with TELEA's; MoRF accuracy 10: at 10 %.
 METRICS: dict[str, Metric] = {
-    **{f"{name}{100 * share:.0f}": Metric(name != "AD") for share in KEPT for name in DROPS},
+    **{f"{name}{100 * share:.0f}": Metric(name != "AD", published=True) for share in KEPT for name in DROPS},
+    **{
+        column.format(name): Metric(name != "AD", main=not fill and name != "AG")
+        for column, (fill, _) in MATCHED.items()
+        for name in DROPS
+    },
     **{name: Metric(order == "LeRF", main=not imputer) for name, (imputer, order) in CURVES.items()},
     "insertion": Metric(True),
     "deletion": Metric(False),
-    **{name: Metric(True, main=name != "IoU at 0.5", needs_truth=True) for name in LOCALISATION},
-    "saliency": Metric(False, scale=1.0),
-    "sparseness": Metric(True),
+    "SaCo": Metric(True),
+    **{
+        name: Metric(True, main=name != "IoU at 0.5", needs_truth=True, published=name not in BY_RANK)
+        for name in LOCALISATION
+    },
+    "saliency": Metric(False, scale=1.0, published=True),
+    "sparseness": Metric(True, published=True),
     **{
         f"{name} {100 * share:.0f}": Metric(order == "LeRF", main=False)
         for name, (_, order) in CURVES.items()
         for share in REMOVED
     },
 }
+
+
+class Answers(NamedTuple):
+    """The target's probability (B,) on images whatever their map: the whole, the blurred and the emptied ones.
+
+    The same for every method, so asked once (`ask`); None for those that only curves need.
+    """
+
+    whole: Tensor
+    blurred: Tensor | None = None
+    emptied: Tensor | None = None
+
+
+@torch.no_grad()
+def ask(classifier: nn.Module, pixels: Tensor, targets: Tensor, *, curves: bool = True, **_: object) -> Answers:
+    """The `Answers` that `measure` with the same options needs; raises as `measure`."""
+    check_images(pixels)
+    ways = (lambda images: images, blurred, emptied) if curves else (lambda images: images,)
+    return Answers(*(confidence(classifier, way(pixels), targets) for way in ways))
 
 
 @torch.no_grad()
@@ -86,39 +126,62 @@ def measure(
     *,
     curves: bool = True,
     steps: int = 10,
+    answers: Answers | None = None,
 ) -> dict[str, Tensor]:
     """Every metric of `METRICS`, one value (B,) per image, times its scale.
 
     ``maps`` (B,h,w) explain the ``targets`` (B,) of ``pixels`` (B,3,H,W). Without the ``truth`` (B,H,W) bool, metrics
-    that need it are left out; ``curves=False`` leaves out ROAD, insertion and deletion, which ask the classifier most
-    often (``steps`` times for each of the latter).
+    that need it are left out; ``curves=False`` leaves out ROAD, insertion, deletion and SaCo, which ask the classifier
+    most often (``steps`` times for each of insertion and deletion). ``answers``: of `ask`, if known.
 
     Raises ValueError for pixels, targets, maps or a truth of another shape, type or range, FloatingPointError where the
     classifier answers NaN.
     """
-    check_images(pixels)
-    p = confidence(classifier, pixels, targets)
+    answers = ask(classifier, pixels, targets, curves=curves) if answers is None else answers
     found: dict[str, Tensor] = {"sparseness": sparseness(maps)}
-    # the probability on what the map keeps, against that on the whole image
+    found |= _kept(classifier, pixels, targets, maps, answers.whole)
+    if curves:
+        found |= _curves(classifier, pixels, targets, maps, steps, answers)
+    # where the evidence is known
+    if truth is not None:
+        found |= {name: metric(maps, truth) for name, metric in LOCALISATION.items()}
+    return _scaled(found, METRICS)
+
+
+def _kept(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, p: Tensor) -> dict[str, Tensor]:
+    """The probability on what the map keeps, against ``p`` on the whole image."""
+    found: dict[str, Tensor] = {}
+    # the soft map, as published
     for share in KEPT:
         q = masked_confidence(classifier, pixels, targets, maps, share)
         if share == 1:
             found["saliency"] = saliency_metric(maps, q)
         found |= {f"{name}{100 * share:.0f}": metric(p, q) for name, metric in DROPS.items()}
-    # pixels removed or inserted in the map's order
-    if curves:
-        ranking = ranked(resize(maps.float(), pixels.shape[-2:]))  # once for all curves
-        for name, (imputer, order) in ROADS.items():
-            both = road(classifier, pixels, targets, maps, order, impute=IMPUTERS[imputer], ranking=ranking)
-            for what, values in zip(("accuracy", "confidence"), both, strict=True):
-                found[f"{name} {what}"] = summary(values)
-                found |= {f"{name} {what} {100 * s:.0f}": v for s, v in zip(REMOVED, values.T, strict=True)}
-        found["insertion"] = insertion(classifier, pixels, targets, maps, steps, ranking=ranking, last=p)
-        found["deletion"] = deletion(classifier, pixels, targets, maps, steps, ranking=ranking, first=p)
-    # where the evidence is known
-    if truth is not None:
-        found |= {name: metric(maps, truth) for name, metric in LOCALISATION.items()}
-    return _scaled(found, METRICS)
+    # masks of matched area
+    ranks = average_ranks(resize(maps.float(), pixels.shape[-2:]))  # once for all areas
+    fills = {fill: make(pixels) for fill, make in FILLS.items()}
+    for column, (fill, area) in MATCHED.items():
+        q = matched_confidence(classifier, pixels, targets, maps, area, fills[fill], ranks=ranks)
+        found |= {column.format(name): metric(p, q) for name, metric in DROPS.items()}
+    return found
+
+
+def _curves(
+    classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, steps: int, answers: Answers
+) -> dict[str, Tensor]:
+    """Pixels removed or inserted in the map's order."""
+    found: dict[str, Tensor] = {}
+    known = {"ranking": ranked(resize(maps.float(), pixels.shape[-2:]))}  # once for all curves
+    for name, (imputer, order) in ROADS.items():
+        both = road(classifier, pixels, targets, maps, order, impute=IMPUTERS[imputer], **known)
+        for what, values in zip(("accuracy", "confidence"), both, strict=True):
+            found[f"{name} {what}"] = summary(values)
+            found |= {f"{name} {what} {100 * s:.0f}": v for s, v in zip(REMOVED, values.T, strict=True)}
+    asked, (whole, soft, empty) = (classifier, pixels, targets, maps), answers
+    found["insertion"] = insertion(*asked, steps, first=soft, last=whole, **known)
+    found["deletion"] = deletion(*asked, steps, first=whole, last=empty, **known)
+    found["SaCo"] = saco(*asked, whole=whole, **known)
+    return found
 
 
 MASK_MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # (masks, truth) -> one value per image
@@ -168,11 +231,13 @@ class Suite(NamedTuple):
 
     ``measure(classifier, pixels, wanted, maps, truth)`` gives one value per image in every column. ``of_labels``:
     wanted are the images' labels (B,K), and one mask for all of them is taken as it is; else wanted are the
-    classifier's decisions (B,), and maps may be min-max normalised.
+    classifier's decisions (B,), and maps may be min-max normalised. ``ask(classifier, pixels, wanted)``: what measure
+    takes as ``answers``, the same for all methods; None where there is nothing of the kind.
     """
 
     measure: Callable[..., dict[str, Tensor]]
     of_labels: bool
+    ask: Callable[..., Answers] | None = None
 
 
-MAPS, MASKS = Suite(measure, of_labels=False), Suite(measure_masks, of_labels=True)
+MAPS, MASKS = Suite(measure, of_labels=False, ask=ask), Suite(measure_masks, of_labels=True)

@@ -16,9 +16,10 @@ from processes import FORK, start
 from tqdm import tqdm
 
 from ptame_lib import Classifier, Method, files
+from ptame_lib.metrics.curves import blurred
 from ptame_lib.metrics.suite import MAPS, MASKS, METRICS
-from ptame_study import evaluation
-from ptame_study.cache import cached
+from ptame_study import cache, evaluation
+from ptame_study.cache import cached, read_values
 from ptame_study.evaluation import evaluate, evaluate_all
 
 
@@ -227,3 +228,44 @@ def test_cached_keeps_nothing_of_a_computation_that_fails(tmp_path, per_image):
         cached(file, {"seed": 1}, fail)
     cached(file, {"seed": 1}, lambda: (per_image.head(3), pd.DataFrame({"method": ["a"]})))
     assert len(pd.read_csv(file)) == 3
+
+
+def test_values_are_read_in_parts_as_pandas_reads_the_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "PART", 3)
+    one = pd.DataFrame({"classifier": ["net"] * 5, "image": range(5), "whole, then half": [1, 2, 3, 4, 5.5]})
+    one = one.assign(ints=[1, 0, 1, 1, 1], late=[math.nan] * 4 + [2], never=math.nan, told=[None] * 4 + ["so"])
+    other = one.head(2).drop(columns="late").assign(more=1.5)
+    files = [tmp_path / "one.csv", tmp_path / "other.csv"]
+    for table, file in zip((one, other), files, strict=True):
+        table.to_csv(file, index=False)
+    whole = [pd.read_csv(file) for file in files]
+    pd.testing.assert_frame_equal(read_values(files[0]), whole[0])
+    both = read_values(*files)
+    pd.testing.assert_frame_equal(both, pd.concat(whole, ignore_index=True).astype(both.dtypes))
+
+
+class Counted(torch.nn.Module):
+    """Brightness with noise from the size of the batch, as rounding is; remembers what it was asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def forward(self, pixels):
+        self.asked += [image.numpy().tobytes() for image in pixels]
+        return Brightness()(pixels) + 1e-3 * len(pixels) * torch.tensor([1.0, 0.0])
+
+
+def test_a_classifier_is_asked_once_about_whole_blurred_and_empty_images():
+    """And the values of each method are those of the method alone, to the last bit, also in batches of other sizes."""
+    generator = torch.Generator().manual_seed(0)
+    data = [{"pixels": torch.rand(3, 32, 32, generator=generator)} for _ in range(7)]
+    methods = [method(torch.rand(8, 8, generator=generator), name) for name in "abc"]
+    together = Counted()
+    per_image, _ = evaluate_all("net", together, methods, data, {"b": 5}, batch_size=4)
+    alone = [evaluate(Counted(), m, data[: 5 if m.name == "b" else 7], batch_size=4)[0] for m in methods]
+    pd.testing.assert_frame_equal(
+        per_image.drop(columns=["classifier", "method"]), pd.concat(alone, ignore_index=True), check_exact=True
+    )
+    shown = [data[0]["pixels"], blurred(data[0]["pixels"][None])[0]]
+    assert [together.asked.count(image.numpy().tobytes()) for image in shown] == [2, 1]  # decision and p; p

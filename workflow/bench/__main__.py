@@ -1,7 +1,7 @@
 """``make bench``: speed and memory, measured side by side in one run and written to results/bench.csv.
 
-``--only explainer`` (or fast, methods, imputation, area, memory) runs a part (the file keeps the others' rows);
-``--peak CASE`` is the bench's own call for a process that measures one work's memory.
+``--only explainer`` (or fast, methods, imputation, matched, area, memory) runs a part (the file keeps the others'
+rows); ``--peak CASE`` is the bench's own call for a process that measures one work's memory.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import torch
 from ptame_lib import files
 from ptame_study import records
 
-PARTS = ("explainer", "fast", "methods", "imputation", "area", "memory")
+PARTS = ("explainer", "fast", "methods", "imputation", "matched", "area", "memory")
 
 
 def main() -> None:

@@ -31,7 +31,10 @@ def test_by_hand():
     assert found["saliency"] == pytest.approx(math.log(0.5) - math.log(half), abs=1e-6)
     assert found["sparseness"] == pytest.approx(50, abs=1e-4)
     assert found["AG50"] == found["IC15"] == 0
-    for name in ("pointing", "energy", "IoU", "IoU at 0.5", "AP"):
+    assert found["AD@25"] == pytest.approx(100 * (0.75 - 1 / (1 + 3**-0.25)) / 0.75, abs=1e-4)  # a quarter of the light
+    assert found["AD@10 blurred"] == pytest.approx(0, abs=1e-4)  # a white image's blur is white
+    assert found["IC@50"] == found["AG@50 blurred"] == found["SaCo"] - 100 == 0  # no part of it is missed
+    for name in ("pointing", "energy", "IoU", "IoU at 0.5", "AP", "precision@truth", "contour"):
         assert found[name] == pytest.approx(100)
     for name in ("MoRF", "LeRF", "TELEA MoRF", "TELEA LeRF"):
         assert found[f"{name} accuracy"] == pytest.approx(
@@ -51,7 +54,7 @@ def test_a_wrong_map_does_not_point_at_the_truth():
 
 def test_without_curves_and_without_truth():
     found = measure(Brightness(), WHITE, TARGETS, LEFT.expand(2, -1, -1), curves=False)
-    curves = [name for name in METRICS if "RF " in name] + ["insertion", "deletion"]
+    curves = [name for name in METRICS if "RF " in name] + ["insertion", "deletion", "SaCo"]
     assert list(found) == [name for name, metric in METRICS.items() if not metric.needs_truth and name not in curves]
 
 
