@@ -67,10 +67,11 @@ def evaluate(
 ) -> tuple[pd.DataFrame, dict]:
     """Let a method explain every image: per-image values (image, and the suite's columns) and its costs.
 
-    ``data``: items with ``pixels`` (3,H,W) in [0,1] and, where it is known, the ``truth`` (H,W) bool; for `MASKS` also
-    ``labels`` (K,), and the truth (K,H,W) of each or (H,W) of all. ``options`` of the suite's measure, such as
-    ``curves=False``. Costs: forwards, backwards, ms_per_image, peak_mb, images, source. Only the method's own work is
-    timed: the median over batches, since the first also warms up; the memory is that of one image.
+    ``data``: items with ``pixels`` (3,H,W) in [0,1] and, where it is known, the ``truth`` (H,W) bool, and the class
+    that is ``asked`` about if it is not the decision; for `MASKS` also ``labels`` (K,), and the truth (K,H,W) of each
+    or (H,W) of all. ``options`` of the suite's measure, such as ``curves=False``. Costs: forwards, backwards,
+    ms_per_image, peak_mb, images, source. Only the method's own work is timed: the median over batches, since the first
+    also warms up; the memory is that of one image.
 
     Maps are dropped after their batch and its values go to disk, so memory does not grow with the images, except for
     the table at the end: half a kilobyte an image. ``unfinished``: the file for them and what they are made from, so
@@ -116,7 +117,9 @@ def _ask(classifier: nn.Module, method: Method, batch: dict, suite: Suite) -> tu
     pixels, truth = batch["pixels"].to(device), batch["truth"].to(device) if "truth" in batch else None
     if method.sees_truth and truth is None:
         raise ValueError(f"{method.name!r} is given the truth, which these images do not have: leave it out")
-    return pixels, batch["labels"].to(device) if suite.of_labels else decide(classifier, pixels), truth
+    if suite.of_labels or "asked" in batch:
+        return pixels, batch["labels" if suite.of_labels else "asked"].to(device), truth
+    return pixels, decide(classifier, pixels), truth
 
 
 def _peak(method: Method, *asked: Tensor | None) -> float:
