@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +51,7 @@ def load_parts(
     if not images.images:
         return [load_embedded(part, images.count(part), seed=images.seed) for part in parts]
     if images.images == CUTOUTS:
-        return [load_cutouts(part, images.count(part), seed=images.seed, folder=data_folder()) for part in parts]
+        return [load_cutouts(part, images.count(part), seed=images.seed, folder=paths.data()) for part in parts]
     if images.images == PAIRS:
         return [load_pairs(part, images.count(part), seed=images.seed).each() for part in parts]
     if "test" in parts and not images.test_list:
@@ -68,7 +67,7 @@ def load_pairs(part: str, n: int, *, seed: int = 0) -> Cutouts:
     `load_classifier`, and ValueError where hardly any pair is recognised.
     """
     check_at_least(1, images=n)
-    options = {"pairs": True, "seed": seed, "folder": data_folder()}
+    options = {"pairs": True, "seed": seed, "folder": paths.data()}
     if part == "train":
         return load_cutouts(part, n, **options)
 
@@ -86,11 +85,6 @@ def load_pairs(part: str, n: int, *, seed: int = 0) -> Cutouts:
 
     made_of = digest(read_tables(part))
     return Cutouts(*remembered(f"cutouts-v{cutouts.VERSION}-recognised-{part}-seed{seed}-{n}-{made_of}", make))
-
-
-def data_folder() -> Path | None:
-    """The folder named by ``DATA=``, if any."""
-    return Path(os.environ["PTAME_DATA"]).expanduser() if os.environ.get("PTAME_DATA") else None
 
 
 def _load_multilabel(images: ImageSettings, part: str, truth: bool) -> Dataset:

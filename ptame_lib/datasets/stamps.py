@@ -32,16 +32,20 @@ def find_stamps(known: str, folder: str | Path | None = None) -> Path:
     ``known``: the name of one of them. In each place, the package's file or its unpacked files will do. The file is
     unpacked into the cache folder. Raises FileNotFoundError with a remedy where neither is, and as `unpack`.
     """
-    unpacked = files.cache() / f"{PACKAGE}_{VERSION}"
     places = [*([Path(folder).expanduser()] if folder else []), files.cache()]
     for place in places:
-        for stamps in (place, place / INSIDE.name, place / INSIDE, *([unpacked] if place == files.cache() else [])):
+        for stamps in (place, place / INSIDE.name, place / INSIDE, *([unpacked()] if place == files.cache() else [])):
             if (stamps / known).is_file():
                 return stamps
         if (place / DEB).is_file():
-            return unpack(place / DEB, unpacked)
+            return unpack(place / DEB, unpacked())
     remedy = f"on Debian, make data fetches them; elsewhere put {DEB} into {places[0]}, or unpacked its {INSIDE}"
     raise FileNotFoundError(f"no stamps of {PACKAGE} in {' or '.join(map(str, places))}: {remedy}")
+
+
+def unpacked() -> Path:
+    """The folder in the cache folder where the stamps are once they are unpacked."""
+    return files.cache() / f"{PACKAGE}_{VERSION}"
 
 
 def unpack(deb: Path, folder: Path, sha256: str = SHA256) -> Path:
@@ -52,7 +56,9 @@ def unpack(deb: Path, folder: Path, sha256: str = SHA256) -> Path:
     with deb.open("rb") as content:
         found = hashlib.file_digest(content, "sha256").hexdigest()
     if found != sha256:
-        remedy = "fetch it again, or give the unpacked files of another build, which are checked one by one"
+        remedy = (
+            "remove it and fetch it again, or give the unpacked files of another build, which are checked one by one"
+        )
         raise ValueError(f"{deb} is not the expected file (SHA-256 {found[:16]}..., not {sha256[:16]}...): {remedy}")
     with files.alone(folder, f"the folder {files.show(folder)}"):
         # under another name until it is whole
