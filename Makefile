@@ -6,6 +6,7 @@
 #     GPUS=1            GPUs of this machine, for profiles that need one per job
 #   make test       lint, pytest on both packages, pytest --nbval on every notebook
 #   make lint       ruff, imports in one direction only, and committed notebooks executed, in order, without errors
+#   make data       the photographs of the data set cutouts, a Debian package (161 MB), by apt-get download; no root needed
 #   make setup      the environment: .venv, or the activated environment if it has this package
 #   make bench      speed and memory side by side, into results/bench.csv (ARGS="--only explainer" for a part)
 #   make lab        open the notebooks in JupyterLab
@@ -44,7 +45,7 @@ WHERE := $(if $(CLUSTER),--profile "workflow/cluster/$$CLUSTER",--cores "$$CORES
 # A name for snakemake's --config, which reads YAML: quoted in a list, so that 010, a' and "b: c" stay what they are.
 TEXT = "$(1)=['$$(printf %s "$$$(2)" | sed "s/'/''/g")']"
 
-.PHONY: help setup reproduce test lint bench lab docs readme lock clean
+.PHONY: help setup data reproduce test lint bench lab docs readme lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -54,6 +55,9 @@ setup: $(READY)
 
 .venv/ready: pyproject.toml constraints.txt workflow/make_venv.py
 	"$$PYTHON3" workflow/make_venv.py .venv
+
+data: setup
+	$(PYTHON) -m ptame_study data
 
 reproduce: setup
 	@for folder in . results figures runs; do test ! -e $$folder || test -w $$folder || { echo "ERROR: the folder $$folder can't be written: make it writable, or work in a copy elsewhere" >&2; exit 1; }; done

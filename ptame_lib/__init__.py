@@ -13,6 +13,7 @@ _HOMES = {  # module: its public names
     "classifiers.loading": ["load_classifier", "load_multilabel"],
     "classifiers.wrapper": ["Classifier", "decide"],
     "datasets.coco": ["COCO"],
+    "datasets.cutouts": ["Cutouts", "load_cutouts"],
     "datasets.embedded": ["Embedded", "load_embedded"],
     "datasets.folders": ["ImageFolder"],
     "datasets.voc": ["VOC"],

@@ -40,10 +40,20 @@ def root() -> Path:
 
 def embedded() -> Path:
     """The folder of the shipped weights: the study's, else the checkout's, else the package's."""
+    return _shipped("embedded", "classifiers/weights")
+
+
+def cutouts() -> Path:
+    """The folder of the shipped tables of stamps: the study's, else the checkout's, else the package's."""
+    return _shipped("cutouts", "datasets/tables")
+
+
+def _shipped(name: str, packed: str) -> Path:
+    """``data/name``, which pyproject.toml puts into a wheel as the folder ``packed`` of this package."""
     for place in (study(), checkout()):
-        if place and (place / "data" / "embedded").is_dir():
-            return place / "data" / "embedded"
-    return Path(__file__).resolve().parent / "classifiers" / "weights"  # data/embedded, where pyproject.toml puts it
+        if place and (place / "data" / name).is_dir():
+            return place / "data" / name
+    return Path(__file__).resolve().parent / packed
 
 
 def cache() -> Path:

@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="print the main table of a finished profile")
     readme = commands.add_parser("readme", help="take a finished profile's tables into results/reference and README.md")
     seeds = commands.add_parser("seeds", help="write the table of a profile's several seeds")
+    commands.add_parser("data", help="fetch the stamps of the cutouts, a Debian package")
     finetune = commands.add_parser("finetune", help="make a profile's multi-label classifier")
 
     # options that several commands share
@@ -80,6 +81,11 @@ def _work(asked: argparse.Namespace) -> None:
         if asked.profile != REFERENCE:
             check_known(asked.profile)
         return print("\n".join(f"written: {files.show(file)}" for file in renew(asked.profile)))
+
+    if asked.command == "data":
+        from .fetch import fetch_stamps
+
+        return print(f"stamps of the cutouts: {files.show(fetch_stamps())}")
 
     # long work: name it in its progress, and tell it where the study and its data are
     if os.environ.get("PTAME_ROOT"):  # made absolute, since a notebook runs in a folder of its own

@@ -68,10 +68,11 @@ def evaluate(
 ) -> tuple[pd.DataFrame, dict]:
     """Let a method explain every image: per-image values (image, and the suite's columns) and its costs.
 
-    ``data``: items with ``pixels`` (3,H,W) in [0,1] and, where it is known, the ``truth`` (H,W) bool; for `MASKS` also
-    ``labels`` (K,), and the truth (K,H,W) of each or (H,W) of all. ``options`` of the suite's measure, such as
-    ``curves=False``. Costs: forwards, backwards, ms_per_image, peak_mb, images, source. Only the method's own work is
-    timed: the median over batches, since the first also warms up; the memory is that of one image.
+    ``data``: items with ``pixels`` (3,H,W) in [0,1] and, where it is known, the ``truth`` (H,W) bool, and the class
+    that is ``asked`` about if it is not the decision; for `MASKS` also ``labels`` (K,), and the truth (K,H,W) of each
+    or (H,W) of all. ``options`` of the suite's measure, such as ``curves=False``. Costs: forwards, backwards,
+    ms_per_image, peak_mb, images, source. Only the method's own work is timed: the median over batches, since the first
+    also warms up; the memory is that of one image.
 
     Maps are dropped after their batch and its values go to disk, so memory does not grow with the images, except for
     the table at the end: 8 bytes an image and column. ``unfinished``: the file for them and what they are made from,
@@ -128,9 +129,9 @@ def _ask(
     if suite.of_labels:
         return pixels, batch["labels"].to(device), truth, {}
     if not known:
-        known["decided"] = decide(classifier, pixels)
-        known["answers"] = suite.ask(classifier, pixels, known["decided"], **options)
-    return pixels, known["decided"], truth, {"answers": known["answers"]}
+        known["wanted"] = batch["asked"].to(device) if "asked" in batch else decide(classifier, pixels)
+        known["answers"] = suite.ask(classifier, pixels, known["wanted"], **options)
+    return pixels, known["wanted"], truth, {"answers": known["answers"]}
 
 
 def _peak(method: Method, *asked: Tensor | None) -> float:

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from ptame_lib.classifiers.loading import EMBEDDED
+from ptame_lib.classifiers.folding import fold_batch_norms
+from ptame_lib.classifiers.loading import EMBEDDED, load_classifier
 from ptame_lib.classifiers.wrapper import Classifier
-from ptame_lib.datasets import first
+from ptame_lib.datasets import cutouts, first
 from ptame_lib.datasets.coco import COCO
+from ptame_lib.datasets.composed import remembered
+from ptame_lib.datasets.cutouts import Cutouts, digest, load_cutouts, read_tables, recognised
 from ptame_lib.datasets.embedded import load_embedded
 from ptame_lib.datasets.folders import ImageFolder, Pictures, before_crop
 from ptame_lib.datasets.imagenet import load_imagenet, load_imagenette
@@ -27,6 +31,9 @@ from .settings import ImageSettings
 
 LAYOUTS = {"imagenet": load_imagenet, "imagenette": load_imagenette}  # torchvision's, below DATA: "imagenet:val"
 SIZE = 224  # pixels per side of VOC and COCO, aspect not kept, as published
+CUTOUTS, PAIRS = "cutouts", "cutouts:pairs"
+JUDGES = ("lite/0", "lite/1", "lite/2")  # a pair is kept if both of its classes are among the first five of each
+ROUND, TRIED = 40, 20  # pairs composed at a time, and at most for each that is asked for; about a third are recognised
 
 
 def load_parts(
@@ -34,7 +41,8 @@ def load_parts(
 ) -> list[Dataset]:
     """The images of some parts (train, test, val), which share none.
 
-    Embedded and multi-label images have parts of their own, of which the first ones are taken; others are divided by
+    Embedded images, cutouts and multi-label images have parts of their own, of which the first ones are taken; of pairs
+    of cutouts, `load_pairs` keeps some, each as two items with the class that is asked about. Others are divided by
     `split_images`, at the ``classifier``'s size. Multi-label images need no classifier: their ``labels`` are (N,K), and
     ``truth`` takes only those of VOC whose objects' pixels are known. Raises ValueError where there are too few.
     """
@@ -42,10 +50,41 @@ def load_parts(
         return [_load_multilabel(images, part, truth) for part in parts]
     if not images.images:
         return [load_embedded(part, images.count(part), seed=images.seed) for part in parts]
+    if images.images == CUTOUTS:
+        return [load_cutouts(part, images.count(part), seed=images.seed, folder=paths.data()) for part in parts]
+    if images.images == PAIRS:
+        return [load_pairs(part, images.count(part), seed=images.seed).each() for part in parts]
     if "test" in parts and not images.test_list:
         check_at_least(1, test_images=images.test_images)
     found = split_images(images, classifier, 1 if "train" in parts else 0)
     return [found[part] for part in parts]
+
+
+def load_pairs(part: str, n: int, *, seed: int = 0) -> Cutouts:
+    """The first ``n`` pairs of cutouts whose classes all `JUDGES` recognise, kept in the cache folder.
+
+    Pairs of ``train`` are taken as they are, since most of its stamps have no known class. Raises as `load_cutouts` and
+    `load_classifier`, and ValueError where hardly any pair is recognised.
+    """
+    check_at_least(1, images=n)
+    options = {"pairs": True, "seed": seed, "folder": paths.data()}
+    if part == "train":
+        return load_cutouts(part, n, **options)
+
+    def make() -> tuple[Tensor, ...]:
+        judges = [fold_batch_norms(load_classifier(name)) for name in JUDGES]
+        found, start = [], 0
+        while sum(map(len, found)) < n:
+            if start >= TRIED * n + ROUND:
+                raise ValueError(f"{sum(map(len, found))} of {start} pairs are recognised: check the classifiers")
+            pairs = load_cutouts(part, ROUND, start=start, cached=False, **options)
+            found.append(pairs.part(recognised(pairs, judges).nonzero().flatten()))
+            start += ROUND
+        columns = zip(*((p.images, p.labels, p.truth) for p in found), strict=True)
+        return tuple(torch.cat(column)[:n].contiguous() for column in columns)
+
+    made_of = digest(read_tables(part))
+    return Cutouts(*remembered(f"cutouts-v{cutouts.VERSION}-recognised-{part}-seed{seed}-{n}-{made_of}", make))
 
 
 def _load_multilabel(images: ImageSettings, part: str, truth: bool) -> Dataset:

@@ -18,11 +18,17 @@ def given(name: str | Path) -> Path:
     Relative names are looked up in ``$PTAME_DATA`` (the ``DATA=`` of ``make reproduce``), then in the root; without
     ``$PTAME_DATA`` they are relative to the current folder.
     """
-    name, data = Path(name).expanduser(), os.environ.get("PTAME_DATA")
-    if not data or name.is_absolute():
+    name, folder = Path(name).expanduser(), data()
+    if not folder or name.is_absolute():
         return name
-    there = Path(data).expanduser() / name
+    there = folder / name
     return root() / name if not there.exists() and (root() / name).exists() else there
+
+
+def data() -> Path | None:
+    """The folder named by ``$PTAME_DATA``, if any."""
+    named = os.environ.get("PTAME_DATA")
+    return Path(named).expanduser() if named else None
 
 
 def notebook(name: str) -> Path:

@@ -120,10 +120,10 @@ class AuxiliarySettings:
 class ImageSettings:
     """The images, and how they are divided into train, val and test; fields as in `Source`.
 
-    ``images``: empty for the embedded data set; a folder, shards (a pattern ending in ``.tar``), ``imagenet:<split>``
-    or ``imagenette:<split>``; with ``multi_label`` one of `DATASETS`, for the ``classifier`` of this name.
-    ``split_seed``: None is the ``seed``. Raises ValueError for a negative number, and for a data set that is unknown
-    or does not fit.
+    ``images``: empty for the embedded data set; ``cutouts`` or ``cutouts:pairs``; a folder, shards (a pattern ending in
+    ``.tar``), ``imagenet:<split>`` or ``imagenette:<split>``; with ``multi_label`` one of `DATASETS`, for the
+    ``classifier`` of this name. ``split_seed``: None is the ``seed``. Raises ValueError for a negative number, and for
+    a data set that is unknown or does not fit.
     """
 
     images: str = ""

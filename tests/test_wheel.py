@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 WEIGHTS = sorted(file.name for file in (ROOT / "data" / "embedded").iterdir())
+TABLES = sorted(file.name for file in (ROOT / "data" / "cutouts").glob("*.csv"))
 
 
 def pip(*arguments):
@@ -24,7 +25,7 @@ def pip(*arguments):
 def wheel(tmp_path_factory):
     """Built from a copy, because a build leaves folders behind."""
     copy = tmp_path_factory.mktemp("checkout")
-    for part in ("ptame_lib", "ptame_study", "data/embedded"):
+    for part in ("ptame_lib", "ptame_study", "data/embedded", "data/cutouts"):
         shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
@@ -67,7 +68,7 @@ def files_below(*folders):
     return {file for folder in folders for file in folder.rglob("*") if file.is_file()}
 
 
-def test_the_wheel_holds_both_packages_and_the_shipped_weights(wheel):
+def test_the_wheel_holds_both_packages_the_shipped_weights_and_the_tables(wheel):
     packages = {
         file.relative_to(ROOT).as_posix()
         for file in files_below(ROOT / "ptame_lib", ROOT / "ptame_study")
@@ -75,17 +76,19 @@ def test_the_wheel_holds_both_packages_and_the_shipped_weights(wheel):
     }
     with zipfile.ZipFile(wheel) as content:
         held = {name for name in content.namelist() if ".dist-info/" not in name}
-        weights = {name: content.read(name) for name in held - packages}
-    assert len(WEIGHTS) == 6
-    assert held == packages | {f"ptame_lib/classifiers/weights/{name}" for name in WEIGHTS}
-    for name, stored in weights.items():
-        assert stored == (ROOT / "data" / "embedded" / Path(name).name).read_bytes()
+        data = {name: content.read(name) for name in held - packages}
+    places = {f"ptame_lib/classifiers/weights/{name}": ROOT / "data" / "embedded" / name for name in WEIGHTS}
+    places |= {f"ptame_lib/datasets/tables/{name}": ROOT / "data" / "cutouts" / name for name in TABLES}
+    assert (len(WEIGHTS), len(TABLES)) == (6, 2)
+    assert data == {name: file.read_bytes() for name, file in places.items()}
 
 
 WORK = """
 import json, ptame_lib
 from ptame_lib import PTAME, TrainingConfig, decide, files, load_auxiliary, load_classifier, load_embedded, train_ptame
+from ptame_lib.datasets.cutouts import read_tables
 
+assert read_tables("train")
 classifier, data = load_classifier("embedded/resnet"), load_embedded("train", 4)
 explainer = PTAME(load_auxiliary("embedded/auxiliary"), 10)
 history = train_ptame(explainer, classifier, data, TrainingConfig(steps=2, batch_size=2))

