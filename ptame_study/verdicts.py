@@ -62,8 +62,8 @@ def verdicts(values: pd.DataFrame, reference: str = "P-TAME", metrics: list[str]
     """Whether the reference is better or worse than each other method, as far as tests and training seeds agree.
 
     ``values``: per-image values of one or several training seeds (column ``seed``); methods that are not trained have
-    them once. Columns: those of `tables.wins` of the seeds' means, ``images``, ``seeds`` (how many), ``agree`` (the mean
-    difference of every seed has the sign of the gain) and ``verdict``. The verdict is better or worse where p
+    them once. Columns: those of `tables.wins` of the seeds' means, ``images``, ``seeds`` (how many), ``agree`` (the
+    mean difference of every seed has the sign of the gain) and ``verdict``. The verdict is better or worse where p
     is below 5 % and the seeds agree; else no difference shown, or, below 100 images, too few images to tell.
     """
     values = values[values["method"] != tables.TRUTH]
