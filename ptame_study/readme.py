@@ -101,7 +101,8 @@ def scope(compare: pd.DataFrame) -> str:
 def comparison_section(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame) -> str:
     """Means over the classifiers, one row per method: the best mean rank first, controls last.
 
-    Best values are bold. Methods that explain only some classifiers have a sentence below instead of a row.
+    Best values are bold. Methods measured on fewer images than others have a star and neither rank nor bold values;
+    those that explain only some classifiers have a sentence below instead of a row.
     """
     ranks, told = tables.ranks(compare, leaders)["mean rank"], tables.partly(compare, leaders)
 
@@ -110,17 +111,18 @@ def comparison_section(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.Da
     shown = compare[compare.metric.isin(COLUMNS)]
     wide = shown.groupby(["method", "metric"])["value"].mean().unstack()[COLUMNS].round(1)
     rising = {metric: tables.METRICS[metric].higher_is_better for metric in COLUMNS}
-    rated = wide.drop(index=TRUTH, errors="ignore")
+    rated = wide.loc[ranks.index]
     best = {metric: rated[metric].max() if up else rated[metric].min() for metric, up in rising.items()}
     images = compare[compare.metric == COLUMNS[0]].groupby("method")["n"].min()
     milliseconds, passes = cost.groupby("method")["ms_per_image"].mean(), _passes(cost)
 
     # the rows
     last = [name for name in ("edges", "centred Gaussian", "random", TRUTH) if name in wide.index]
+    starred = [m for m in compare.method.unique() if m not in ranks and m not in last]
     rows = [["method", "mean rank", *(f"{m} {'↑' if up else '↓'}" for m, up in rising.items()), "passes", "ms"]]
-    for name in [*(m for m in ranks.index if m not in last), *last]:
+    for name in [*(m for m in ranks.index if m not in last), *starred, *last]:
         values = [tables.UNKNOWN if pd.isna(wide[m][name]) else f"{wide[m][name]:.1f}" for m in COLUMNS]
-        if name != TRUTH:
+        if name in ranks:
             values = [f"**{v}**" if wide[m][name] == best[m] else v for m, v in zip(COLUMNS, values, strict=True)]
         rank = f"{ranks[name]:.1f}" if name in ranks else "–"
         spent = f"{milliseconds[name]:.1f}" if milliseconds[name] >= 0.05 else "0"
@@ -130,7 +132,7 @@ def comparison_section(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.Da
 
     # the sentences below
     few = sorted({int(n) for n in images if n < images.max()})
-    stars = f"; methods with a star explain {few[0]} of them" if few else ""
+    stars = f"; methods with a star explain {few[0]} of them and are not ranked with the others" if few else ""
     below = "".join(f"{in_markdown(sentence)}\n" for sentence in told)
     return _table(rows) + f"\n{images.max()} held-out images{stars}.\n{below}"
 
@@ -138,9 +140,11 @@ def comparison_section(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.Da
 def place(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame) -> str:
     """P-TAME's place by mean rank, and the methods ahead with their cost."""
     order, passes = list(tables.ranks(compare, leaders).index), _passes(cost)
-    ahead = [f"{in_markdown(name)} ({passes[name]} passes per image)" for name in order[: order.index("P-TAME")]]
+    asked = {name: f"{passes[name]} {'pass' if passes[name] == 1 else 'passes'} per image" for name in order}
+    ahead = [f"{in_markdown(name)} ({asked[name]})" for name in order[: order.index("P-TAME")]]
     behind = f", behind {_listed(ahead)}" if ahead else ""
-    return f"\nBy mean rank over all metrics, P-TAME is number {len(ahead) + 1} of {len(order)}{behind}.\n"
+    told = "By mean rank over families of metrics (a summary, not a test), P-TAME is number"
+    return f"\n{told} {len(ahead) + 1} of {len(order)}{behind}.\n"
 
 
 def pairs(paired: pd.DataFrame) -> str:

@@ -1,7 +1,12 @@
-"""The comparison's tables: means with intervals, the best and those not significantly worse, ranks."""
+"""The comparison's tables: means with intervals, the best and those not significantly worse, ranks.
+
+Methods are ranked over the same images only. Slow ones, measured on fewer images, are ranked in a table of their own,
+where all methods are measured on the images that all share: `two_parts` makes the per-image values of both.
+"""
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +21,14 @@ from ptame_lib.explainers.loading import TRAINED
 from ptame_lib.methods.base import TRUTH
 from ptame_lib.metrics import suite
 from ptame_lib.metrics.specificity import Confusion
-from ptame_lib.metrics.statistics import bootstrap_interval, holm, paired_permutation_test
+from ptame_lib.metrics.statistics import (
+    FEW,
+    all_pairs_test,
+    holm,
+    mean_interval,
+    paired_permutation_test,
+    resampled_means,
+)
 from ptame_lib.texts import in_html
 
 from . import paths
@@ -29,6 +41,14 @@ CORE = ("AD100", "IC100", "AD50", "IC50", "AD15", "IC15")  # a summary of the ma
 CORE += ("MoRF confidence", "LeRF confidence", "pointing", "IoU")
 UNKNOWN = "n/a"  # a metric that is not defined for any image, such as the AP of an empty truth
 LEVEL = 0.05  # of every test
+SHARE = re.compile(r"IC.*|pointing|.* accuracy \d+")  # metrics that are yes or no for one image
+FAMILIES = {  # metrics that say similar things, by how their names begin; families count alike in mean ranks
+    "kept": ("AD", "IC", "AG", "saliency"),  # the decision on what the map keeps
+    "ROAD": ("MoRF", "LeRF", "TELEA"),
+    "insertion, deletion": ("insertion", "deletion", "SaCo"),
+    "truth": ("pointing", "energy", "IoU", "AP", "precision@truth", "contour"),
+}
+UNRANKED = ("sparseness",)  # says nothing about truth, or whether a map explains
 
 
 def wanted(metrics: list[str] | None) -> list[str]:
@@ -39,22 +59,55 @@ def wanted(metrics: list[str] | None) -> list[str]:
     return metrics or MAIN
 
 
+def family(metric: str) -> str:
+    """The family of metrics that a metric belongs to; one that is in none is a family of its own."""
+    # "AP" is no beginning of another's name; the longest beginning decides
+    found = {start: name for name, starts in FAMILIES.items() for start in starts if metric.startswith(start)}
+    return found[max(found, key=len)] if found else metric
+
+
+def two_parts(per_image: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Per-image values of the two ranked tables, for each classifier.
+
+    The first: the methods measured on all images. The second, empty if these are all methods: all methods, on the
+    images that they share.
+    """
+    whole, shared = [], []
+    for _, part in per_image.groupby("classifier", sort=False):
+        count = part.groupby("method", sort=False)["image"].nunique()
+        few = count.index[count < count.max()]
+        whole.append(part[~part["method"].isin(few)])
+        methods_of = part.groupby("image")["method"].nunique()
+        shared.append(
+            part[part["image"].isin(methods_of.index[methods_of == len(count)])].head(len(part) * bool(len(few)))
+        )
+    return pd.concat(whole), pd.concat(shared)
+
+
 def tidy(per_image: pd.DataFrame) -> pd.DataFrame:
     """Means of per-image values (classifier, method, image, metrics), a row for each.
 
-    Columns: classifier, method, metric, value, low, high, n. ``low`` and ``high`` bound the 95 % bootstrap interval of
-    the mean over the ``n`` images for which the metric is defined.
+    Columns: classifier, method, metric, value, low, high, n. ``low`` and ``high`` bound the 95 % interval of the mean
+    over the ``n`` images for which the metric is defined: the percentile bootstrap, of fewer than 100 images Wilson's
+    interval (shares) or the BCa bootstrap, and none where too few images differ to tell (`mean_interval`).
     """
     rows = []
-    for (classifier, method), part in per_image.groupby(["classifier", "method"], sort=False):
-        known = part[[m for m in METRICS if m in part]].dropna(axis=1, how="all")
-        # metrics defined for all images are resampled together, the others each by itself
-        whole = known.dropna(axis=1)
-        bounds = dict(zip(whole, zip(*bootstrap_interval(whole.to_numpy()), strict=True), strict=True))
-        for metric in known:
-            values = known[metric].dropna().to_numpy()
-            low, high = bounds.get(metric) or bootstrap_interval(values)
-            rows.append((classifier, method, metric, values.mean(), low, high, len(values)))
+    for classifier, part in per_image.groupby("classifier", sort=False):
+        wide = part.pivot(index="image", columns="method", values=[m for m in METRICS if m in part])
+        wide = wide.dropna(axis=1, how="all")
+        # values over the same images are resampled together
+        defined = wide.notna().to_numpy()
+        yes_or_no = wide.isin([0, 100]).to_numpy() | ~defined  # means over seeds are not
+        shares = [bool(SHARE.fullmatch(at[0])) and whole for at, whole in zip(wide, yes_or_no.all(0), strict=True)]
+        alike = wide.columns.to_series().groupby([[d.tobytes() for d in defined.T], np.array(shares)], sort=False)
+        bounds = {}
+        for (_, share), columns in alike:
+            low, high = mean_interval(wide[list(columns)].dropna().to_numpy(), share=share)
+            bounds |= dict(zip(columns, zip(low, high, strict=True), strict=True))
+        means, count = wide.mean(), wide.notna().sum()
+        for method in part["method"].unique():
+            for at in [(metric, method) for metric in METRICS if (metric, method) in bounds]:
+                rows.append((classifier, method, at[0], means[at], *bounds[at], count[at]))
     return pd.DataFrame(rows, columns=["classifier", "method", "metric", "value", "low", "high", "n"])
 
 
@@ -109,61 +162,75 @@ def report(profile: str) -> str:
 
 
 def _cells(per_image: pd.DataFrame, metrics: list[str] | None) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Classifier, metric, and its values: a row per image, a column per method in their order."""
+    """Classifier, metric, and its values: a row per image, a column per method in their order; higher is better."""
     chosen = wanted(metrics)
     for classifier, part in per_image.groupby("classifier", sort=False):
         for metric in [m for m in chosen if m in part]:
             wide = part.pivot(index="image", columns="method", values=metric)[part["method"].unique()]
-            yield classifier, metric, wide
+            wide = wide.dropna(axis=1, how="all")  # a method for which the metric is never defined
+            if len(wide.columns):
+                yield classifier, metric, wide if METRICS[metric].higher_is_better else -wide
 
 
 def leaders(per_image: pd.DataFrame, metrics: list[str] | None = None) -> pd.DataFrame:
     """Which method is best and which are not significantly worse, for each classifier and metric.
 
     Columns: classifier, metric, method, gap, p, best, tied. ``gap``: by how much the method is worse than the best,
-    over the images both have explained; ``p``: paired two-sided permutation test against the best, Holm-corrected over
-    the methods of one classifier and metric; ``tied``: p is at least 5 %. The ground truth is left out, since it is
-    shown the answer. A method measured on fewer images is the best if on those it beats the best of the others by the
-    largest mean difference.
+    over the images that all methods have explained (see `two_parts`); ``p``: of the paired two-sided test against the
+    best, corrected for all pairs of methods of this classifier and metric, since the best is chosen by the same data
+    (`all_pairs_test`); ``tied``: p is at least 5 %. The ground truth is left out, since it is shown the answer.
     """
     rows = []
-    for classifier, metric, wide in _cells(per_image[per_image["method"] != TRUTH], metrics):
-        wide = (wide if METRICS[metric].higher_is_better else -wide).dropna(axis=1, how="all")
-        # the best of the methods with most images, then of all on the images they share with it
-        counts = wide.notna().sum()
-        best = wide[wide.columns[counts == counts.max()]].mean().idxmax()
-        best = wide.sub(wide[best], axis=0).mean().idxmax()
-        gaps = {m: (wide[best] - wide[m]).dropna().to_numpy() for m in wide if m != best}
-        p_values = dict(zip(gaps, holm(_tests(gaps)), strict=True))
-        for method in wide:
-            gap, p = (0.0, 1.0) if method == best else (gaps[method].mean(), p_values[method])
-            rows.append((classifier, metric, method, gap, p, method == best, method != best and p >= LEVEL))
-    return pd.DataFrame(rows, columns=["classifier", "metric", "method", "gap", "p", "best", "tied"])
+    cells = [cell for cell in _cells(per_image[per_image["method"] != TRUTH], metrics)]
+    for found in _alike(cells).values():
+        values = np.stack([wide.to_numpy() for _, _, wide in found], 1)
+        for (classifier, metric, wide), p_values in zip(found, all_pairs_test(values), strict=True):
+            means = wide.dropna().mean()
+            best = int(np.argmax(means))
+            for i, method in enumerate(wide):
+                gap, p = means.iloc[best] - means.iloc[i], p_values[best, i]
+                rows.append((classifier, metric, method, gap, p, i == best, i != best and p >= LEVEL))
+    table = pd.DataFrame(rows, columns=["classifier", "metric", "method", "gap", "p", "best", "tied"])
+    order = {cell[:2]: at for at, cell in enumerate(cells)}
+    at = [order[row.classifier, row.metric] for row in table.itertuples()]
+    return table.iloc[np.argsort(at, kind="stable")].reset_index(drop=True)
+
+
+def _alike(cells: list[tuple]) -> dict[tuple, list[tuple]]:
+    """Cells of one classifier and the same methods and images, whose tests share their random signs."""
+    groups: dict[tuple, list[tuple]] = {}
+    for cell in cells:
+        groups.setdefault((cell[0], *cell[2], len(cell[2])), []).append(cell)
+    return groups
 
 
 def wins(per_image: pd.DataFrame, reference: str = "P-TAME", metrics: list[str] | None = None) -> pd.DataFrame:
     """Whether the reference is better than each other method: classifier, metric, method, gain, p.
 
     ``gain``: by how much the reference is better (negative: worse), over the images both have explained; ``p``:
-    two-sided permutation test, Holm-corrected over the other methods of one classifier and metric (not over metrics).
+    two-sided test of the paired values (`paired_permutation_test`). The whole table is one family of tests: Holm's
+    correction is for all of its rows. The ground truth is left out.
     """
-    rows = []
-    for classifier, metric, wide in _cells(per_image, metrics):
-        sign = 1 if METRICS[metric].higher_is_better else -1
-        gains = {m: sign * (wide[reference] - wide[m]).dropna().to_numpy() for m in wide if m != reference}
-        p_values = holm(_tests(gains))
-        rows += [(classifier, metric, m, g.mean(), p) for (m, g), p in zip(gains.items(), p_values, strict=True)]
-    return pd.DataFrame(rows, columns=["classifier", "metric", "method", "gain", "p"])
+    rows, tests, metrics = [], [], wanted(metrics)
+    for classifier, metric, wide in _cells(per_image[per_image["method"] != TRUTH], metrics):
+        if reference not in wide:  # not defined for it
+            continue
+        gains = wide[[reference]].to_numpy() - wide.drop(columns=reference).to_numpy()
+        gains = [(m, g[np.isfinite(g)]) for m, g in zip(wide.columns.drop(reference), gains.T, strict=True)]
+        rows += [(classifier, metric, method, gain.mean()) for method, gain in gains]
+        tests += _tests([gain for _, gain in gains])
+    return pd.DataFrame(rows, columns=["classifier", "metric", "method", "gain"]).assign(p=holm(tests))
 
 
-def _tests(differences: dict[str, np.ndarray]) -> list[float]:
+def _tests(differences: list[np.ndarray]) -> list[float]:
     """p-values of paired differences; those over equally many images share their random signs."""
-    found: dict[str, float] = {}
-    for n in {len(d) for d in differences.values()}:
-        names = [m for m, d in differences.items() if len(d) == n]
-        columns = np.stack([differences[m] for m in names], 1)
-        found |= dict(zip(names, paired_permutation_test(columns, np.zeros_like(columns)), strict=True))
-    return [float(found[m]) for m in differences]
+    found = np.ones(len(differences))
+    lengths = np.array([len(d) for d in differences])
+    for n in np.unique(lengths):
+        at = np.flatnonzero(lengths == n)
+        columns = np.stack([differences[i] for i in at], 1)
+        found[at] = paired_permutation_test(columns, np.zeros_like(columns))
+    return found.tolist()
 
 
 def styled(table: pd.DataFrame, marks: pd.DataFrame, metrics: list[str] | None = None) -> Styler:
@@ -200,21 +267,76 @@ def partly(table: pd.DataFrame, marks: pd.DataFrame) -> list[str]:
 
 
 def ranks(table: pd.DataFrame, marks: pd.DataFrame, metrics: list[str] | None = None) -> pd.DataFrame:
-    """One row per method: its mean rank over classifiers and metrics (1 is best), and counts of cells.
+    """One row per method: its mean rank (1 is best), that in each family of metrics, and counts of cells.
 
-    Ties share a rank. The counts: in how many cells it is the best, and in how many not significantly worse than the
-    best. Left out are the ground truth, and methods that do not explain every classifier (`everywhere`, `partly`),
-    since a mean over other cells is not comparable; a cell where one of these is the best has no best in the counts.
+    In each classifier and metric (a cell), ties share a rank. The rank of a family (`FAMILIES`) is the mean over its
+    cells, the mean rank that over the families: each counts alike, however many metrics it has. The counts: in how many
+    cells the method is the best, and in how many not significantly worse than the best. Left out are sparseness, the
+    ground truth, methods measured on fewer images than others (see `two_parts`), and methods that do not explain every
+    classifier (`everywhere`, `partly`), since a mean over other cells is not comparable; a cell where one of these is
+    the best has no best in the counts.
     """
-    chosen = wanted(metrics)
-    rated = (table["method"] != TRUTH) & table["method"].isin(everywhere(table))
-    cells = table[table["metric"].isin(chosen) & rated]
+    chosen = [m for m in wanted(metrics) if m not in UNRANKED]
+    cells = table[table["metric"].isin(chosen) & table["method"].isin(_rated(table))]
     sign = cells["metric"].map(lambda m: -1 if METRICS[m].higher_is_better else 1)
     rank = (sign * cells["value"]).groupby([cells["classifier"], cells["metric"]]).rank()
-    found = rank.groupby(cells["method"]).agg(["mean", "size"]).rename(columns={"mean": "mean rank", "size": "cells"})
+    by_family = rank.groupby([cells["method"], cells["metric"].map(family)]).mean().unstack()
+    by_family = by_family[[name for name in dict.fromkeys(map(family, chosen)) if name in by_family]]
+    found = by_family.assign(cells=rank.groupby(cells["method"]).size())
+    found.insert(0, "mean rank", by_family.mean(axis=1))
     counts = marks[marks["metric"].isin(chosen)].groupby("method")[["best", "tied"]].sum()
     counts = counts.rename(columns={"tied": "not significantly worse"})
-    return found.join(counts).sort_values("mean rank").rename_axis(None)
+    return found.join(counts).sort_values("mean rank", kind="stable").rename_axis(index=None, columns=None)
+
+
+def _rated(table: pd.DataFrame) -> list[str]:
+    """The methods that are ranked: on every classifier, on all images."""
+    images = table.groupby(["classifier", "method"], sort=False)["n"].max()
+    few = images[images < images.groupby("classifier").transform("max")].index.get_level_values("method")
+    return [method for method in everywhere(table) if method != TRUTH and method not in set(few)]
+
+
+def rank_intervals(
+    per_image: pd.DataFrame, metrics: list[str] | None = None, *, resamples: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """95 % intervals (low, high) of the mean ranks that `ranks` gives, a row per method.
+
+    The images of each classifier are resampled for all methods and metrics together. NaN for fewer than 100 images, of
+    which the bootstrap would say too little.
+    """
+    counts = per_image.groupby(["classifier", "method"], sort=False)["image"].nunique().rename("n").reset_index()
+    methods = _rated(counts)
+    chosen = [m for m in wanted(metrics) if m in per_image and m not in UNRANKED]
+    if counts["n"].max() < FEW:
+        return pd.DataFrame(np.nan, index=methods, columns=["low", "high"])
+    sums, cells = {}, {}
+    for _, part in per_image[per_image["method"].isin(methods)].groupby("classifier", sort=False):
+        for metric, rank in _resampled_ranks(part, methods, chosen, resamples, seed):
+            sums[family(metric)] = sums.get(family(metric), 0) + rank
+            cells[family(metric)] = cells.get(family(metric), 0) + 1
+    means = np.mean([sums[name] / cells[name] for name in sums], axis=0)
+    low, high = np.quantile(means, [0.025, 0.975], axis=0)
+    return pd.DataFrame({"low": low, "high": high}, index=methods)
+
+
+def _resampled_ranks(
+    part: pd.DataFrame, methods: list[str], metrics: list[str], resamples: int, seed: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The ranks (resamples,methods) in each metric of one classifier's values."""
+    from scipy.stats import rankdata
+
+    wide = part.pivot(index="image", columns="method", values=metrics)
+    wide = wide.reindex(columns=pd.MultiIndex.from_product([metrics, methods])).to_numpy().reshape(len(wide), -1)
+    # means over the images where a metric is defined: resampled sums by resampled counts
+    defined = np.isfinite(wide)
+    both = np.concatenate([np.where(defined, wide, 0), defined], axis=1)
+    sums = np.concatenate(list(resampled_means(both, resamples=resamples, seed=seed)))
+    known = np.where(sums[:, wide.shape[1] :] > 0, sums[:, wide.shape[1] :], np.nan)
+    means = (sums[:, : wide.shape[1]] / known).reshape(-1, len(metrics), len(methods))
+    for i, metric in enumerate(metrics):
+        sign = -1 if METRICS[metric].higher_is_better else 1
+        if np.isfinite(means[:, i]).all():
+            yield metric, rankdata(np.round(sign * means[:, i], 9), axis=1)
 
 
 def confusion_table(found: Confusion, names: Sequence[str]) -> pd.DataFrame:

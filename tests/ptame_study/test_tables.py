@@ -14,15 +14,20 @@ from ptame_lib.texts import in_html
 from ptame_study import paths
 from ptame_study.records import write_table
 from ptame_study.tables import (
+    MAIN,
+    UNRANKED,
     confusion_table,
     everywhere,
+    family,
     leaders,
     main_table,
     partly,
+    rank_intervals,
     ranks,
     report,
     styled,
     tidy,
+    two_parts,
     wins,
 )
 
@@ -65,9 +70,8 @@ def test_wins_by_hand(per_image):
     for metric in ("AD100", "IC100"):  # lower is better, higher is better: the gain says who is better
         assert found.loc[(metric, "b"), "gain"] == pytest.approx(10)
         assert found.loc[(metric, "c"), "gain"] == 0
-        assert found.loc[(metric, "b"), "p"] == pytest.approx(
-            2 * 2 / 2**12, abs=0.002
-        )  # two sign patterns, Holm over two tests
+        # two sign patterns of 2^12; Holm over the whole table's four tests
+        assert found.loc[(metric, "b"), "p"] == pytest.approx(4 * 2 / 2**12)
         assert found.loc[(metric, "c"), "p"] == 1
     other = wins(per_image, reference="b").set_index(["metric", "method"])
     assert other.loc[("AD100", "P-TAME"), "gain"] == pytest.approx(-10)
@@ -122,16 +126,84 @@ def few(per_image, difference):
     return pd.concat([per_image, part.assign(method="few", AD100=part["AD100"] - difference)])
 
 
-def test_a_method_on_fewer_images_is_compared_on_those(per_image):
-    better = leaders(few(per_image, 3)).query("metric == 'AD100'").set_index("method")
+def test_a_method_on_fewer_images_has_a_table_of_its_own(per_image):
+    whole, shared = two_parts(few(per_image, 3))
+    assert whole.equals(per_image)
+    assert shared.groupby("method", sort=False)["image"].apply(list).to_dict() == {
+        method: [0, 1, 2, 3] for method in ("P-TAME", "b", "c", "few")
+    }
+    better = leaders(shared).query("metric == 'AD100'").set_index("method")
     assert better["best"].idxmax() == "few"
     assert better.loc["P-TAME", "gap"] == pytest.approx(3)
     assert better.loc["P-TAME", "tied"]  # four pairs can't give a small p
+    assert two_parts(per_image)[1].empty
+
+
+def test_methods_are_compared_on_the_images_that_all_have(per_image):
     worse = leaders(few(per_image, -3)).query("metric == 'AD100'").set_index("method")
     assert worse["best"].idxmax() == "P-TAME"  # although the mean of few, 26, is below P-TAME's over all images, 31
     assert worse.loc["few", "gap"] == pytest.approx(3)
-    table = tidy(few(per_image, -3)).query("metric == 'AD100'").set_index("method")
-    assert (table.loc["few", "n"], table.loc["b", "n"]) == (4, 12)
+    gains = wins(few(per_image, -3)).query("metric == 'AD100'").set_index("method")["gain"]
+    assert gains.to_dict() == pytest.approx({"b": 10, "c": 0, "few": 3})
+    table = tidy(few(per_image, -3))
+    assert table.query("metric == 'AD100'").set_index("method")["n"].to_dict() == {
+        "P-TAME": 12, "b": 12, "c": 12, "few": 4}  # fmt: skip
+    assert set(ranks(table, leaders(per_image)).index) == {"P-TAME", "b", "c"}  # few is not ranked with them
+
+
+def test_every_ranked_metric_has_a_family():
+    known = ("kept", "ROAD", "insertion, deletion", "truth")
+    assert {family(metric) for metric in MAIN if metric not in UNRANKED} <= set(known)
+    found = [family(m) for m in ("AD15", "AP", "AG@25", "IoU at 0.5", "TELEA MoRF accuracy", "insertion", "SaCo")]
+    assert found == ["kept", "truth", "kept", "truth", "ROAD", "insertion, deletion", "insertion, deletion"]
+    assert family("sparseness") == "sparseness"
+
+
+def test_families_count_alike_in_mean_ranks(per_image):
+    """P-TAME (with c) leads in two metrics of one family, b in one of another; sparseness is not ranked."""
+    more = per_image.assign(pointing=[100.0 * (m == "b") for m in per_image.method], sparseness=per_image.AD100)
+    found = ranks(tidy(more), leaders(more))
+    assert found.loc["P-TAME", ["mean rank", "kept", "truth", "cells"]].tolist() == [2, 1.5, 2.5, 3]
+    assert found.loc["b", ["mean rank", "kept", "truth"]].tolist() == [2, 3, 1]
+
+
+def test_intervals_of_mean_ranks(per_image):
+    """Two methods that differ by chance share their places, the third never does."""
+    rng = np.random.default_rng(0)
+    base = rng.normal(50, 10, 200)
+    values = {"P-TAME": base, "b": base + rng.normal(0, 1, 200), "c": base + 5 + rng.normal(0, 1, 200)}
+    frames = [
+        pd.DataFrame({"classifier": "net", "method": m, "image": range(200), "AD100": v}) for m, v in values.items()
+    ]
+    many = pd.concat(frames, ignore_index=True)
+    found = rank_intervals(many)
+    assert found.loc["c"].tolist() == [3, 3]
+    assert found.loc["P-TAME"].tolist() == found.loc["b"].tolist() == [1, 2]
+    assert rank_intervals(many).equals(found)  # seeded
+    both = rank_intervals(pd.concat([many, many.assign(classifier="other")]))
+    assert both.equals(found)
+    gaps = many.assign(AP=np.where(many.image % 3 == 0, np.nan, -many.AD100))  # not defined for every third image
+    assert rank_intervals(gaps).loc["c"].tolist() == [3, 3]
+    assert rank_intervals(per_image).isna().all(axis=None)  # 12 images say too little
+    assert list(rank_intervals(few(many, 3)).index) == ["P-TAME", "b", "c"]
+
+
+def test_intervals_of_few_images(per_image):
+    """A share has Wilson's interval, also when averaged over seeds no longer; other metrics BCa's."""
+    shares = per_image.assign(pointing=100.0 * (per_image.image == 0), IC100=100.0 * (per_image.image < 6))
+    table = tidy(shares).query("method == 'b'").set_index("metric")
+    low, high = table.loc["IC100", ["low", "high"]]
+    assert low + high == pytest.approx(100)
+    assert (low, high) == pytest.approx((25.4, 74.6), abs=0.1)
+    assert 0 < table.loc["pointing", "low"] < 8.4 < table.loc["pointing", "high"] < 40
+    means = tidy(per_image.assign(IC100=np.where(per_image.image < 6, 100, 40.0))).query("metric == 'IC100'")
+    assert means[["low", "high"]].isna().all(axis=None)  # no share, and only six images differ
+
+
+def test_the_family_of_a_correction_is_the_whole_table(per_image):
+    found = wins(pd.concat([per_image, per_image.assign(classifier="other")]))
+    assert len(found) == 8
+    assert found.query("method == 'b'")["p"].tolist() == pytest.approx([8 * 2 / 2**12] * 4)
 
 
 def test_ranks_by_hand(per_image):
@@ -200,5 +272,5 @@ def test_the_class_specific_test_as_a_table():
 
 
 def test_a_comparison_of_means_over_different_images_is_caught(per_image, monkeypatch):
-    unpaired = (pd.DataFrame, "sub", lambda self, other, axis: self)
-    assert_caught(monkeypatch, lambda: test_a_method_on_fewer_images_is_compared_on_those(per_image), unpaired)
+    unpaired = (pd.DataFrame, "dropna", lambda self, **_: self)
+    assert_caught(monkeypatch, lambda: test_methods_are_compared_on_the_images_that_all_have(per_image), unpaired)

@@ -1,7 +1,7 @@
 """``make bench``: speed and memory, measured side by side in one run and written to results/bench.csv.
 
-``--only explainer`` (or fast, methods, imputation, matched, area, memory) runs a part (the file keeps the others'
-rows); ``--peak CASE`` is the bench's own call for a process that measures one work's memory.
+``--only explainer`` (or fast, methods, imputation, matched, area, memory, tables) runs a part (the file keeps the
+others' rows); ``--peak CASE`` is the bench's own call for a process that measures one work's memory.
 """
 
 import argparse
@@ -13,12 +13,13 @@ import explainer_cases
 import measure
 import memory_cases
 import pandas as pd
+import table_cases
 import torch
 
 from ptame_lib import files
 from ptame_study import records
 
-PARTS = ("explainer", "fast", "methods", "imputation", "matched", "area", "memory")
+PARTS = ("explainer", "fast", "methods", "imputation", "matched", "area", "memory", "tables")
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     # the call for a process of its own: one case's memory
     if asked.peak:
         case, work = asked.peak.split(".")
-        print(measure.megabytes_of((explainer_cases.PEAKS | memory_cases.PEAKS)[case]()[work]))
+        print(measure.megabytes_of((explainer_cases.PEAKS | memory_cases.PEAKS | table_cases.PEAKS)[case]()[work]))
         return
 
     # the fast computations must equal the straightforward ones
