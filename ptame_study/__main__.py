@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 if __name__ == "__main__":  # before anything that takes time to import
-    from ptame_study import interrupts
+    from ptame_study import interrupts, preloaded
 
     interrupts.at_once()
+    preloaded.hand_over()
 
 import argparse
 import logging
@@ -16,7 +17,7 @@ from ptame_lib import files
 from ptame_lib.explainers.names import TRAINED
 from ptame_lib.texts import printable
 
-from . import interrupts, paths
+from . import interrupts, paths, preloaded
 from .profiles import check_known, use_data
 from .run import MASKS, run_notebook
 
@@ -47,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
     readme = commands.add_parser("readme", help="take a finished profile's tables into results/reference and README.md")
     seeds = commands.add_parser("seeds", help="write the table of a profile's several seeds")
     finetune = commands.add_parser("finetune", help="make a profile's multi-label classifier")
+    serve = commands.add_parser("serve", help="do such commands in forks of this process; started by the graph")
+    serve.add_argument("socket", type=int, help="the number of an open socket")
 
     # options that several commands share
     for command in (run, report, readme, seeds, finetune):
@@ -66,6 +69,9 @@ def _seed(text: str) -> int:
 
 def _work(asked: argparse.Namespace) -> None:
     """Do what was asked. Tables need torch, which takes seconds; running a notebook does not: its kernel does."""
+    if asked.command == "serve":
+        return preloaded.serve(asked.socket, main)
+
     # commands on finished tables
     if asked.command == "report":
         check_known(asked.profile)
