@@ -76,9 +76,10 @@ def _work(asked: argparse.Namespace) -> None:
     if asked.command == "report":
         check_known(asked.profile)
         with interrupts.nothing_begun():
+            from .reproduction import check
             from .tables import report
 
-        return print(printable(report(asked.profile), keep=LINES))
+        return print(printable("\n".join([report(asked.profile), *check(asked.profile)]), keep=LINES))
     if asked.command == "readme":
         with interrupts.nothing_begun():
             from .readme import REFERENCE, renew

@@ -13,6 +13,7 @@ from ptame_lib import files
 from . import paths
 
 DEFAULTS = "small"  # the profile of the notebooks' own defaults: it has no YAML
+FULL = "embedded-full"  # the profile of the tables in results/reference
 OF_MANY = ("03_compare", "11_black_box")  # notebooks about several classifiers, which can be run for one
 OF_ONE = {  # notebooks about one classifier, and the profile's lists of those that it may be
     "02_train_ptame": ("classifiers",),
