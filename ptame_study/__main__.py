@@ -18,7 +18,7 @@ from ptame_lib.explainers.names import TRAINED
 from ptame_lib.texts import printable
 
 from . import interrupts, paths, preloaded
-from .profiles import check_known, use_data
+from .profiles import FULL, check_known, use_data
 from .run import MASKS, run_notebook
 
 LINES = "\n"  # kept in what is printed; other control characters are shown as escapes
@@ -53,7 +53,8 @@ def parser() -> argparse.ArgumentParser:
 
     # options that several commands share
     for command in (run, report, readme, seeds, finetune):
-        command.add_argument("--profile", default="embedded", help="a file of workflow/profiles, without .yaml")
+        usual = FULL if command is readme else "embedded"
+        command.add_argument("--profile", default=usual, help="a file of workflow/profiles, without .yaml")
     for command in (run, seeds, finetune):
         command.add_argument("--data", help="folder of the images, weights and tables that the profile names")
     for command in (run, finetune):
