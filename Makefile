@@ -1,6 +1,8 @@
 # The study's commands. Newcomers need two: `make reproduce` and `make test`; each sets up what it needs.
 #
 #   make reproduce [PROFILE=embedded] [CORES=2] [ARGS=-n]   run the notebooks; ARGS go to snakemake (-n shows the plan)
+#     PROFILE=embedded        the default, about 10 minutes on two cores; checks its main table against the full study's
+#     PROFILE=embedded-full   the full study, about 45 minutes: the numbers in README.md; others are in workflow/profiles/
 #     DATA=/path        the images, weights and tables that the profile names: see the top of workflow/profiles/<profile>.yaml
 #     CLUSTER=slurm     run the jobs on a cluster: slurm or kubernetes, set up in workflow/cluster/
 #     GPUS=1            GPUs of this machine, for profiles that need one per job
@@ -11,7 +13,7 @@
 #   make bench      speed and memory side by side, into results/bench.csv (ARGS="--only explainer" for a part)
 #   make lab        open the notebooks in JupyterLab
 #   make docs       the site, README and notebooks, into site/
-#   make readme [PROFILE=embedded]   copy a finished profile's tables to results/reference, and their figures into README.md
+#   make readme [PROFILE=embedded-full]   copy a finished profile's tables to results/reference, and their figures into README.md
 #   make lock       renew constraints.txt (needs uv)
 #   make clean      remove everything that can be made again, except .venv
 
@@ -92,7 +94,7 @@ docs: setup
 	@echo "site/index.html"
 
 readme: setup
-	$(PYTHON) -m ptame_study readme --profile "$$PROFILE"
+	$(PYTHON) -m ptame_study readme $(if $(filter file,$(origin PROFILE)),,--profile "$$PROFILE")
 
 lock:
 	uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate --upgrade pyproject.toml -o constraints.txt

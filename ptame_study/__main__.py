@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 if __name__ == "__main__":  # before anything that takes time to import
-    from ptame_study import interrupts
+    from ptame_study import interrupts, preloaded
 
     interrupts.at_once()
+    preloaded.hand_over()
 
 import argparse
 import logging
@@ -16,8 +17,8 @@ from ptame_lib import files
 from ptame_lib.explainers.names import TRAINED
 from ptame_lib.texts import printable
 
-from . import interrupts, paths
-from .profiles import check_known, use_data
+from . import interrupts, paths, preloaded
+from .profiles import FULL, check_known, use_data
 from .run import MASKS, run_notebook
 
 LINES = "\n"  # kept in what is printed; other control characters are shown as escapes
@@ -48,10 +49,13 @@ def parser() -> argparse.ArgumentParser:
     seeds = commands.add_parser("seeds", help="write the table of a profile's several seeds")
     commands.add_parser("data", help="fetch the stamps of the cutouts, a Debian package")
     finetune = commands.add_parser("finetune", help="make a profile's multi-label classifier")
+    serve = commands.add_parser("serve", help="do such commands in forks of this process; started by the graph")
+    serve.add_argument("socket", type=int, help="the number of an open socket")
 
     # options that several commands share
     for command in (run, report, readme, seeds, finetune):
-        command.add_argument("--profile", default="embedded", help="a file of workflow/profiles, without .yaml")
+        usual = FULL if command is readme else "embedded"
+        command.add_argument("--profile", default=usual, help="a file of workflow/profiles, without .yaml")
     for command in (run, seeds, finetune):
         command.add_argument("--data", help="folder of the images, weights and tables that the profile names")
     for command in (run, finetune):
@@ -67,13 +71,17 @@ def _seed(text: str) -> int:
 
 def _work(asked: argparse.Namespace) -> None:
     """Do what was asked. Tables need torch, which takes seconds; running a notebook does not: its kernel does."""
+    if asked.command == "serve":
+        return preloaded.serve(asked.socket, main)
+
     # commands on finished tables
     if asked.command == "report":
         check_known(asked.profile)
         with interrupts.nothing_begun():
+            from .reproduction import check
             from .tables import report
 
-        return print(printable(report(asked.profile), keep=LINES))
+        return print(printable("\n".join([report(asked.profile), *check(asked.profile)]), keep=LINES))
     if asked.command == "readme":
         with interrupts.nothing_begun():
             from .readme import REFERENCE, renew

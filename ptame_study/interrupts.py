@@ -25,13 +25,13 @@ class Ended(KeyboardInterrupt):
 
 def at_once() -> None:
     """From now on a signal ends the process without cleaning up, since nothing has been begun."""
-    _handle(_leave)
+    handle(_leave)
 
 
 @contextmanager
 def nothing_begun() -> Iterator[None]:
     """`at_once` while the block imports what takes seconds: an exception could get lost in strangers' modules."""
-    before = _handle(_leave)
+    before = handle(_leave)
     try:
         yield
     finally:
@@ -46,7 +46,7 @@ def after_cleaning(work: Callable[[], int | None]) -> int:
             signal.signal(each, signal.SIG_DFL)
         raise Ended(number)
 
-    before = _handle(close)
+    before = handle(close)
     try:
         return work() or 0
     except KeyboardInterrupt as stop:
@@ -67,7 +67,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(128 + number)
 
 
-def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, object]:
+def handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, object]:
     """Set the signals' handler and return those before; an ignored signal stays ignored."""
     before = {number: signal.getsignal(number) for number in SAID}
     before = {number: old for number, old in before.items() if old is not signal.SIG_IGN}

@@ -13,6 +13,7 @@ from ptame_lib import files
 from . import paths
 
 DEFAULTS = "small"  # the profile of the notebooks' own defaults: it has no YAML
+FULL = "embedded-full"  # the profile of the tables in results/reference
 OF_MANY = ("03_compare", "11_black_box")  # notebooks about several classifiers, which can be run for one
 OF_ONE = {  # notebooks about one classifier, and the profile's lists of those that it may be
     "02_train_ptame": ("classifiers",),
@@ -23,7 +24,7 @@ OF_A_SEED = {  # notebooks that can be run for another seed of the profile, and 
     "02_train_ptame": lambda seed: {"seed": seed},
     "03_compare": lambda seed: {
         "trained_seed": seed,
-        "methods": ["Grad-CAM", "random"],
+        "methods": ["Grad-CAM"],
         "fewer": [],
         "explainer_too": [],
     },
@@ -128,7 +129,7 @@ def parameters_for(profile: str, notebook: str, classifier: str | None = None, s
     """What a profile sets for a notebook: ``notebooks``, and over it, key by key, ``per_classifier``.
 
     ``seed``: one of the profile's, 0 the notebook's own; with others 02 trains, and 03 compares what was trained with
-    it to two cheap methods only. Raises ValueError for a classifier that the profile does not have, and for a seed of a
+    it to one cheap method only. Raises ValueError for a classifier that the profile does not have, and for a seed of a
     notebook without seeds.
     """
     content = _small() if profile == DEFAULTS else load_profile(profile)

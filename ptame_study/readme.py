@@ -21,6 +21,7 @@ from ptame_lib.texts import in_markdown
 from . import paths, tables
 
 REFERENCE = "reference"
+SEEDS = "seeds.csv"  # only of profiles with several
 COLUMNS = [metric for metric in tables.CORE if not metric.endswith("50")]  # of the main table
 CHOSEN = [metric for metric in tables.CORE if not metric.endswith("confidence")]  # AD, IC, pointing, IoU
 RIVALS = ("iGOS++", "RISE", "extremal perturbations", "T-TAME", "L-CAM-Img", "Grad-CAM")  # of the paired table
@@ -47,7 +48,8 @@ def take(profile: str) -> list[Path]:
 
     Raises ValueError if the profile has none of them.
     """
-    pairs = [(paths.results(profile) / old.name, old) for old in sorted(paths.results(REFERENCE).glob("*.csv"))]
+    olds = {*paths.results(REFERENCE).glob("*.csv"), paths.results(REFERENCE) / SEEDS}
+    pairs = [(paths.results(profile) / old.name, old) for old in sorted(olds)]
     pairs += [(paths.figures(profile) / "methods-embedded-resnet.png", paths.figures(REFERENCE) / "methods.png")]
     found = [(new, old) for new, old in pairs if new.is_file()]
     if not found:
@@ -81,6 +83,7 @@ def parts(folder: Path) -> dict[str, str]:
         "scope": scope(compare),
         "main table": comparison_section(compare, leaders, cost),
         "place": place(compare, leaders, cost),
+        "seeds": over_seeds(pd.read_csv(folder / SEEDS)) if (folder / SEEDS).is_file() else "",
         "paired": pairs(paired),
         "masks": masks(confusion),
         "black box": black_box(gaps, queries),
@@ -145,6 +148,16 @@ def place(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame) -> s
     behind = f", behind {_listed(ahead)}" if ahead else ""
     told = "By mean rank over families of metrics (a summary, not a test), P-TAME is number"
     return f"\n{told} {len(ahead) + 1} of {len(order)}{behind}.\n"
+
+
+def over_seeds(seeds: pd.DataFrame) -> str:
+    """P-TAME trained with several seeds: means over seeds and classifiers, and how far such a mean is from another."""
+    shown = seeds[(seeds.method == "P-TAME") & seeds.metric.isin(COLUMNS)]
+    cells = shown.groupby("metric", sort=False)
+    deviations = cells["sd"].apply(lambda sd: (sd**2).sum() ** 0.5 / len(sd))  # of a mean over the classifiers
+    told = [f"{metric} {value:.1f} ± {deviations[metric]:.1f}" for metric, value in cells["value"].mean().items()]
+    count = int(shown["seeds"].min())
+    return f"\nOver {count} seeds of the training, P-TAME has {_listed(told)} (mean ± standard deviation).\n"
 
 
 def pairs(paired: pd.DataFrame) -> str:

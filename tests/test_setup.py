@@ -189,6 +189,7 @@ def job_inputs(said, command):
                 "compare_masks": 1,
             },
         ),
+        ("embedded-full", {"train": 15, "train_other": 30, "compare_one": 15, "seeds": 1}),
         (
             "realdata",
             {"train": 1, "compare_one": 1, "figures": 1, "all": 1, "total": 4},
@@ -206,9 +207,9 @@ def test_the_graph_plans_a_profile(profile, expected):
         assert "explainer-" not in compared["resnet"]
         assert "07_explainer_train --classifier embedded/vgg --loss explainer" in said
         assert "--classifier embedded/vgg --loss rtis" not in said
-    else:
+    elif profile != "embedded-full":
         assert re.search(r"Shell command: PTAME_ROOT=\. .* --data /some/where .*\n", said)
-    assert ("gpu=1" in said) == (profile not in ("embedded", "realdata"))
+    assert ("gpu=1" in said) == (profile not in ("embedded", "embedded-full", "realdata"))
 
 
 def test_seeds_are_jobs_of_their_own(tmp_path):
@@ -287,7 +288,7 @@ def test_kubernetes_plans_the_papers_scale(tmp_path):
 def test_an_unknown_profile_is_named_with_what_there_is():
     code, said = plan("nope", "--cores", "1")
     assert code != 0
-    assert "unknown profile 'nope': there are black-box, coco2014, embedded, imagenet" in said
+    assert "unknown profile 'nope': there are black-box, coco2014, embedded, embedded-full, imagenet" in said
 
 
 def test_commit_hooks_use_the_environment_and_check_what_make_lint_checks():

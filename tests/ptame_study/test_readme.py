@@ -145,6 +145,14 @@ def test_fill():
         readme.fill(text, {"z": "3"})
 
 
+def test_several_seeds_by_hand():
+    """Two classifiers with deviations 3 and 4: their mean deviates by sqrt(9 + 16) / 2."""
+    rows = [("a", "P-TAME", "AD100", 2, 3, 5), ("b", "P-TAME", "AD100", 4, 4, 5), ("a", "T-TAME", "AD100", 90, 9, 5)]
+    seeds = pd.DataFrame(rows, columns=["classifier", "method", "metric", "value", "sd", "seeds"])
+    said = "Over 5 seeds of the training, P-TAME has AD100 3.0 ± 2.5 (mean ± standard deviation)."
+    assert readme.over_seeds(seeds).strip() == said
+
+
 def test_the_command_takes_a_finished_profile(study_root, capsys):
     for name in ("results/embedded", "results/reference", "workflow/profiles"):
         (study_root / name).mkdir(parents=True)
@@ -161,7 +169,11 @@ def test_the_command_takes_a_finished_profile(study_root, capsys):
     cost = pd.read_csv(FOLDER / "cost.csv")
     cost.loc[cost.method == "P-TAME", "ms_per_image"] = 12345.6
     cost.to_csv(study_root / "results" / "embedded" / "cost.csv", index=False)
+    seeds = "classifier,method,metric,value,sd,seeds\nnet,P-TAME,IoU,50,1,5\n"  # not yet in the reference
+    (study_root / "results" / "embedded" / "seeds.csv").write_text(seeds)
     assert main(["readme", "--profile", "embedded"]) == 0
+    assert (study_root / "results" / "reference" / "seeds.csv").read_text() == seeds
+    assert "P-TAME has IoU 50.0 ± 1.0" in (study_root / "README.md").read_text()
     assert "| 12345.6 |" in (study_root / "README.md").read_text()
     assert "12345.6" in (study_root / "results" / "reference" / "cost.csv").read_text()
     assert "written: results/reference/cost.csv" in capsys.readouterr().out
