@@ -17,9 +17,10 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from ptame_lib.classifiers.black_box import BlackBox
 from ptame_lib.classifiers.wrapper import Classifier, decide, device_of
 from ptame_lib.explainers.ptame import PTAME
+from ptame_lib.masking import keep as keep_part
 from ptame_lib.masking import resize
 from ptame_lib.methods.base import Method
-from ptame_lib.metrics.drop import average_drop, increase_in_confidence
+from ptame_lib.metrics.drop import average_drop, confidence, increase_in_confidence
 from ptame_lib.metrics.evidence import explain_with_evidence
 from ptame_lib.metrics.memory import peak_memory
 from ptame_lib.metrics.segmentation import aggregate_masks
@@ -197,6 +198,30 @@ def evaluate_all(
     values, costs = zip(*map(made, methods), strict=True)
     per_image = pd.concat(values, ignore_index=True) if kept is None else read_values(*values)
     return per_image, pd.concat(costs, ignore_index=True)
+
+
+POWERS = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+
+def by_power(classifier: nn.Module, methods: list[Method], data: Dataset, batch_size: int = 20) -> pd.DataFrame:
+    """What a power of the maps (`POWERS`), which leaves the order of pixels alone, does to a published metric.
+
+    Columns: method, power, AD100 (the mean over images, percent).
+    """
+    rows = []
+    for batch in DataLoader(data, batch_size):
+        pixels = batch["pixels"].to(device_of(classifier))
+        targets = decide(classifier, pixels)
+        with torch.no_grad():
+            p = confidence(classifier, pixels, targets)
+        for method in methods:
+            maps = resize(method(pixels, targets).float(), pixels.shape[-2:])
+            for power in POWERS:
+                with torch.no_grad():
+                    q = confidence(classifier, keep_part(pixels, maps.pow(power)), targets)
+                rows += [(method.name, power, 100 * drop) for drop in average_drop(p, q).tolist()]
+    found = pd.DataFrame(rows, columns=["method", "power", "AD100"])
+    return found.groupby(["method", "power"], sort=False).mean().reset_index()
 
 
 def measure_explainer(

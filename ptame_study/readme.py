@@ -19,11 +19,11 @@ from ptame_lib.metrics.specificity import specificity
 from ptame_lib.texts import in_markdown
 
 from . import paths, tables
+from .verdicts import BETTER, WORSE
 
 REFERENCE = "reference"
 SEEDS = "seeds.csv"  # only of profiles with several
-COLUMNS = [metric for metric in tables.CORE if not metric.endswith("50")]  # of the main table
-CHOSEN = [metric for metric in tables.CORE if not metric.endswith("confidence")]  # AD, IC, pointing, IoU
+COLUMNS = list(tables.CORE)  # of the main table
 RIVALS = ("iGOS++", "RISE", "extremal perturbations", "T-TAME", "L-CAM-Img", "Grad-CAM")  # of the paired table
 
 # names of rows in bench.csv
@@ -161,18 +161,18 @@ def over_seeds(seeds: pd.DataFrame) -> str:
 
 
 def pairs(paired: pd.DataFrame) -> str:
-    """In how many cells (classifier, metric) P-TAME beats each rival or loses, also significantly."""
-    groups = {"all metrics": paired, "AD, IC, pointing, IoU": paired[paired.metric.isin(CHOSEN)]}
-    rows = [["P-TAME against"]]
+    """In how many cells (classifier, metric) P-TAME is better or worse than each rival, by docs/protocol.md."""
+    truth = paired[[tables.family(metric) == "truth" for metric in paired["metric"]]]
+    rows, groups = [["P-TAME against"]], {"all metrics": paired, "truth alone": truth}
     for name, part in groups.items():
         cells = len(part.drop_duplicates(["classifier", "metric"]))
-        rows[0] += [f"{name} ({cells} cells): better (significantly)", "worse (significantly)"]
-    for rival in [name for name in RIVALS if name in set(paired.method)]:
+        rows[0] += [f"{name} ({cells} cells): better", "worse", "not shown"]
+    for rival in [name for name in RIVALS if name in set(paired["method"])]:
         row = [rival]
         for part in groups.values():
-            part = part[part.method == rival]
-            significant = part.p < tables.LEVEL
-            row += [f"{wins.sum()} ({(wins & significant).sum()})" for wins in (part.gain > 0, part.gain < 0)]
+            verdict = part[part["method"] == rival]["verdict"]
+            shown = [(verdict == each).sum() for each in (BETTER, WORSE)]
+            row += [str(count) for count in (*shown, len(verdict) - sum(shown))]
         rows.append(row)
     return _table(rows)
 

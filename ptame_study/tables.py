@@ -36,9 +36,12 @@ from .profiles import load_profile
 from .records import write_table
 
 METRICS = suite.METRICS | suite.MASK_METRICS
-MAIN = [name for name, metric in METRICS.items() if metric.main]
-CORE = ("AD100", "IC100", "AD50", "IC50", "AD15", "IC15")  # a summary of the main ones
-CORE += ("MoRF confidence", "LeRF confidence", "pointing", "IoU")
+MAIN = [name for name, metric in METRICS.items() if metric.main and not metric.published]  # methods are ranked by them
+PUBLISHED = [
+    name for name, metric in METRICS.items() if metric.main and metric.published
+]  # a power of a map moves them
+CORE = ("AD@25", "IC@25", "AD@10", "IC@10", "MoRF confidence", "LeRF confidence", "deletion")  # a summary of MAIN
+CORE += ("pointing", "precision@truth", "AP", "contour")
 UNKNOWN = "n/a"  # a metric that is not defined for any image, such as the AP of an empty truth
 LEVEL = 0.05  # of every test
 SHARE = re.compile(r"IC.*|pointing|.* accuracy \d+")  # metrics that are yes or no for one image

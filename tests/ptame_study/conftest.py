@@ -12,7 +12,7 @@ def per_image():
     base = np.linspace(20, 42, n)
     parts = {"P-TAME": base, "b": base + 10, "c": base}
     frames = [
-        pd.DataFrame({"classifier": "net", "method": m, "image": range(n), "AD100": v, "IC100": 100 - v})
+        pd.DataFrame({"classifier": "net", "method": m, "image": range(n), "deletion": v, "insertion": 100 - v})
         for m, v in parts.items()
     ]
     return pd.concat(frames, ignore_index=True)

@@ -35,6 +35,16 @@ HALF = math.sqrt(3) / (
 )  # the answer to an image that is half white; 3/4 to a white, 1/2 to a black one
 
 
+def test_a_power_moves_what_was_published():
+    """A map of 1 and 1/4 keeps more of the image the smaller its power; one of 0 and 1 stays as it is."""
+    soft, hard = method(LEFT * 0.75 + 0.25, "soft"), method(LEFT, "hard")
+    found = evaluation.by_power(Brightness(), [soft, hard], WHITE, batch_size=2).set_index(["method", "power"])["AD100"]
+    assert found["hard"].tolist() == pytest.approx([100 * (0.75 - HALF) / 0.75] * 5, abs=1e-4)
+    assert found["soft"].is_monotonic_increasing
+    whole = evaluate(Brightness(), soft, WHITE)[0]
+    assert found["soft", 1.0] == pytest.approx(whole["AD100"].mean())
+
+
 def test_evaluate_by_hand():
     values, cost = evaluate(Brightness(), method(LEFT), WHITE, batch_size=2)
     assert list(values) == ["image", *METRICS]

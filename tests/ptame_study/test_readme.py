@@ -36,7 +36,7 @@ def test_the_main_figure_and_every_file_the_readme_links_to_is_there():
 
 
 def by_hand():
-    """Two images: P-TAME loses 10 and 20 points, RISE 20 and 40, the truth nothing; P-TAME's IoU is 40 and 60."""
+    """Two images: P-TAME loses 10 and 20 points, RISE 20 and 40, the truth nothing; P-TAME's AP is 40 and 60."""
     values = {
         "P-TAME": ([10, 20], [40, 60]),
         "RISE": ([20, 40], [10, 20]),
@@ -44,7 +44,7 @@ def by_hand():
         "ground truth": ([0, 0], [100, 100]),
     }
     frames = [
-        pd.DataFrame({"classifier": "net", "method": m, "image": [0, 1], "AD100": ad, "IoU": iou})
+        pd.DataFrame({"classifier": "net", "method": m, "image": [0, 1], "deletion": ad, "AP": iou})
         for m, (ad, iou) in values.items()
     ]
     return pd.concat(frames, ignore_index=True)
@@ -62,7 +62,7 @@ def tables():
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_are_text_in_the_readme(name, monkeypatch):
     """A method that leads, and one that explains one classifier alone: only their names differ from usual ones."""
-    monkeypatch.setattr(readme, "COLUMNS", ["AD100", "IoU"])
+    monkeypatch.setattr(readme, "COLUMNS", ["deletion", "AP"])
 
     def told(leader, classifier, alone):
         images = by_hand().replace({"P-TAME": "RISE", "RISE": "P-TAME"}).replace({"RISE": leader})
@@ -83,9 +83,9 @@ def test_names_are_text_in_the_readme(name, monkeypatch):
 
 def test_the_main_table_by_hand(tables, monkeypatch):
     _, compare, marks, cost = tables
-    monkeypatch.setattr(readme, "COLUMNS", ["AD100", "IoU"])
+    monkeypatch.setattr(readme, "COLUMNS", ["deletion", "AP"])
     assert readme.comparison_section(compare, marks, cost).strip().splitlines() == [
-        "| method | mean rank | AD100 ↓ | IoU ↑ | passes | ms |",
+        "| method | mean rank | deletion ↓ | AP ↑ | passes | ms |",
         "|---|---|---|---|---|---|",
         "| P-TAME | 1.0 | **15.0** | **50.0** | 1 | 0.4 |",
         "| RISE | 2.0 | 30.0 | 15.0 | 500 | 376.9 |",
@@ -104,10 +104,10 @@ def test_the_main_table_by_hand(tables, monkeypatch):
 
 def test_a_method_of_one_classifier_has_a_sentence_and_no_row(tables, monkeypatch):
     images, _, _, cost = tables
-    monkeypatch.setattr(readme, "COLUMNS", ["AD100", "IoU"])
+    monkeypatch.setattr(readme, "COLUMNS", ["deletion", "AP"])
     other = images.assign(classifier="other")
     more = pd.concat(
-        [images, other, other[other.method == "RISE"].assign(method="Explainer", AD100=1.0, IoU=99.0)],
+        [images, other, other[other.method == "RISE"].assign(method="Explainer", deletion=1.0, AP=99.0)],
         ignore_index=True,
     )
     cost = pd.concat([cost, cost[cost.method == "P-TAME"].assign(method="Explainer", classifier="other")])
@@ -129,10 +129,12 @@ def test_the_place_and_the_pairs_by_hand(tables):
     swapped = images.assign(method=images.method.map({"P-TAME": "RISE", "RISE": "P-TAME"}).fillna(images.method))
     second = readme.place(tidy(swapped), leaders(swapped), cost)
     assert second.strip() == f"{PLACE} 2 of 3, behind RISE (500 passes per image)."
-    paired = wins(images).assign(p=[0.01 if m == "AD100" else 0.2 for m in wins(images).metric])
-    assert readme.pairs(paired).strip().splitlines()[2:] == ["| RISE | 2 (1) | 0 (0) | 2 (1) | 0 (0) |"]
-    paired["gain"] = -paired["gain"]
-    assert readme.pairs(paired).strip().splitlines()[2:] == ["| RISE | 0 (0) | 2 (1) | 0 (0) | 2 (1) |"]
+    paired = wins(images).assign(
+        verdict=["better" if m == "deletion" else "no difference shown" for m in wins(images).metric]
+    )
+    assert readme.pairs(paired).strip().splitlines()[2:] == ["| RISE | 1 | 0 | 1 | 0 | 0 | 1 |"]
+    paired["verdict"] = paired["verdict"].replace("better", "worse")
+    assert readme.pairs(paired).strip().splitlines()[2:] == ["| RISE | 0 | 1 | 1 | 0 | 0 | 1 |"]
 
 
 def test_fill():
@@ -147,9 +149,13 @@ def test_fill():
 
 def test_several_seeds_by_hand():
     """Two classifiers with deviations 3 and 4: their mean deviates by sqrt(9 + 16) / 2."""
-    rows = [("a", "P-TAME", "AD100", 2, 3, 5), ("b", "P-TAME", "AD100", 4, 4, 5), ("a", "T-TAME", "AD100", 90, 9, 5)]
+    rows = [
+        ("a", "P-TAME", "deletion", 2, 3, 5),
+        ("b", "P-TAME", "deletion", 4, 4, 5),
+        ("a", "T-TAME", "deletion", 90, 9, 5),
+    ]
     seeds = pd.DataFrame(rows, columns=["classifier", "method", "metric", "value", "sd", "seeds"])
-    said = "Over 5 seeds of the training, P-TAME has AD100 3.0 ± 2.5 (mean ± standard deviation)."
+    said = "Over 5 seeds of the training, P-TAME has deletion 3.0 ± 2.5 (mean ± standard deviation)."
     assert readme.over_seeds(seeds).strip() == said
 
 
@@ -169,11 +175,11 @@ def test_the_command_takes_a_finished_profile(study_root, capsys):
     cost = pd.read_csv(FOLDER / "cost.csv")
     cost.loc[cost.method == "P-TAME", "ms_per_image"] = 12345.6
     cost.to_csv(study_root / "results" / "embedded" / "cost.csv", index=False)
-    seeds = "classifier,method,metric,value,sd,seeds\nnet,P-TAME,IoU,50,1,5\n"  # not yet in the reference
+    seeds = "classifier,method,metric,value,sd,seeds\nnet,P-TAME,AP,50,1,5\n"  # not yet in the reference
     (study_root / "results" / "embedded" / "seeds.csv").write_text(seeds)
     assert main(["readme", "--profile", "embedded"]) == 0
     assert (study_root / "results" / "reference" / "seeds.csv").read_text() == seeds
-    assert "P-TAME has IoU 50.0 ± 1.0" in (study_root / "README.md").read_text()
+    assert "P-TAME has AP 50.0 ± 1.0" in (study_root / "README.md").read_text()
     assert "| 12345.6 |" in (study_root / "README.md").read_text()
     assert "12345.6" in (study_root / "results" / "reference" / "cost.csv").read_text()
     assert "written: results/reference/cost.csv" in capsys.readouterr().out

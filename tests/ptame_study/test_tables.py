@@ -35,20 +35,20 @@ from ptame_study.tables import (
 def test_tidy_and_the_main_table_by_hand(per_image):
     table = tidy(per_image)
     assert list(table) == ["classifier", "method", "metric", "value", "low", "high", "n"]
-    row = table.query("method == 'b' and metric == 'AD100'").iloc[0]
+    row = table.query("method == 'b' and metric == 'deletion'").iloc[0]
     assert (row["value"], row["n"]) == (pytest.approx(41), 12)
     assert row["low"] < 41 < row["high"]
     wide = main_table(table)
-    assert list(wide) == ["AD100", "IC100"]
+    assert list(wide) == ["insertion", "deletion"]
     assert list(wide.index) == [("net", "P-TAME"), ("net", "b"), ("net", "c")]  # in the order of the methods
-    assert wide.loc[("net", "b")].tolist() == [41.0, 59.0]
+    assert wide.loc[("net", "b")].tolist() == [59.0, 41.0]
 
 
 def test_the_best_is_bold(per_image):
     two = per_image[per_image["method"] != "c"]
     html = styled(tidy(two), leaders(two)).to_html()
-    assert "AD100 ↓" in html
-    assert "IC100 ↑" in html
+    assert "deletion ↓" in html
+    assert "insertion ↑" in html
     assert html.count("font-weight: bold") == 1  # one rule ...
     rule = html.split("{")[0]
     assert "row0_col0" in rule  # ... for P-TAME's two cells
@@ -67,14 +67,14 @@ def test_names_are_text_in_a_table(name, per_image):
 
 def test_wins_by_hand(per_image):
     found = wins(per_image).set_index(["metric", "method"])
-    for metric in ("AD100", "IC100"):  # lower is better, higher is better: the gain says who is better
+    for metric in ("deletion", "insertion"):  # lower is better, higher is better: the gain says who is better
         assert found.loc[(metric, "b"), "gain"] == pytest.approx(10)
         assert found.loc[(metric, "c"), "gain"] == 0
         # two sign patterns of 2^12; Holm over the whole table's four tests
         assert found.loc[(metric, "b"), "p"] == pytest.approx(4 * 2 / 2**12)
         assert found.loc[(metric, "c"), "p"] == 1
     other = wins(per_image, reference="b").set_index(["metric", "method"])
-    assert other.loc[("AD100", "P-TAME"), "gain"] == pytest.approx(-10)
+    assert other.loc[("deletion", "P-TAME"), "gain"] == pytest.approx(-10)
 
 
 def test_what_is_not_defined_is_no_number(per_image, study_root):
@@ -83,7 +83,7 @@ def test_what_is_not_defined_is_no_number(per_image, study_root):
     truths.loc[0, "AP"] = np.nan
     table = tidy(truths)
     assert table[table["metric"] == "AP"].set_index("method")["n"].to_dict() == {"P-TAME": 11, "c": 12}
-    html = styled(table, leaders(truths), ["AD100", "AP"]).to_html()
+    html = styled(table, leaders(truths), ["deletion", "AP"]).to_html()
     assert re.findall(r'col1"\s*>(.*?)</td>', html) == ["50.0", "n/a", "50.0"]
     write_table(paths.results("x") / "compare.csv", table[table["metric"] != "AD50"].replace("AP", "pointing"))
     shown = next(line for line in report("x").splitlines() if " b " in line)
@@ -100,7 +100,7 @@ def test_wins_pairs_by_image(per_image):
 
 def test_leaders_by_hand(per_image):
     found = leaders(per_image).set_index(["metric", "method"])
-    for metric in ("AD100", "IC100"):
+    for metric in ("deletion", "insertion"):
         assert found.loc[(metric, "P-TAME"), ["gap", "p", "best", "tied"]].tolist() == [0, 1, True, False]
         assert found.loc[(metric, "c"), ["gap", "p", "best", "tied"]].tolist() == [
             0,
@@ -114,7 +114,7 @@ def test_leaders_by_hand(per_image):
 
 
 def test_the_ground_truth_never_leads(per_image):
-    truth = per_image[per_image["method"] == "c"].assign(method="ground truth", AD100=0.0)
+    truth = per_image[per_image["method"] == "c"].assign(method="ground truth", deletion=0.0)
     found = leaders(pd.concat([per_image, truth]))
     assert "ground truth" not in set(found["method"])
     assert found.query("best")["method"].tolist() == ["P-TAME", "P-TAME"]
@@ -123,7 +123,7 @@ def test_the_ground_truth_never_leads(per_image):
 def few(per_image, difference):
     """A method measured on the first four images only, where P-TAME's AD is 20..26: lower by ``difference`` there."""
     part = per_image.query("method == 'P-TAME' and image < 4")
-    return pd.concat([per_image, part.assign(method="few", AD100=part["AD100"] - difference)])
+    return pd.concat([per_image, part.assign(method="few", deletion=part["deletion"] - difference)])
 
 
 def test_a_method_on_fewer_images_has_a_table_of_its_own(per_image):
@@ -132,7 +132,7 @@ def test_a_method_on_fewer_images_has_a_table_of_its_own(per_image):
     assert shared.groupby("method", sort=False)["image"].apply(list).to_dict() == {
         method: [0, 1, 2, 3] for method in ("P-TAME", "b", "c", "few")
     }
-    better = leaders(shared).query("metric == 'AD100'").set_index("method")
+    better = leaders(shared).query("metric == 'deletion'").set_index("method")
     assert better["best"].idxmax() == "few"
     assert better.loc["P-TAME", "gap"] == pytest.approx(3)
     assert better.loc["P-TAME", "tied"]  # four pairs can't give a small p
@@ -140,13 +140,13 @@ def test_a_method_on_fewer_images_has_a_table_of_its_own(per_image):
 
 
 def test_methods_are_compared_on_the_images_that_all_have(per_image):
-    worse = leaders(few(per_image, -3)).query("metric == 'AD100'").set_index("method")
+    worse = leaders(few(per_image, -3)).query("metric == 'deletion'").set_index("method")
     assert worse["best"].idxmax() == "P-TAME"  # although the mean of few, 26, is below P-TAME's over all images, 31
     assert worse.loc["few", "gap"] == pytest.approx(3)
-    gains = wins(few(per_image, -3)).query("metric == 'AD100'").set_index("method")["gain"]
+    gains = wins(few(per_image, -3)).query("metric == 'deletion'").set_index("method")["gain"]
     assert gains.to_dict() == pytest.approx({"b": 10, "c": 0, "few": 3})
     table = tidy(few(per_image, -3))
-    assert table.query("metric == 'AD100'").set_index("method")["n"].to_dict() == {
+    assert table.query("metric == 'deletion'").set_index("method")["n"].to_dict() == {
         "P-TAME": 12, "b": 12, "c": 12, "few": 4}  # fmt: skip
     assert set(ranks(table, leaders(per_image)).index) == {"P-TAME", "b", "c"}  # few is not ranked with them
 
@@ -159,12 +159,15 @@ def test_every_ranked_metric_has_a_family():
     assert family("sparseness") == "sparseness"
 
 
+SHARED = "insertion, deletion"  # a family's name
+
+
 def test_families_count_alike_in_mean_ranks(per_image):
     """P-TAME (with c) leads in two metrics of one family, b in one of another; sparseness is not ranked."""
-    more = per_image.assign(pointing=[100.0 * (m == "b") for m in per_image.method], sparseness=per_image.AD100)
+    more = per_image.assign(pointing=[100.0 * (m == "b") for m in per_image.method], sparseness=per_image.deletion)
     found = ranks(tidy(more), leaders(more))
-    assert found.loc["P-TAME", ["mean rank", "kept", "truth", "cells"]].tolist() == [2, 1.5, 2.5, 3]
-    assert found.loc["b", ["mean rank", "kept", "truth"]].tolist() == [2, 3, 1]
+    assert found.loc["P-TAME", ["mean rank", SHARED, "truth", "cells"]].tolist() == [2, 1.5, 2.5, 3]
+    assert found.loc["b", ["mean rank", SHARED, "truth"]].tolist() == [2, 3, 1]
 
 
 def test_intervals_of_mean_ranks(per_image):
@@ -173,7 +176,7 @@ def test_intervals_of_mean_ranks(per_image):
     base = rng.normal(50, 10, 200)
     values = {"P-TAME": base, "b": base + rng.normal(0, 1, 200), "c": base + 5 + rng.normal(0, 1, 200)}
     frames = [
-        pd.DataFrame({"classifier": "net", "method": m, "image": range(200), "AD100": v}) for m, v in values.items()
+        pd.DataFrame({"classifier": "net", "method": m, "image": range(200), "deletion": v}) for m, v in values.items()
     ]
     many = pd.concat(frames, ignore_index=True)
     found = rank_intervals(many)
@@ -182,7 +185,7 @@ def test_intervals_of_mean_ranks(per_image):
     assert rank_intervals(many).equals(found)  # seeded
     both = rank_intervals(pd.concat([many, many.assign(classifier="other")]))
     assert both.equals(found)
-    gaps = many.assign(AP=np.where(many.image % 3 == 0, np.nan, -many.AD100))  # not defined for every third image
+    gaps = many.assign(AP=np.where(many.image % 3 == 0, np.nan, -many.deletion))  # not defined for every third image
     assert rank_intervals(gaps).loc["c"].tolist() == [3, 3]
     assert rank_intervals(per_image).isna().all(axis=None)  # 12 images say too little
     assert list(rank_intervals(few(many, 3)).index) == ["P-TAME", "b", "c"]
@@ -219,7 +222,9 @@ def test_a_method_of_one_classifier_is_in_no_mean_over_all(per_image):
     """In ``other`` alone there is d, better than all by 5 points: the others' ranks stay what they are without it."""
     other = per_image.assign(classifier="other")
     best = other[other.method == "P-TAME"].assign(method="d")
-    both = pd.concat([per_image, other, best.assign(AD100=best.AD100 - 5, IC100=best.IC100 + 5)], ignore_index=True)
+    both = pd.concat(
+        [per_image, other, best.assign(deletion=best.deletion - 5, insertion=best.insertion + 5)], ignore_index=True
+    )
     table, marks = tidy(both), leaders(both)
     assert everywhere(table) == ["P-TAME", "b", "c"]
     found = ranks(table, marks)
@@ -254,7 +259,7 @@ def test_what_is_not_defined_for_an_image_is_left_out(per_image):
 def test_two_tables_of_one_page_do_not_share_their_marks(per_image):
     """The marks are CSS rules by cell; with one name for both tables, each would wear the other's."""
     table, marks = tidy(per_image), leaders(per_image)
-    pages = [styled(table, marks, metrics).to_html() for metrics in (["AD100"], ["IC100"])]
+    pages = [styled(table, marks, metrics).to_html() for metrics in (["deletion"], ["insertion"])]
     ids = [page.split('<table id="')[1].split('"')[0] for page in pages]
     assert ids[0] != ids[1]
 

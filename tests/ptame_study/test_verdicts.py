@@ -28,9 +28,9 @@ def values(gains, images=IMAGES, method="b"):
     noise = np.random.default_rng(0).normal(0, 1, images)
     base = np.random.default_rng(1).uniform(20, 60, images)
     rows = {"classifier": "net", "image": range(images)}
-    other = pd.DataFrame(rows | {"method": method, "seed": 0, "AD100": base})
+    other = pd.DataFrame(rows | {"method": method, "seed": 0, "deletion": base})
     ours = [
-        pd.DataFrame(rows | {"method": "P-TAME", "seed": s, "AD100": base - g + noise}) for s, g in enumerate(gains)
+        pd.DataFrame(rows | {"method": "P-TAME", "seed": s, "deletion": base - g + noise}) for s, g in enumerate(gains)
     ]
     return pd.concat([other, *ours], ignore_index=True)
 
@@ -64,17 +64,17 @@ def test_trained_methods_are_compared_seed_by_seed():
 
 def test_sentences_and_counts():
     found = pd.concat([values([3, 2]), values([-3, -2], method="c").query("method == 'c'")])
-    found = found.assign(IC100=100.0 - found.AD100, pointing=100.0, seed=found.seed)
+    found = found.assign(insertion=100.0 - found.deletion, pointing=100.0, seed=found.seed)
     made = verdicts(found)
     assert sentences(made)[0] == (
-        f"net: P-TAME against b ({IMAGES} images, 2 training seeds): better in AD100, IC100; "
+        f"net: P-TAME against b ({IMAGES} images, 2 training seeds): better in insertion, deletion; "
         "no difference shown in 1 of 3 metrics."
     )
     table = counts(made)
     assert table.loc["b"].to_dict() == {BETTER: 2, NO_DIFFERENCE: 1}
     assert table.to_numpy().sum() == len(made)
     one = sentences(verdicts(values([3], 20)))
-    assert one == ["net: P-TAME against b (20 images, one training seed): better in AD100."]
+    assert one == ["net: P-TAME against b (20 images, one training seed): better in deletion."]
 
 
 def test_the_truth_is_no_method():
