@@ -9,7 +9,6 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-import timm
 import torchvision
 from torch import Tensor, nn
 
@@ -28,6 +27,8 @@ LAYERS = ("blocks.3", "blocks.4", "blocks.6", "bn2")
 
 def build(name: str) -> nn.Module:
     """The untrained network of a name in `LITE`: normalised images (B,3,H,W) -> logits (B,1000)."""
+    import timm  # only here: it takes a while to load
+
     return timm.create_model(f"tf_efficientnet_lite{_number(name)}", pretrained=False)
 
 

@@ -127,7 +127,7 @@ class Shades(torch.utils.data.Dataset):
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file() or FORK is None, reason="needs Linux")
 def test_memory_does_not_grow_with_the_images(tmp_path):
-    """Ten times the images, whose maps alone would take 33 MB more (float32), their pixels 100 MB."""
+    """4000 images more, whose maps alone would take 66 MB (float32), their pixels 197 MB."""
 
     def peak(n):
         evaluate(
@@ -139,10 +139,10 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
         )
         (tmp_path / str(n)).write_text(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
-    for n in (200, 2200):
+    for n in (200, 4200):
         start(peak, n).join()
-    few, many = (int((tmp_path / str(n)).read_text()) / 1024 for n in (200, 2200))
-    assert many - few < 8
+    few, many = (int((tmp_path / str(n)).read_text()) / 1024 for n in (200, 4200))
+    assert many - few < 33  # a fork of a process that did much also makes some of its memory its own
 
 
 def test_the_clock_waits_for_the_device(monkeypatch):
