@@ -18,7 +18,7 @@ from ptame_lib.classifiers.black_box import BlackBox
 from ptame_lib.classifiers.wrapper import Classifier, decide, device_of
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.masking import keep as keep_part
-from ptame_lib.masking import resize
+from ptame_lib.masking import normalise, resize
 from ptame_lib.methods.base import Method
 from ptame_lib.metrics.drop import average_drop, confidence, increase_in_confidence
 from ptame_lib.metrics.evidence import explain_with_evidence
@@ -215,7 +215,7 @@ def by_power(classifier: nn.Module, methods: list[Method], data: Dataset, batch_
         with torch.no_grad():
             p = confidence(classifier, pixels, targets)
         for method in methods:
-            maps = resize(method(pixels, targets).float(), pixels.shape[-2:])
+            maps = normalise(resize(method(pixels, targets).float(), pixels.shape[-2:]))
             for power in POWERS:
                 with torch.no_grad():
                     q = confidence(classifier, keep_part(pixels, maps.pow(power)), targets)
