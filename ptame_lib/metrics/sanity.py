@@ -46,6 +46,32 @@ def randomise(classifier: Classifier, upto: str, seed: int = 0) -> Classifier:
     return spoiled
 
 
+class Permuted(nn.Module):
+    """A network with its head permuted: logit k is the ``model``'s logit ``order[k]``."""
+
+    def __init__(self, model: nn.Module, order: Tensor):
+        super().__init__()
+        self.model = model
+        self.register_buffer("order", order, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)[:, self.order]
+
+
+def permute_head(classifier: Classifier, order: Tensor) -> Classifier:
+    """The classifier with its head permuted: it says ``k`` for the reasons that made the original say ``order[k]``.
+
+    An explanation of class k must then be the original's of class ``order[k]``. What does not follow the permutation
+    shows what it knows of the classes, not what this classifier sees. ``order`` (K,): a permutation of the classes;
+    ValueError for anything else. The classifier's network is shared, its labels stay where they were.
+    """
+    classes = classifier.num_classes or len(order)
+    if order.ndim != 1 or not order.sort().values.equal(torch.arange(classes)):
+        raise ValueError(f"order must be a permutation of the {classes} classes, got {order.tolist()}")
+    mean, std = (value.flatten().tolist() for value in (classifier.mean, classifier.std))
+    return Classifier(Permuted(classifier.model, order), mean, std, classifier.input_size, classifier.labels, classes)
+
+
 def similarity(a: Tensor, b: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """How similar maps (B,h,w) are, per image: by rank correlation, and by structural similarity.
 

@@ -9,7 +9,20 @@ from helpers import assert_caught, plain
 from ptame_lib import Classifier, decide, load_classifier
 from ptame_lib.methods import gradcam
 from ptame_lib.metrics import pointing_game, sanity
-from ptame_lib.metrics.sanity import OneQuadrant, PatchFinder, plant_patches, quadrant_mask, randomise, similarity
+from ptame_lib.metrics.sanity import (
+    OneQuadrant,
+    PatchFinder,
+    permute_head,
+    plant_patches,
+    quadrant_mask,
+    randomise,
+    similarity,
+)
+
+
+@pytest.fixture(scope="module")
+def pixels64():
+    return torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(3))
 
 
 @pytest.mark.parametrize(
@@ -50,6 +63,21 @@ def test_the_seed_decides_and_torchs_own_stream_goes_on():
     assert not a(pixels).equal(randomise(classifier, "fc", seed=2)(pixels))
     with pytest.raises(ValueError, match="no module 'layer9' in ResNetLike: it has stem, layer1"):
         randomise(classifier, "layer9")
+
+
+def test_a_permuted_head_says_the_same_under_other_names(pixels64):
+    classifier, order = load_classifier("embedded/resnet"), torch.tensor([3, 1, 4, 0, 5, 9, 2, 6, 8, 7])
+    permuted = permute_head(classifier, order)
+    assert permuted(pixels64).equal(classifier(pixels64)[:, order])
+    targets = decide(permuted, pixels64)
+    assert order[targets].equal(decide(classifier, pixels64))
+    torch.testing.assert_close(gradcam(permuted)(pixels64, targets), gradcam(classifier)(pixels64, order[targets]))
+
+
+@pytest.mark.parametrize("order", [[0, 1], [*range(9), 8], [*range(1, 11)], [[0], [1]]])
+def test_an_order_that_is_no_permutation_is_refused(order):
+    with pytest.raises(ValueError, match="order must be a permutation of the 10 classes"):
+        permute_head(load_classifier("embedded/vgg"), torch.tensor(order))
 
 
 def test_similarity_by_hand():
