@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -85,6 +86,7 @@ def parts(folder: Path) -> dict[str, str]:
         "place": place(compare, leaders, cost),
         "seeds": over_seeds(pd.read_csv(folder / SEEDS)) if (folder / SEEDS).is_file() else "",
         "paired": pairs(paired),
+        "rankings": rankings(paired),
         "masks": masks(confusion),
         "black box": black_box(gaps, queries),
         "imputation": imputation(bench),
@@ -175,6 +177,24 @@ def pairs(paired: pd.DataFrame) -> str:
             row += [str(count) for count in (*shown, len(verdict) - sum(shown))]
         rows.append(row)
     return _table(rows)
+
+
+def rankings(paired: pd.DataFrame) -> str:
+    """A sentence for each rival: in which metrics P-TAME is worse or better for every classifier; losses first."""
+    lines = []
+    for rival in [name for name in RIVALS if name in set(paired["method"])]:
+        part = paired[paired["method"] == rival]
+        verdicts = part.groupby("metric", sort=False)["verdict"].agg(set)
+        told = []
+        for verdict in (WORSE, BETTER):
+            if named := [metric for metric, found in verdicts.items() if found == {verdict}]:
+                told.append(f"{verdict} for every classifier in {_listed(named)}")
+        mixed = part[~part["metric"].isin([m for m, found in verdicts.items() if found in ({WORSE}, {BETTER})])]
+        if len(mixed):
+            counts = [f"{verdict} in {count}" for verdict, count in mixed["verdict"].value_counts().items()]
+            told.append(f"of the other {len(mixed)} cells {_listed(counts)}")
+        lines.append(f"- Against {rival}, P-TAME is {'; '.join(told)}." if told else "")
+    return "\n" + "\n".join(textwrap.fill(line, 120, subsequent_indent="  ") for line in lines) + "\n"
 
 
 def masks(confusion: pd.DataFrame) -> str:

@@ -137,6 +137,16 @@ def test_the_place_and_the_pairs_by_hand(tables):
     assert readme.pairs(paired).strip().splitlines()[2:] == ["| RISE | 0 | 1 | 1 | 0 | 0 | 1 |"]
 
 
+def test_sentences_about_rivals_name_losses_first():
+    cells = [("a", "AP", "better"), ("b", "AP", "better"), ("a", "deletion", "worse"), ("b", "deletion", "worse")]
+    cells += [("a", "insertion", "better"), ("b", "insertion", "no difference shown")]
+    paired = pd.DataFrame(cells, columns=["classifier", "metric", "verdict"]).assign(method="RISE")
+    assert " ".join(readme.rankings(paired).split()) == (
+        "- Against RISE, P-TAME is worse for every classifier in deletion; better for every classifier in AP; "
+        "of the other 2 cells better in 1 and no difference shown in 1."
+    )
+
+
 def test_fill():
     text = "a <!-- x -->old\n1<!-- end of x --> b <!-- y --><!-- end of y --> <!-- x -->2<!-- end of x -->"
     filled = readme.fill(text, {"x": r"\1 new", "y": "\n| t |\n"})
