@@ -1,7 +1,8 @@
 """``make bench``: speed and memory, measured side by side in one run and written to results/bench.csv.
 
 ``--only explainer`` (or fast, methods, imputation, matched, area, memory, tables) runs a part (the file keeps the
-others' rows); ``--peak CASE`` is the bench's own call for a process that measures one work's memory.
+others' rows); ``--spent PROFILE`` prints where the time of a finished profile went; ``--peak CASE`` is the bench's own
+call for a process that measures one work's memory.
 """
 
 import argparse
@@ -13,11 +14,12 @@ import explainer_cases
 import measure
 import memory_cases
 import pandas as pd
+import spent
 import table_cases
 import torch
 
 from ptame_lib import files
-from ptame_study import records
+from ptame_study import paths, records
 
 PARTS = ("explainer", "fast", "methods", "imputation", "matched", "area", "memory", "tables")
 
@@ -25,9 +27,12 @@ PARTS = ("explainer", "fast", "methods", "imputation", "matched", "area", "memor
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--only", choices=PARTS)
+    parser.add_argument("--spent", metavar="PROFILE")
     parser.add_argument("--peak", metavar="CASE")
     asked = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count()))
+    if asked.spent:
+        return print(spent.text(spent.by_section(paths.runs(asked.spent))))
 
     # the call for a process of its own: one case's memory
     if asked.peak:
