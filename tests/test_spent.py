@@ -39,5 +39,5 @@ def test_seconds_by_section(spent, tmp_path):
         ["32", "one", "(Train", "30,", "start", "2)"],
         ["82", "all", "jobs"],
     ]
-    with pytest.raises(ValueError, match="no executed notebooks in .*: run make reproduce"):
+    with pytest.raises(ValueError, match=r"no executed notebooks in .*: run make reproduce"):
         spent.by_section(tmp_path / "none")
