@@ -211,7 +211,7 @@ def by_power(classifier: nn.Module, methods: list[Method], data: Dataset, batch_
     rows = []
     for batch in DataLoader(data, batch_size):
         pixels = batch["pixels"].to(device_of(classifier))
-        targets = decide(classifier, pixels)
+        targets = batch["asked"].to(pixels.device) if "asked" in batch else decide(classifier, pixels)
         with torch.no_grad():
             p = confidence(classifier, pixels, targets)
         for method in methods:

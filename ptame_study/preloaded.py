@@ -48,7 +48,11 @@ def server() -> Iterator[None]:
         return
     with socket.socket(socket.AF_UNIX) as door, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         address = str(Path(folder) / "jobs")  # in a folder that no other user may enter
-        door.bind(address)
+        try:
+            door.bind(address)
+        except OSError:  # the folder's name is too long for a socket's: jobs start by themselves
+            yield
+            return
         door.listen(128)
         # in a session of its own: a terminal's Ctrl-C goes to the commands, which pass it on
         command = [sys.executable, "-m", "ptame_study", "serve", str(door.fileno())]
@@ -118,7 +122,8 @@ def serve(number: int, work: Callable[[list[str]], int]) -> None:
                     if _code() == loaded:
                         fork.Process(target=_do, args=(job, door, work)).start()
                     else:
-                        job.send(BACK)
+                        with suppress(OSError):  # the command is gone already
+                            job.send(BACK)
         finally:
             shutil.rmtree(Path(door.getsockname()).parent, ignore_errors=True)
             for each in multiprocessing.active_children():
@@ -138,7 +143,11 @@ def _preload() -> dict[str, int]:
 
 def _code() -> dict[str, int]:
     here = Path(__file__).parent.parent
-    return {str(file): file.stat().st_mtime_ns for name in PACKAGES for file in (here / name).rglob("*.py")}
+    found = {}
+    for file in (file for name in PACKAGES for file in (here / name).rglob("*.py")):
+        with suppress(FileNotFoundError):  # just being saved by an editor
+            found[str(file)] = file.stat().st_mtime_ns
+    return found
 
 
 def _do(job: socket.socket, door: socket.socket, work: Callable[[list[str]], int]) -> None:

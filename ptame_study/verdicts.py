@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 
+from ptame_lib.explainers.loading import TRAINED
 from ptame_lib.metrics.statistics import FEW
 
 from . import paths, tables
@@ -30,7 +31,8 @@ def with_seeds(per_image: pd.DataFrame, profile: str, seed: int = 0) -> pd.DataF
         made_from = _made_from(profile, name, seed)
         for other in [other for other in others if other != seed]:
             if made_from is not None and _made_from(profile, name, other) == made_from:
-                found.append(pd.read_csv(paths.per_image(profile, name, other)).assign(seed=other))
+                values = pd.read_csv(paths.per_image(profile, name, other))
+                found.append(values[values["method"].isin(TRAINED)].assign(seed=other))
     return pd.concat(found, ignore_index=True)
 
 

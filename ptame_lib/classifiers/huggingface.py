@@ -71,7 +71,12 @@ def load_huggingface(name: str, pretrained: bool = True, mean=None, std=None) ->
     else:
         seen, order = _probe(processor, name)
     given = {key: value for key, value in (("mean", mean), ("std", std)) if value is not None}
-    labels = [config.id2label[i] for i in range(config.num_labels)]
+    names = config.id2label
+    if not isinstance(names, dict) or not all(isinstance(names.get(i), str) for i in range(config.num_labels)):
+        raise ValueError(
+            f"the config.json of 'hf/{name}' is refused: its id2label does not name the classes 0, 1, 2 ..."
+        )
+    labels = [names[i] for i in range(config.num_labels)]
     several = config.problem_type == "multi_label_classification"
     return Logits(net, order), seen | given | {"labels": labels, "multi_label": several}
 

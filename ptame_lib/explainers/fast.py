@@ -1,7 +1,7 @@
 """A trained explainer on a faster runtime: the same ``explain``, by ONNX Runtime, torch.compile or OpenVINO.
 
     quick = explainer.fast()                        # for images of the auxiliary's size
-    saliency = quick.explain(pixels, targets)       # the explainer's own maps, to 5e-6
+    saliency = quick.explain(pixels, targets)       # the explainer's own maps, to rounding
 
 Worth its while for thousands of images: ONNX takes seconds to make the first time, about one second afterwards.
 """
@@ -86,7 +86,7 @@ _made: dict[tuple, Fast] = {}  # in this process
 def fast(explainer: PTAME, runtime: str = "onnx", precision: str = "float32", size: Size | None = None) -> Fast:
     """The explainer, as it now is, on a faster ``runtime``: ``onnx``, ``compile`` (torch.compile) or ``openvino``.
 
-    ``size``: of the images, by default the auxiliary's. In ``float32`` maps are equal to 5e-6; in ``bfloat16`` (not by
+    ``size``: of the images, by default the auxiliary's. In ``float32`` maps are equal to rounding (checked to 1e-4 before the ``power``); in ``bfloat16`` (not by
     ONNX Runtime), which pays on processors with AMX and on GPUs, they differ by about 2e-2. A second call with the same
     weights returns the same object.
 

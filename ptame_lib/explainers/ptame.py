@@ -151,7 +151,7 @@ class PTAME(nn.Module):
     def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
         """Saliency maps (B,h,w) in [0,1], float32: the map of each image's own target, min-max normalised.
 
-        A calibrated explainer (`calibrate`) raises them to its ``power``, which moves no rank.
+        A calibrated explainer (`calibrate`) raises them to its ``power``, which moves no rank of their pixels.
         ``targets`` (B,) int64: usually the classifier's decisions. In eval mode, without gradient. Raises ValueError
         for pixels that are not (B,3,H,W) in [0,1], and for targets of another number, type or range.
         """

@@ -51,7 +51,7 @@ def telea_imputation(pixels: Tensor, known: Tensor, radius: int = 3) -> Tensor:
     """Fill missing pixels by TELEA's inpainting (OpenCV), as the original; the image is cut to 8 bits."""
     filled = []
     for image, mask in zip(pixels.cpu(), known.cpu(), strict=True):
-        levels = (image.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+        levels = (image.float().permute(1, 2, 0).numpy() * 255).astype(np.uint8)
         result = cv2.inpaint(np.ascontiguousarray(levels), (~mask).numpy().astype(np.uint8), radius, cv2.INPAINT_TELEA)
         filled.append(torch.from_numpy(result).view(*levels.shape).permute(2, 0, 1) / 255)
     return torch.stack(filled).to(pixels)

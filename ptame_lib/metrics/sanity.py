@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from ..classifiers.wrapper import Classifier
+from ..classifiers.wrapper import Classifier, device_of
 from ..masking import normalise, resize
 
 
@@ -66,10 +66,11 @@ def permute_head(classifier: Classifier, order: Tensor) -> Classifier:
     ValueError for anything else. The classifier's network is shared, its labels stay where they were.
     """
     classes = classifier.num_classes or len(order)
-    if order.ndim != 1 or not order.sort().values.equal(torch.arange(classes)):
+    if order.ndim != 1 or sorted(order.tolist()) != list(range(classes)):
         raise ValueError(f"order must be a permutation of the {classes} classes, got {order.tolist()}")
     mean, std = (value.flatten().tolist() for value in (classifier.mean, classifier.std))
-    return Classifier(Permuted(classifier.model, order), mean, std, classifier.input_size, classifier.labels, classes)
+    about = (classifier.input_size, classifier.labels, classes, classifier.multi_label)
+    return Classifier(Permuted(classifier.model, order), mean, std, *about).to(device_of(classifier))
 
 
 def similarity(a: Tensor, b: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -82,7 +82,7 @@ METRICS: dict[str, Metric] = {
     **{name: Metric(order == "LeRF", main=not imputer) for name, (imputer, order) in CURVES.items()},
     "insertion": Metric(True),
     "deletion": Metric(False),
-    "SaCo": Metric(True),
+    "SaCo": Metric(True, published=True),
     **{
         name: Metric(True, main=name != "IoU at 0.5", needs_truth=True, published=name not in BY_RANK)
         for name in LOCALISATION

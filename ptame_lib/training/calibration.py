@@ -1,8 +1,8 @@
 """Calibrate a trained explainer's values, so that a map at 0.5 shows what is enough for the decision.
 
 The training orders pixels well, but is content with values that fade slowly: cut at 0.5, such a map is far wider than
-what the decision needs. One number, the ``power`` to which all maps are raised, mends the values and moves no rank, so
-that no metric that depends on the order alone can change.
+what the decision needs. One number, the ``power`` to which all maps are raised, mends the values. It moves no rank of a
+map's own pixels. (Resized afterwards, a map is interpolated between other values, by which ranks move a little.)
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ def calibrate(
 
     For each image the smallest of `AREAS` is found whose pixels, those with the highest values, keep at least the share
     ``enough`` of the decision's probability on black. The power then brings the median of the values at these areas'
-    edges to 0.5, within `LIMITS`. Images that no area is enough for don't count; without others the power is 1. No
-    labels or truth are used. Costs 18 forward passes of the classifier per image.
+    edges to 0.5, within `LIMITS`. Images that no area is enough for don't count; without others the power stays as it
+    is. No labels or truth are used. Costs 18 forward passes of the classifier per image.
 
-    ``data``: items with ``pixels`` (3,H,W) in [0,1]. Raises ValueError for no images and for ``enough`` outside (0, 1].
+    ``data``: items with ``pixels`` (3,H,W) in [0,1], best ones that the explainer was not trained on. Raises ValueError
+    for no images and for ``enough`` outside (0, 1].
     """
     check_at_least(1, batch_size=batch_size)
     if not 0 < enough <= 1:
@@ -50,9 +51,11 @@ def calibrate(
     values = torch.cat(edges)
 
     # the power that brings their median to a half
-    values, (low, high) = values[(values > 0) & (values < 1)], LIMITS
-    power = explainer.power * math.log(0.5) / math.log(values.median().item()) if len(values) else 1.0
-    explainer.power = min(high, max(low, power))
+    values = values[values > 0]  # at 0 the whole image is shown, and NaN is no more
+    if len(values):
+        edge, (low, high) = values.median().item(), LIMITS
+        power = explainer.power * math.log(0.5) / math.log(edge) if edge < 1 else high
+        explainer.power = min(high, max(low, power))
     return explainer.power
 
 

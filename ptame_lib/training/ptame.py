@@ -109,6 +109,7 @@ def train_ptame(
         raise ValueError(
             "a classifier that only answers is learned from in one process: start one, without accelerate launch"
         )
+    explainer.power = 1.0  # of a calibration before
     state = TrainingState(explainer, classifier, *_optimizer(explainer, config), made_from)
     steps = planned(data, config, "pixels", "image", pinned=team.device.type == "cuda")
     loss = _step_loss(state, _Decisions(classifier, len(data)), config, team)
