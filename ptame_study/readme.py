@@ -191,9 +191,9 @@ def rankings(paired: pd.DataFrame) -> str:
                 told.append(f"{verdict} for every classifier in {_listed(named)}")
         mixed = part[~part["metric"].isin([m for m, found in verdicts.items() if found in ({WORSE}, {BETTER})])]
         if len(mixed):
-            counts = [f"{verdict} in {count}" for verdict, count in mixed["verdict"].value_counts().items()]
-            told.append(f"of the other {len(mixed)} cells {_listed(counts)}")
-        lines.append(f"- Against {rival}, P-TAME is {'; '.join(told)}." if told else "")
+            counts = [f"{verdict} {count}" for verdict, count in mixed["verdict"].value_counts().items()]
+            told.append(f"in {'the other ' if told else 'all '}{len(mixed)} cells: {', '.join(counts)}")
+        lines.append(f"- Against {rival}: {'; '.join(told)}.")
     return "\n" + "\n".join(textwrap.fill(line, 120, subsequent_indent="  ") for line in lines) + "\n"
 
 

@@ -142,8 +142,8 @@ def test_sentences_about_rivals_name_losses_first():
     cells += [("a", "insertion", "better"), ("b", "insertion", "no difference shown")]
     paired = pd.DataFrame(cells, columns=["classifier", "metric", "verdict"]).assign(method="RISE")
     assert " ".join(readme.rankings(paired).split()) == (
-        "- Against RISE, P-TAME is worse for every classifier in deletion; better for every classifier in AP; "
-        "of the other 2 cells better in 1 and no difference shown in 1."
+        "- Against RISE: worse for every classifier in deletion; better for every classifier in AP; "
+        "in the other 2 cells: better 1, no difference shown 1."
     )
 
 
