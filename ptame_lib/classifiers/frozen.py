@@ -143,19 +143,18 @@ def _same_in_channels_last(model: nn.Module, x: Tensor) -> bool:
     """Whether two seeded images like ``x`` get the same answer in either layout of memory.
 
     Channels last is faster on CPU and GPU, but a network may count on the usual layout, as ``x.view(-1, n)`` does.
-    The caller's random state does not move, and his forward hooks see nothing.
+    The caller's random state does not move, and his forward hooks see nothing (his forward pre-hooks do).
     """
     # the network itself, the images, and the hooks to leave out
     model = getattr(model, "_orig_mod", model)  # not to compile it twice
     noise = torch.randn(2, *x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x)
-    hooked = [(p, p._forward_hooks, p._forward_pre_hooks) for p in model.modules()]
-    hooked = [found for found in hooked if found[1] or found[2]]
+    hooked = [(part, part._forward_hooks) for part in model.modules() if part._forward_hooks]
     devices = [x.device] if x.device.type == "cuda" else []
 
     # ask in both layouts
     try:
-        for part, *_ in hooked:
-            part._forward_hooks, part._forward_pre_hooks = OrderedDict(), OrderedDict()
+        for part, _ in hooked:
+            part._forward_hooks = OrderedDict()
         with (
             torch.inference_mode(False),
             torch.no_grad(),
@@ -168,8 +167,8 @@ def _same_in_channels_last(model: nn.Module, x: Tensor) -> bool:
     except Exception:  # the network's own code, which can fail in any way; the call itself will say how
         return False
     finally:
-        for part, after, before in hooked:
-            part._forward_hooks, part._forward_pre_hooks = after, before
+        for part, hooks in hooked:
+            part._forward_hooks = hooks
 
 
 def _tensors(answer) -> list[Tensor]:

@@ -148,7 +148,7 @@ def test_the_published_metrics_do_move():
     before, after = (
         measure(Brightness(), pixels, targets, shown, truth, curves=False) for shown in (maps, maps.square())
     )
-    published = [name for name, metric in METRICS.items() if metric.published]
+    published = [name for name, metric in METRICS.items() if metric.published and name in before]
     moved = [column for column in published if (after[column][0] - before[column][0]).abs() > 0.1]
     assert {"AD100", "AD50", "AD15", "energy", "sparseness", "saliency"} <= set(moved)
 
