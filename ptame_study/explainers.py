@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 import torch
-import torchvision
 from torch.utils.data import Dataset
 
 from ptame_lib.classifiers.black_box import BlackBox
+from ptame_lib.classifiers.lite import imagenet_labels
 from ptame_lib.classifiers.loading import TORCHVISION
 from ptame_lib.classifiers.wrapper import Classifier, device_of
 from ptame_lib.datasets import first
@@ -176,7 +176,7 @@ def usual_labels(name: str, weights: str, classes: int) -> list[str] | None:
     if weights != "default" or classes != 1000:
         return None
     if name in TORCHVISION:
-        return list(torchvision.models.get_model_weights(name).IMAGENET1K_V1.meta["categories"])
+        return imagenet_labels()
     if name.startswith("timm/"):
         import timm  # here, since it takes half a second
 

@@ -51,7 +51,6 @@ FAMILIES = {  # metrics that say similar things, by how their names begin; famil
     "insertion, deletion": ("insertion", "deletion", "SaCo"),
     "truth": ("pointing", "energy", "IoU", "AP", "precision@truth", "contour"),
 }
-UNRANKED = ("sparseness",)  # says nothing about truth, or whether a map explains
 
 
 def wanted(metrics: list[str] | None) -> list[str]:
@@ -274,12 +273,12 @@ def ranks(table: pd.DataFrame, marks: pd.DataFrame, metrics: list[str] | None = 
 
     In each classifier and metric (a cell), ties share a rank. The rank of a family (`FAMILIES`) is the mean over its
     cells, the mean rank that over the families: each counts alike, however many metrics it has. The counts: in how many
-    cells the method is the best, and in how many not significantly worse than the best. Left out are sparseness, the
+    cells the method is the best, and in how many not significantly worse than the best. Left out are the
     ground truth, methods measured on fewer images than others (see `two_parts`), and methods that do not explain every
     classifier (`everywhere`, `partly`), since a mean over other cells is not comparable; a cell where one of these is
     the best has no best in the counts.
     """
-    chosen = [m for m in wanted(metrics) if m not in UNRANKED]
+    chosen = wanted(metrics)
     cells = table[table["metric"].isin(chosen) & table["method"].isin(_rated(table))]
     sign = cells["metric"].map(lambda m: -1 if METRICS[m].higher_is_better else 1)
     rank = (sign * cells["value"]).groupby([cells["classifier"], cells["metric"]]).rank()
@@ -309,7 +308,7 @@ def rank_intervals(
     """
     counts = per_image.groupby(["classifier", "method"], sort=False)["image"].nunique().rename("n").reset_index()
     methods = _rated(counts)
-    chosen = [m for m in wanted(metrics) if m in per_image and m not in UNRANKED]
+    chosen = [m for m in wanted(metrics) if m in per_image]
     if counts["n"].max() < FEW:
         return pd.DataFrame(np.nan, index=methods, columns=["low", "high"])
     sums, cells = {}, {}

@@ -88,8 +88,7 @@ def fast(explainer: PTAME, runtime: str = "onnx", precision: str = "float32", si
 
     ``size``: of the images, by default the auxiliary's. In ``float32`` maps are equal to rounding (checked to 1e-4,
     before the ``power``); in ``bfloat16`` (not by ONNX Runtime), which pays on processors with AMX and on GPUs, they
-    differ by about 2e-2. A second call with the same
-    weights returns the same object.
+    differ by about 2e-2. A second call with the same weights returns the same object.
 
     Raises ValueError for an unknown runtime or one that can't do this, ImportError with what to install, RuntimeError
     if the maps differ from the explainer's, before its ``power``.
