@@ -97,8 +97,10 @@ def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
             raise ValueError(f"{show}: 'explainer_too' names {name!r}: {choices}")
 
     # mappings of parameters, empty or not
-    per = content.get("per_classifier", {})
-    sections = {"notebooks": notebooks, "per_classifier": per, **(per if isinstance(per, dict) else {})}
+    sections = {"notebooks": notebooks}
+    for key in ("per_classifier", "per_method"):
+        per = content.get(key, {})
+        sections |= {key: per, **(per if isinstance(per, dict) else {})}
     for name, section in sections.items():
         rows = section or {}
         if not isinstance(rows, dict) or not all(isinstance(row or {}, dict) for row in rows.values()):
@@ -125,9 +127,12 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return base | changes | both
 
 
-def parameters_for(profile: str, notebook: str, classifier: str | None = None, seed: int = 0) -> dict[str, Any]:
-    """What a profile sets for a notebook: ``notebooks``, and over it, key by key, ``per_classifier``.
+def parameters_for(
+    profile: str, notebook: str, classifier: str | None = None, seed: int = 0, method: str = "P-TAME"
+) -> dict[str, Any]:
+    """What a profile sets for a notebook: ``notebooks``, and over it, key by key, ``per_classifier`` and ``per_method``.
 
+    ``method``: the trained one that the notebook is run for, whose settings ``per_method`` may hold.
     ``seed``: one of the profile's, 0 the notebook's own; with others 02 trains, and 03 compares what was trained with
     it to one cheap method only. Raises ValueError for a classifier that the profile does not have, and for a seed of a
     notebook without seeds.
@@ -151,8 +156,10 @@ def parameters_for(profile: str, notebook: str, classifier: str | None = None, s
     known = [*content.get("classifiers", []), *content.get("multi_label", [])]
     if classifier not in known:
         raise ValueError(f"unknown classifier {classifier!r} in profile {profile}: it has {', '.join(known)}")
-    own = (content.get("per_classifier", {}).get(classifier) or {}).get(notebook) or {}
-    parameters = _merged(parameters, own) | (OF_A_SEED[notebook](seed) if seed else {})
+    for key, name in (("per_classifier", classifier), ("per_method", method)):
+        of_it = (content.get(key) or {}).get(name) or {}
+        parameters = _merged(parameters, of_it.get(notebook) or {})
+    parameters |= OF_A_SEED[notebook](seed) if seed else {}
     if notebook == "08_explainer_compare" and len(content.get("multi_label", [])) > 1 and profile != DEFAULTS:
         parameters["suffix"] = f"-{paths.slug(classifier)}"
     return parameters | ({"classifiers": [classifier]} if notebook in OF_MANY else {"classifier": classifier})

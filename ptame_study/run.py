@@ -50,7 +50,8 @@ def run_notebook(
         raise ValueError(f"unknown notebook {notebook!r}: there are {known}")
 
     # the profile's parameters, which the notebook must have
-    parameters = parameters_for(profile, notebook := source.stem, classifier, seed) | (extra or {})
+    parameters = parameters_for(profile, notebook := source.stem, classifier, seed, (extra or {}).get("method", "P-TAME"))
+    parameters |= extra or {}
     check_chosen(profile, notebook, parameters)
     known = papermill.inspect_notebook(_literal(source)).keys()
     unknown = parameters.keys() - known

@@ -104,7 +104,7 @@ def read_config(profile: str, classifier: str, method: str, changes: list[str]) 
     cell = next("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", []))
     defaults = (node for node in ast.parse(cell).body if isinstance(node, ast.AnnAssign))
     values = {node.target.id: ast.literal_eval(node.value) for node in defaults}
-    values |= profiles.parameters_for(profile, NOTEBOOK, classifier) | {"method": method}
+    values |= profiles.parameters_for(profile, NOTEBOOK, classifier, method=method) | {"method": method}
 
     # what --set changes
     for change in changes:

@@ -43,6 +43,18 @@ def test_profiles(study_root):
         profiles.parameters_for("x", "tiny", "vgg")
 
 
+def test_a_method_may_have_settings_of_its_own(study_root):
+    make_profile(study_root, tiny={"steps": 3, "training": {"warmup": 0.3, "workers": 1}})
+    file = study_root / "workflow" / "profiles" / "x.yaml"
+    own = {"per_method": {"T-TAME": {"tiny": {"training": {"warmup": 0.1}}}}}
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | own))
+    asked = {m: profiles.parameters_for("x", "tiny", "embedded/vgg", method=m) for m in ("P-TAME", "T-TAME")}
+    assert asked["P-TAME"]["training"] == {"warmup": 0.3, "workers": 1}
+    assert asked["T-TAME"] == asked["P-TAME"] | {"training": {"warmup": 0.1, "workers": 1}}
+    # a classifier's steps and a method's warm-up
+    assert profiles.parameters_for("x", "tiny", "embedded/vit", method="T-TAME")["steps"] == 9
+
+
 def test_a_profile_that_extends_another(study_root):
     make_profile(study_root, tiny={"steps": 3, "lr": 0.1}, other={"n": 1})
     per_classifier = {"embedded/vit": {"other": {"n": 2}}}
