@@ -24,9 +24,10 @@ OF_A_SEED = {  # notebooks that can be run for another seed of the profile, and 
     "02_train_ptame": lambda seed: {"seed": seed},
     "03_compare": lambda seed: {
         "trained_seed": seed,
-        "methods": ["Grad-CAM"],
+        "methods": [],
         "fewer": [],
         "explainer_too": [],
+        "only_ranked": True,
     },
 }
 
@@ -133,9 +134,9 @@ def parameters_for(
     """What a profile sets for a notebook: ``notebooks``, and over it, key by key, ``per_classifier`` and ``per_method``.
 
     ``method``: the trained one that the notebook is run for, whose settings ``per_method`` may hold.
-    ``seed``: one of the profile's, 0 the notebook's own; with others 02 trains, and 03 compares what was trained with
-    it to one cheap method only. Raises ValueError for a classifier that the profile does not have, and for a seed of a
-    notebook without seeds.
+    ``seed``: one of the profile's, 0 the notebook's own; with others 02 trains, and 03 measures what was trained with
+    it alone, by the metrics of the ranks. Raises ValueError for a classifier that the profile does not have, and for a
+    seed of a notebook without seeds.
     """
     content = _small() if profile == DEFAULTS else load_profile(profile)
     parameters = {"profile": profile, **(content["notebooks"].get(notebook) or {})}

@@ -36,7 +36,7 @@ from .profiles import load_profile
 from .records import write_table
 
 METRICS = suite.METRICS | suite.MASK_METRICS
-MAIN = [name for name, metric in METRICS.items() if metric.main and not metric.published]  # methods are ranked by them
+MAIN = suite.RANKED  # methods are ranked by them
 PUBLISHED = [
     name for name, metric in METRICS.items() if metric.main and metric.published
 ]  # a power of a map moves them
@@ -126,7 +126,7 @@ def over_seeds(per_image: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_seeds(profile: str) -> Path:
-    """Write ``results/<profile>/seeds.csv`` of the trained methods: what `over_seeds` makes.
+    """Write ``results/<profile>/seeds.csv`` of the trained methods: what `over_seeds` makes of what all seeds have.
 
     Raises FileNotFoundError for a comparison that has not been made, ValueError for a profile without any.
     """
@@ -139,7 +139,8 @@ def write_seeds(profile: str) -> Path:
             options = ["--profile", profile, "--classifier", name, *(["--seed", str(seed)] if seed else [])]
             command = shlex.join(["python", "-m", "ptame_study", "run", "03_compare", *options])
             raise FileNotFoundError(f"no comparison at {files.show(file)}: make it with `{command}`")
-    values = pd.concat([pd.read_csv(paths.per_image(profile, name, seed)).assign(seed=seed) for name, seed in every])
+    values = [pd.read_csv(paths.per_image(profile, name, seed)).assign(seed=seed) for name, seed in every]
+    values = pd.concat(values, join="inner")  # metrics measured for every seed
     return write_table(paths.results(profile) / "seeds.csv", over_seeds(values[values.method.isin(TRAINED)]))
 
 

@@ -95,6 +95,8 @@ METRICS: dict[str, Metric] = {
         for share in REMOVED
     },
 }
+# what methods are ranked by; the other main metrics depend on the map's values
+RANKED = [name for name, metric in METRICS.items() if metric.main and not metric.published]
 
 
 class Answers(NamedTuple):
@@ -125,6 +127,7 @@ def measure(
     truth: Tensor | None = None,
     *,
     curves: bool = True,
+    only_ranked: bool = False,
     steps: int = 10,
     answers: Answers | None = None,
 ) -> dict[str, Tensor]:
@@ -132,27 +135,32 @@ def measure(
 
     ``maps`` (B,h,w) explain the ``targets`` (B,) of ``pixels`` (B,3,H,W). Without the ``truth`` (B,H,W) bool, metrics
     that need it are left out; ``curves=False`` leaves out ROAD, insertion, deletion and SaCo, which ask the classifier
-    most often (``steps`` times for each of insertion and deletion). ``answers``: of `ask`, if known.
+    most often (``steps`` times for each of insertion and deletion). ``only_ranked=True`` asks it for no other metric
+    than those of `RANKED`: it leaves out the soft map, the blurred fill, TELEA's imputation and SaCo, half of the time,
+    and changes no other value. ``answers``: of `ask`, if known.
 
     Raises ValueError for pixels, targets, maps or a truth of another shape, type or range, FloatingPointError where the
     classifier answers NaN.
     """
     answers = ask(classifier, pixels, targets, curves=curves) if answers is None else answers
     found: dict[str, Tensor] = {"sparseness": sparseness(maps)}
-    found |= _kept(classifier, pixels, targets, maps, answers.whole)
+    wanted = set(RANKED if only_ranked else METRICS)
+    found |= _kept(classifier, pixels, targets, maps, answers.whole, wanted)
     if curves:
-        found |= _curves(classifier, pixels, targets, maps, steps, answers)
+        found |= _curves(classifier, pixels, targets, maps, steps, answers, wanted)
     # where the evidence is known
     if truth is not None:
         found |= {name: metric(maps, truth) for name, metric in LOCALISATION.items()}
     return _scaled(found, METRICS)
 
 
-def _kept(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, p: Tensor) -> dict[str, Tensor]:
-    """The probability on what the map keeps, against ``p`` on the whole image."""
+def _kept(
+    classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, p: Tensor, wanted: set[str]
+) -> dict[str, Tensor]:
+    """The probability on what the map keeps, against ``p`` on the whole image, where its AD is ``wanted``."""
     found: dict[str, Tensor] = {}
     # the soft map, as published
-    for share in KEPT:
+    for share in [share for share in KEPT if f"AD{100 * share:.0f}" in wanted]:
         q = masked_confidence(classifier, pixels, targets, maps, share)
         if share == 1:
             found["saliency"] = saliency_metric(maps, q)
@@ -161,18 +169,22 @@ def _kept(classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, 
     ranks = average_ranks(resize(maps.float(), pixels.shape[-2:]))  # once for all areas
     fills = {fill: make(pixels) for fill, make in FILLS.items()}
     for column, (fill, area) in MATCHED.items():
+        if column.format("AD") not in wanted:
+            continue
         q = matched_confidence(classifier, pixels, targets, maps, area, fills[fill], ranks=ranks)
         found |= {column.format(name): metric(p, q) for name, metric in DROPS.items()}
     return found
 
 
 def _curves(
-    classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, steps: int, answers: Answers
+    classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, steps: int, answers: Answers, wanted: set[str]
 ) -> dict[str, Tensor]:
-    """Pixels removed or inserted in the map's order."""
+    """Pixels removed or inserted in the map's order; ROAD by the imputers that are ``wanted``, and SaCo if it is."""
     found: dict[str, Tensor] = {}
     known = {"ranking": ranked(resize(maps.float(), pixels.shape[-2:]))}  # once for all curves
     for name, (imputer, order) in ROADS.items():
+        if f"{name} accuracy" not in wanted:
+            continue
         both = road(classifier, pixels, targets, maps, order, impute=IMPUTERS[imputer], **known)
         for what, values in zip(("accuracy", "confidence"), both, strict=True):
             found[f"{name} {what}"] = summary(values)
@@ -180,7 +192,8 @@ def _curves(
     asked, (whole, soft, empty) = (classifier, pixels, targets, maps), answers
     found["insertion"] = insertion(*asked, steps, first=soft, last=whole, **known)
     found["deletion"] = deletion(*asked, steps, first=whole, last=empty, **known)
-    found["SaCo"] = saco(*asked, whole=whole, **known)
+    if "SaCo" in wanted:
+        found["SaCo"] = saco(*asked, whole=whole, **known)
     return found
 
 

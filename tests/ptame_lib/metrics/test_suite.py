@@ -7,7 +7,7 @@ import torch
 from helpers import Brightness
 
 from ptame_lib.metrics.memory import peak_memory
-from ptame_lib.metrics.suite import METRICS, measure, noisy_linear
+from ptame_lib.metrics.suite import METRICS, RANKED, measure, noisy_linear
 
 LEFT = torch.tensor([[1.0, 1.0, 0.0, 0.0]]).repeat(4, 1)
 WHITE = torch.ones(2, 3, 4, 4)
@@ -56,6 +56,23 @@ def test_without_curves_and_without_truth():
     found = measure(Brightness(), WHITE, TARGETS, LEFT.expand(2, -1, -1), curves=False)
     curves = [name for name in METRICS if "RF " in name] + ["insertion", "deletion", "SaCo"]
     assert list(found) == [name for name, metric in METRICS.items() if not metric.needs_truth and name not in curves]
+
+
+def test_only_ranked_leaves_columns_out_and_changes_no_other():
+    generator = torch.Generator().manual_seed(0)
+    pixels, maps = torch.rand(3, 3, 16, 16, generator=generator), torch.rand(3, 8, 8, generator=generator)
+    given = (Brightness(), pixels, torch.tensor([0, 1, 0]), maps, torch.rand(3, 16, 16, generator=generator) > 0.7)
+    every, found = measure(*given), measure(*given, only_ranked=True)
+    assert all(values.equal(every[name]) for name, values in found.items())
+    # what no rank is made of and asks the classifier is left out
+    assert set(found) >= set(RANKED)
+    left_out = {name for name in METRICS if name.startswith("TELEA") or name.endswith(" blurred")}
+    soft = {f"{name}{share}" for name in ("AD", "IC", "AG") for share in (100, 50, 15)}
+    assert set(every) - set(found) == left_out | soft | {"saliency", "SaCo"}
+    # and with the curves, so are the ranked ones among them
+    assert list(measure(*given, only_ranked=True, curves=False)) == [
+        name for name in found if "RF " not in name and name not in ("insertion", "deletion")
+    ]
 
 
 def test_the_noise_is_the_same_in_any_batch():
