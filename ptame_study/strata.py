@@ -5,24 +5,28 @@ Also the robustness of cheap methods' maps under noise. Both for notebook 13.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ptame_lib.classifiers.wrapper import device_of, eval_mode
 from ptame_lib.datasets.embedded import load_embedded
 from ptame_lib.methods.base import Method
+from ptame_lib.metrics.drop import confidence
 from ptame_lib.metrics.robustness import max_sensitivity, rank_stability
 from ptame_lib.metrics.statistics import mean_interval
 from ptame_lib.validation import check_at_least
 
 from . import verdicts
+from .figures import colour, marker
 
 RIGHT, WRONG, SECOND = "right", "wrong", "second class"
 STRATA = (RIGHT, WRONG, SECOND)
@@ -87,6 +91,32 @@ def first_two(classifier: nn.Module, data: Dataset, batch_size: int = 100) -> tu
     return best, second
 
 
+@torch.no_grad()
+def probability(classifier: nn.Module, data: Asked, batch_size: int = 100) -> Tensor:
+    """The probability (N,) in [0,1] of the class that each item asks about, on the CPU."""
+    device, parts = device_of(classifier), []
+    with eval_mode(classifier):
+        for batch in DataLoader(data, batch_size):
+            parts.append(confidence(classifier, batch["pixels"].to(device), batch["asked"].to(device)).cpu())
+    return torch.cat(parts)
+
+
+def label(classifier: str, stratum: str) -> str:
+    """One name for both, in tables with one column for them: ``embedded/vgg, wrong``."""
+    return f"{classifier}{SEPARATOR}{stratum}"
+
+
+def missing(found: Mapping[str, Mapping[str, Asked]], wanted: int, most: int) -> list[str]:
+    """A sentence for each classifier and stratum with fewer than the ``wanted`` images; else one for all."""
+    count = {(name, stratum): len(of.get(stratum, ())) for name, of in found.items() for stratum in STRATA}
+    told = [
+        f"{name}, {stratum}: only {n} of {wanted} images, though {most} test images were looked at."
+        for (name, stratum), n in count.items()
+        if n < wanted
+    ]
+    return told or [f"Every stratum has {wanted} images."]
+
+
 def with_strata(table: pd.DataFrame) -> pd.DataFrame:
     """A table whose column classifier is ``name, stratum``, with a column for each of both."""
     names = table["classifier"].str.rsplit(SEPARATOR, n=1)
@@ -122,6 +152,39 @@ def robustness(
             low, high = mean_interval(values) if np.isfinite(values).all() else (np.nan, np.nan)
             rows.append((method.name, name, values.mean(), low, high, len(values)))
     return pd.DataFrame(rows, columns=["method", "metric", "value", "low", "high", "n"])
+
+
+def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """A tidy table as text: a row per classifier and method, a column per metric, ``value [low, high]``."""
+    cells = [_with_interval(row) for row in table.itertuples()]
+    wide = table.assign(cell=cells).pivot(index=["classifier", "method"], columns="metric", values="cell")
+    order = table[["classifier", "method"]].drop_duplicates().apply(tuple, axis=1)
+    return wide.loc[list(order), list(table["metric"].unique())].rename_axis(columns=None)
+
+
+def _with_interval(row: Any) -> str:
+    """``71.2 [65.0, 76.1]``; without the interval where there is none."""
+    return f"{row.value:.1f}" + (f" [{row.low:.1f}, {row.high:.1f}]" if row.low == row.low else "")
+
+
+def told(table: pd.DataFrame, method: str, metric: str | None = None) -> list[str]:
+    """What a tidy table says of a method alone: a sentence for each classifier and ``metric`` (None: all)."""
+    lines = []
+    rows = table[(table["method"] == method) & table["metric"].isin(table["metric"] if metric is None else [metric])]
+    for (name, of), part in rows.groupby(["classifier", "metric"], sort=False):
+        several = [f"{row.stratum} {_with_interval(row)}" for row in part.itertuples() if "stratum" in part]
+        lines.append(f"{name}: {of} of {method}: {', '.join(several or map(_with_interval, part.itertuples()))}.")
+    return lines
+
+
+def draw(axis: Axes, table: pd.DataFrame) -> None:
+    """Draw means and intervals of one classifier and metric, a row for each stratum and method."""
+    rows = list(table.itertuples())
+    for at, row in enumerate(rows):
+        axis.plot([row.low, row.high], [at, at], color=colour(row.method), lw=3)
+        axis.plot(row.value, at, marker(row.method), color=colour(row.method), markeredgecolor="white")
+    axis.set(title=table["metric"].iloc[0], xlabel="%", xlim=(-5, 105), ylim=(len(rows) - 0.5, -0.5))
+    axis.set_yticks(range(len(rows)), [f"{row.stratum}: {row.method}" for row in rows], fontsize=9)
 
 
 def losses_first(found: pd.DataFrame) -> list[str]:
