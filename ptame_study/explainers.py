@@ -19,9 +19,10 @@ from ptame_lib.datasets import first
 from ptame_lib.explainers.features import load_auxiliary
 from ptame_lib.explainers.lcam import lcam
 from ptame_lib.explainers.loading import LAST, OWN, load_explainer
+from ptame_lib.explainers.names import AUXILIARY_CAM, CHANNEL_MEAN
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.explainers.ttame import LAYERS, ttame
-from ptame_lib.methods.base import AUXILIARY_CAM, CHANNEL_MEAN, Method
+from ptame_lib.methods.base import Method
 from ptame_lib.methods.controls import ChannelMean, auxiliary_cam
 from ptame_lib.training.black_box import train_black_box
 from ptame_lib.training.ptame import TrainingConfig, train_ptame

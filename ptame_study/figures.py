@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ptame_lib import files
+from ptame_lib.explainers.names import AUXILIARY_CAM, CHANNEL_MEAN, SWAPPED
 from ptame_lib.masking import keep, normalise, remove, resize
-from ptame_lib.methods.base import AUXILIARY_CAM, CHANNEL_MEAN, SWAPPED
 from ptame_lib.metrics.evidence import Evidence
 from ptame_lib.texts import MOST, printable
 

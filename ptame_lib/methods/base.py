@@ -7,17 +7,12 @@ from dataclasses import asdict, dataclass
 
 from torch import Tensor
 
+from ..explainers.names import BESIDE
 from ..validation import check_at_least
 
 Explain = Callable[[Tensor, Tensor], Tensor]
 
 EDGES, GAUSSIAN, RANDOM, TRUTH = "edges", "centred Gaussian", "random", "ground truth"
-AUXILIARY_CAM, CHANNEL_MEAN, SWAPPED = "auxiliary's CAM", "channel mean", "P-TAME of another classifier"
-BESIDE = {  # controls beside P-TAME: what it has without this classifier's answers
-    AUXILIARY_CAM: "control: knows the classes, not the classifier",
-    CHANNEL_MEAN: "control: the auxiliary's second level, ignores class and classifier",
-    SWAPPED: "control: was trained for another classifier",
-}
 CONTROLS = (*BESIDE, EDGES, GAUSSIAN, RANDOM)
 
 
