@@ -117,3 +117,26 @@ def test_the_sentences_with_losses_come_first():
     told = strata.losses_first(found)
     assert [sentence.split("against ")[1][0] for sentence in told] == list("dbcea")
     assert told[0].startswith("net, wrong: P-TAME against d (200 images")
+
+
+def test_what_is_told_of_a_method_and_of_missing_images():
+    columns = ["classifier", "stratum", "method", "metric", "value", "low", "high", "n"]
+    nan = float("nan")
+    rows = [("a", "right", "P-TAME", "AP", 70.04, 60, 80, 9), ("a", "wrong", "P-TAME", "AP", 50, nan, nan, 9)]
+    table = pd.DataFrame([*rows, ("a", "right", "RISE", "AP", 10, 5, 15, 9)], columns=columns)
+    assert strata.told(table, "P-TAME", "AP") == ["a: AP of P-TAME: right 70.0 [60.0, 80.0], wrong 50.0."]
+    assert strata.told(table, "P-TAME", "IC@25") == []
+    whole = table[table["stratum"] == "right"].drop(columns="stratum")
+    assert strata.told(whole, "RISE") == ["a: AP of RISE: 10.0 [5.0, 15.0]."]
+    shown = strata.with_intervals(whole)
+    assert shown.loc[("a", "P-TAME"), "AP"] == "70.0 [60.0, 80.0]"
+    found = {"a": dict.fromkeys(strata.STRATA, [0] * 5), "b": {RIGHT: [0] * 5, SECOND: [0] * 5}}
+    assert strata.missing(found, 5, 90) == ["b, wrong: only 0 of 5 images, though 90 test images were looked at."]
+    assert strata.missing({"a": found["a"]}, 5, 90) == ["Every stratum has 5 images."]
+
+
+def test_probabilities_are_of_the_class_asked(images):
+    data = strata.Asked([images[i] for i in range(4)], (images.labels[:4] + torch.tensor([0, 5, 1, 0])) % 10)
+    logits = torch.tensor([2.0, 1.0] + [0.0] * 8)
+    expected = logits.softmax(0)[[0, 1, 2, 0]]
+    torch.testing.assert_close(strata.probability(Planned(images, []), data, 3).float(), expected)
