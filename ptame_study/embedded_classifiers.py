@@ -17,8 +17,8 @@ from ptame_lib.progress import progress
 
 AVERAGE, DEVIATION = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
 PLAN = {"multi-vgg": (9, 4e-3), "multi-resnet": (12, 3e-3)}  # shipped: epochs over 12 000 images, peak learning rate
-# Of the networks with one label, the recipes that were tried: epochs, peak learning rate. The one with the best accuracy
-# on images of the part val is shipped; no explanation was looked at.
+# Of the networks with one label, the recipes that were tried: epochs, peak learning rate. The one with the best
+# accuracy on images of the part val is shipped; no explanation was looked at.
 RECIPES = {
     "vgg": [(8, 2e-3), (8, 4e-3)],
     "resnet": [(8, 2e-3), (8, 4e-3)],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from ptame_lib.datasets import first
 from ptame_lib.explainers.features import load_auxiliary
 from ptame_lib.explainers.lcam import lcam
 from ptame_lib.explainers.loading import LAST, OWN, load_explainer
+from ptame_lib.explainers.names import AUXILIARY_CAM, CHANNEL_MEAN
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.explainers.ttame import LAYERS, ttame
 from ptame_lib.methods.base import Method
+from ptame_lib.methods.controls import ChannelMean, auxiliary_cam
 from ptame_lib.training.black_box import train_black_box
 from ptame_lib.training.ptame import TrainingConfig, train_ptame
 
@@ -64,6 +66,23 @@ def load_trained(file: str | Path, classifier: Classifier | None, auxiliary: Aux
     """
     untold = auxiliary.options or auxiliary.weights != "default" or Path(file).suffix == ".ckpt"
     return load_explainer(file, classifier, load_auxiliary_network(auxiliary) if untold else None)
+
+
+def load_beside(names: Sequence[str], explainer: PTAME, auxiliary: AuxiliarySettings) -> dict[str, Any]:
+    """The ``names``d controls that share a trained P-TAME's auxiliary: its class activation map, its channel mean.
+
+    The map is left out where the auxiliary's last linear layer does not fit, as where it knows other classes.
+    """
+    made: dict[str, Any] = {}
+    if AUXILIARY_CAM in names:
+        try:
+            head = load_head(replace(auxiliary, name=explainer.auxiliary.name))
+        except ValueError:  # no linear layer, such as a network of features only
+            head = torch.empty(0)
+        made[AUXILIARY_CAM] = auxiliary_cam(explainer, head)
+    if CHANNEL_MEAN in names:
+        made[CHANNEL_MEAN] = ChannelMean(explainer.auxiliary)
+    return {name: control for name, control in made.items() if control is not None}
 
 
 def training_origin(parameters: dict[str, Any], data: Dataset, local: Sequence[Path] = ()) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ptame_lib import files
+from ptame_lib.explainers.names import AUXILIARY_CAM, CHANNEL_MEAN, SWAPPED
 from ptame_lib.masking import keep, normalise, remove, resize
 from ptame_lib.metrics.evidence import Evidence
 from ptame_lib.texts import MOST, printable
@@ -43,6 +44,9 @@ STYLES = {  # method: its colour in all figures, and its marker on lines; the ot
     "HiResCAM": (GREY, ">"),
     "LIME": (GREY, "h"),
     "KernelSHAP": (GREY, "*"),
+    AUXILIARY_CAM: (PALETTE[7], "1"),
+    CHANNEL_MEAN: (PALETTE[7], "2"),
+    SWAPPED: (PALETTE[7], "3"),
     "edges": (LIGHT, "d"),
     "centred Gaussian": (LIGHT, "8"),
     "random": (LIGHT, "x"),

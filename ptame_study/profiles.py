@@ -14,7 +14,7 @@ from . import paths
 
 DEFAULTS = "small"  # the profile of the notebooks' own defaults: it has no YAML
 FULL = "embedded-full"  # the profile of the tables in results/reference
-OF_MANY = ("03_compare", "11_black_box")  # notebooks about several classifiers, which can be run for one
+OF_MANY = ("03_compare", "11_black_box", "13_strata")  # notebooks about several classifiers, which can be run for one
 OF_ONE = {  # notebooks about one classifier, and the profile's lists of those that it may be
     "02_train_ptame": ("classifiers",),
     "04_figures": ("classifiers",),
@@ -150,7 +150,7 @@ def parameters_for(
     if classifier is None:
         if notebook in OF_MANY and profile != DEFAULTS:
             every = parameters.get("classifiers", content["classifiers"])
-            parameters["classifiers"] = [name for name in every if name in content["classifiers"]]
+            parameters["classifiers"] = [n for n in every if n in content["classifiers"]] or content["classifiers"]
         return parameters
 
     # for one of them
@@ -164,6 +164,13 @@ def parameters_for(
     if notebook == "08_explainer_compare" and len(content.get("multi_label", [])) > 1 and profile != DEFAULTS:
         parameters["suffix"] = f"-{paths.slug(classifier)}"
     return parameters | ({"classifiers": [classifier]} if notebook in OF_MANY else {"classifier": classifier})
+
+
+def next_classifier(profile: str, classifier: str) -> str | None:
+    """The classifier after this one in the profile's list, after the last the first; None without another."""
+    every = (_small() if profile == DEFAULTS else load_profile(profile)).get("classifiers", [])
+    after = [*every[every.index(classifier) + 1 :], *every] if classifier in every else every
+    return after[0] if after and after[0] != classifier else None
 
 
 def check_known(profile: str) -> None:

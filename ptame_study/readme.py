@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from ptame_lib import files
-from ptame_lib.methods.base import CONTROLS, TRUTH
+from ptame_lib.methods.base import BESIDE, CONTROLS, TRUTH
 from ptame_lib.metrics.specificity import specificity
 from ptame_lib.texts import in_markdown
 
@@ -25,7 +25,7 @@ from .verdicts import BETTER, WORSE
 REFERENCE = "reference"
 SEEDS = "seeds.csv"  # only of profiles with several
 COLUMNS = list(tables.CORE)  # of the main table
-RIVALS = ("iGOS++", "RISE", "extremal perturbations", "T-TAME", "L-CAM-Img", "Grad-CAM")  # of the paired table
+RIVALS = ("iGOS++", "RISE", "extremal perturbations", "T-TAME", "L-CAM-Img", "Grad-CAM", *BESIDE)  # of the paired table
 
 # names of rows in bench.csv
 EXPLAIN = "explain one class, ResNet-18 at 224, batch 8"
@@ -122,7 +122,7 @@ def comparison_section(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.Da
     milliseconds, passes = cost.groupby("method")["ms_per_image"].mean(), _passes(cost)
 
     # the rows
-    last = [name for name in ("edges", "centred Gaussian", "random", TRUTH) if name in wide.index]
+    last = [name for name in (*CONTROLS, TRUTH) if name in wide.index]
     starred = [m for m in compare.method.unique() if m not in ranks and m not in last]
     rows = [["method", "mean rank", *(f"{m} {'↑' if up else '↓'}" for m, up in rising.items()), "passes", "ms"]]
     for name in [*(m for m in ranks.index if m not in last), *starred, *last]:

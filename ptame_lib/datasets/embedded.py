@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
+from ..validation import check_at_least
 from .composed import Composed, compose, remembered
 from .images import check_split
 
@@ -35,22 +36,26 @@ class Embedded(Composed):
     names = tuple(str(digit) for digit in range(CLASSES))
 
 
-def load_embedded(split: str, n: int, *, multi_label: bool = False, seed: int = 0, cached: bool = True) -> Embedded:
-    """The first ``n`` images of a split. Image i depends on (split, form, seed, i) alone.
+def load_embedded(
+    split: str, n: int, *, multi_label: bool = False, seed: int = 0, start: int = 0, cached: bool = True
+) -> Embedded:
+    """The ``n`` images of a split from ``start`` on. Image i depends on (split, form, seed, i) alone.
 
-    The composed images are kept in the cache folder. Raises ValueError for an unknown split or n < 1.
+    The composed images are kept in the cache folder. Raises ValueError for an unknown split, n < 1 or
+    start < 0.
     """
     check_split(split, SPLITS, "the embedded data set")
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
+    check_at_least(0, start=start)
 
     def one(i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rng = np.random.default_rng([seed, SPLITS.index(split), int(multi_label), i])
         return (_compose_multi if multi_label else _compose_single)(split, rng)
 
     form = "multi" if multi_label else "single"
-    name = f"embedded-v{VERSION}-{form}-{split}-seed{seed}-{n}"
-    return Embedded(*remembered(name, lambda: compose(n, split, one), cached))
+    name = f"embedded-v{VERSION}-{form}-{split}-seed{seed}-{n}" + f"-from{start}" * (start > 0)
+    return Embedded(*remembered(name, lambda: compose(n, split, lambda i: one(start + i)), cached))
 
 
 @lru_cache(maxsize=1)

@@ -8,6 +8,12 @@ TRAINED = {  # method: source; these share notebook 02 and its training loop
     "L-CAM-Img": "Gkartzonika et al., ECCV workshops 2022",
 }
 EXPLAINER = {"Explainer": "Stalder et al., NeurIPS 2022"}  # trained by notebook 07, for some classifiers only
+AUXILIARY_CAM, CHANNEL_MEAN, SWAPPED = "auxiliary's CAM", "channel mean", "P-TAME of another classifier"
+BESIDE = {  # controls beside P-TAME: what it has without this classifier's answers
+    AUXILIARY_CAM: "control: knows the classes, not the classifier",
+    CHANNEL_MEAN: "control: the auxiliary's second level, ignores class and classifier",
+    SWAPPED: "control: was trained for another classifier",
+}
 OWN, LAST = "own", "last"  # "own:NAME", "last:NAME": features of the classifier NAME itself, T-TAME's or L-CAM's
 
 

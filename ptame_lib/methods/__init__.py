@@ -4,7 +4,7 @@ Pixels (B,3,H,W) in [0,1] and targets (B,) int64 become maps (B,h,w) in [0,1]. `
 `CATALOGUE` by name. To add one, write its file here and its entry there.
 """
 
-from .base import CONTROLS, TRUTH, Budget, Explain, Method
+from .base import BESIDE, CONTROLS, TRUTH, Budget, Explain, Method
 from .cam import CAMS, cam, gradcam
 from .catalogue import CATALOGUE, build_methods
 from .controls import centred_gaussian, random_map
@@ -14,6 +14,18 @@ from .opti_cam import opti_cam
 from .rise import rise
 from .superpixels import kernel_shap, lime
 
-__all__ = ["Budget", "CAMS", "CATALOGUE", "CONTROLS", "Explain", "Method", "TRUTH", "build_methods", "cam", "gradcam"]
+__all__ = [
+    "BESIDE",
+    "Budget",
+    "CAMS",
+    "CATALOGUE",
+    "CONTROLS",
+    "Explain",
+    "Method",
+    "TRUTH",
+    "build_methods",
+    "cam",
+    "gradcam",
+]
 __all__ += ["centred_gaussian", "guided_backprop", "integrated_gradients", "kernel_shap", "lime", "occlusion"]
 __all__ += ["opti_cam", "random_map", "rise"]

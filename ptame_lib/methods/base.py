@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 
 from torch import Tensor
 
+from ..explainers.names import BESIDE
 from ..validation import check_at_least
 
 Explain = Callable[[Tensor, Tensor], Tensor]
 
 EDGES, GAUSSIAN, RANDOM, TRUTH = "edges", "centred Gaussian", "random", "ground truth"
-CONTROLS = (EDGES, GAUSSIAN, RANDOM)
+CONTROLS = (*BESIDE, EDGES, GAUSSIAN, RANDOM)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import nn
 from ..classifiers.trunk import layer_features
 from ..classifiers.wrapper import device_of
 from ..explainers.loading import EXPLAINER, TRAINED
-from .base import EDGES, GAUSSIAN, RANDOM, TRUTH, Budget, Explain, Method
+from .base import BESIDE, EDGES, GAUSSIAN, RANDOM, TRUTH, Budget, Explain, Method
 from .cam import CAMS, cam
 from .controls import centred_gaussian, edges, random_map, truth_map
 from .extremal_perturbations import AREAS, extremal_perturbations
@@ -85,18 +85,25 @@ def build_methods(
 ) -> list[Method]:
     """Methods for one classifier: its trained explainers, then those of the catalogue.
 
-    ``trained``: explainers by their names in `TRAINED`, or ``Explainer``; ``names``: those of the `CATALOGUE` (default:
-    all). Raises ValueError for an unknown name.
+    ``trained``: explainers by their names in `TRAINED` or `BESIDE`, or ``Explainer``; ``names``: those of the
+    `CATALOGUE` (default: all), and of ``trained`` those that don't come first. Raises ValueError for an unknown name,
+    and for one of `BESIDE` that is not given.
     """
-    trained, known = trained or {}, TRAINED | EXPLAINER
+    trained, known = trained or {}, TRAINED | EXPLAINER | BESIDE
     for name in trained:
         if name not in known:
             raise ValueError(f"unknown trained method {name!r}: choose from {', '.join(known)}")
     for name in names or ():
-        if name not in CATALOGUE:
+        if name in BESIDE and name not in trained:
+            raise ValueError(f"{name!r} needs P-TAME's auxiliary or files: give it among the trained explainers")
+        if name not in CATALOGUE and name not in trained:
             raise ValueError(f"unknown method {name!r}: choose from {', '.join(CATALOGUE)}")
-    methods = [Method(name, explainer.explain, 1, 0, known[name]) for name, explainer in trained.items()]
+    given = {name: Method(name, explainer.explain, 1, 0, known[name]) for name, explainer in trained.items()}
+    methods = [method for name, method in given.items() if name not in (names or ())]
     for name in CATALOGUE if names is None else names:
+        if name in given:
+            methods.append(given[name])
+            continue
         source, make = CATALOGUE[name]
         methods.append(Method(name, *make(classifier, budget), source, sees_truth=name == TRUTH))
     return methods

@@ -1,5 +1,8 @@
 """Controls that ignore the classifier: what a method must beat to say anything.
 
+Beside P-TAME (`BESIDE`): the class activation map of its auxiliary, the mean of the auxiliary's channels, and the
+P-TAME of another classifier. A score that these reach says nothing about the classifier.
+
 A Gaussian at the centre, noise, edges (the Sobel filter of scikit-image, as Adebayo et al., NeurIPS 2018, compare with
 an edge detector), the truth itself, and constant masks as the baselines of the segmentation table.
 """
@@ -12,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..explainers.features import FeatureExtractor
+from ..explainers.ptame import PTAME
 from ..masking import normalise
 from .base import TRUTH, Explain, Method
 
@@ -49,6 +54,32 @@ def truth_map(pixels: Tensor, truth: Tensor) -> Tensor:
             f"one truth mask per image and of its size: got {tuple(truth.shape)} for images {tuple(pixels.shape)}"
         )
     return truth.float()
+
+
+class ChannelMean:
+    """The mean over the channels of one ``level`` of an auxiliary's features: no training, no class.
+
+    ``level``: by default the second one, or the only one.
+    """
+
+    def __init__(self, auxiliary: FeatureExtractor, level: int = 1):
+        self.auxiliary, self.level = auxiliary, min(level, len(auxiliary.channels) - 1)
+
+    def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        """Maps (B,h,w) in [0,1], min-max normalised, at the level's size; ``targets`` change nothing."""
+        with torch.no_grad():
+            return normalise(self.auxiliary(pixels)[self.level].float().mean(1))
+
+
+def auxiliary_cam(explainer: PTAME, head: Tensor) -> PTAME | None:
+    """The class activation map of an explainer's auxiliary: P-TAME's untrained start from a ``head`` (K,C_L).
+
+    None for a head that does not fit the classes and the auxiliary's last level (see `PTAME.start_from_head`).
+    """
+    if tuple(head.shape) != (explainer.num_classes, explainer.auxiliary.channels[-1]):
+        return None
+    cam = PTAME(explainer.auxiliary, explainer.num_classes).to(explainer.fuser.weight)
+    return cam.start_from_head(head).eval()
 
 
 def edges(pixels: Tensor, targets: Tensor) -> Tensor:

@@ -4,10 +4,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ptame_lib import ImageFolder, PTAMEWeights, TrainingConfig, load_auxiliary, load_classifier, ttame
+from ptame_lib import PTAME, ImageFolder, PTAMEWeights, TrainingConfig, load_auxiliary, load_classifier, ttame
 from ptame_lib.datasets import first
 from ptame_lib.explainers.loading import OWN, load_explainer
-from ptame_study.explainers import Variant, new_explainer, try_variant
+from ptame_lib.methods import BESIDE
+from ptame_study.classifiers import load_head
+from ptame_study.explainers import Variant, load_beside, new_explainer, try_variant
 from ptame_study.images import load_parts
 from ptame_study.settings import AuxiliarySettings, ClassifierSettings, ImageSettings
 
@@ -55,6 +57,19 @@ def test_explainers_load_by_what_their_file_says(classifier, tmp_path, pixels):
         ValueError, match=r"x\.safetensors uses the features of the classifier it explains .*: pass that classifier"
     ):
         load_explainer(tmp_path / "x.safetensors")
+
+
+def test_controls_of_the_auxiliary_are_made_where_its_head_fits(pixels):
+    auxiliary = AuxiliarySettings("resnet18")  # P-TAME's own auxiliary counts, not the notebook's default
+    made = load_beside([*BESIDE, "RISE"], explainer := new(), auxiliary)
+    assert list(made) == ["auxiliary's CAM", "channel mean"]
+    assert made["auxiliary's CAM"].auxiliary is explainer.auxiliary
+    wanted = PTAME(explainer.auxiliary, 10).start_from_head(load_head(AuxiliarySettings("embedded/auxiliary")))
+    targets = torch.tensor([0, 1, 2, 3])
+    assert made["auxiliary's CAM"].explain(pixels, targets).equal(wanted.explain(pixels, targets))
+    assert load_beside(["RISE"], explainer, auxiliary) == {}
+    seven = PTAME(explainer.auxiliary, 7)  # the auxiliary knows ten
+    assert list(load_beside([*BESIDE], seven, auxiliary)) == ["channel mean"]
 
 
 def test_the_authors_checkpoint_takes_the_named_auxiliary(tmp_path, pixels):

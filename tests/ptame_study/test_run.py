@@ -107,6 +107,20 @@ def test_a_profile_says_who_gets_an_explainer_too(study_root):
         profiles.load_profile("y")
 
 
+def test_the_next_classifier_of_a_profile(study_root):
+    folder = study_root / "workflow" / "profiles"
+    folder.mkdir(parents=True)
+    (folder / "three.yaml").write_text("classifiers: [a, b, c]\nnotebooks: {13_strata: {classifiers: [b]}}\n")
+    (folder / "one.yaml").write_text("extends: three\nclassifiers: [a]\n")
+    (folder / "labels.yaml").write_text("multi_label: [a]\nnotebooks: {}\n")
+    assert [profiles.next_classifier("three", name) for name in "abcx"] == ["b", "c", "a", "a"]
+    assert profiles.next_classifier("one", "a") is None
+    assert profiles.next_classifier("labels", "a") is None
+    # a notebook about some classifiers, in a profile that has none of these
+    assert profiles.parameters_for("three", "13_strata")["classifiers"] == ["b"]
+    assert profiles.parameters_for("one", "13_strata")["classifiers"] == ["a"]
+
+
 def test_a_profile_of_several_seeds_and_classifiers(study_root):
     make_profile(
         study_root, **{"03_compare": {"classifiers": ["embedded/vgg", "embedded/vit"]}, "02_train_ptame": {"steps": 3}}

@@ -19,8 +19,10 @@ from ptame_lib import (
 )
 from ptame_lib.classifiers.trunk import target_layer
 from ptame_lib.methods import (
+    BESIDE,
     CAMS,
     CATALOGUE,
+    CONTROLS,
     TRUTH,
     cam,
     centred_gaussian,
@@ -34,6 +36,7 @@ from ptame_lib.methods import (
     random_map,
     rise,
 )
+from ptame_lib.methods.controls import ChannelMean, auxiliary_cam
 from ptame_lib.methods.occlusion import squares
 from ptame_lib.methods.rise import rise_masks
 from ptame_lib.methods.superpixels import superpixels
@@ -249,6 +252,45 @@ def test_the_centred_gaussian_is_centred_and_symmetric():
     assert maps[0, 16, 10] == 1
     torch.testing.assert_close(maps, maps.flip(-1).flip(-2))
     assert maps[0].argmin().item() in (0, 20, 32 * 21, 33 * 21 - 1)
+
+
+class Levels(nn.Module):
+    """An auxiliary of two levels: red and green at half the size, blue at a quarter."""
+
+    channels = (2, 1)
+
+    def forward(self, pixels):
+        half = nn.functional.avg_pool2d(pixels, 2)
+        return [half[:, :2], nn.functional.avg_pool2d(half[:, 2:], 2)]
+
+
+def test_the_channel_mean_by_hand():
+    pixels, targets = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1])
+    second = ChannelMean(Levels()).explain(pixels, targets)
+    assert torch.allclose(second, normalise(nn.functional.avg_pool2d(pixels, 4)[:, 2]), atol=1e-5)
+    assert second.equal(ChannelMean(Levels()).explain(pixels, 1 - targets))  # no class
+    first = ChannelMean(Levels(), 0).explain(pixels, targets)
+    assert torch.allclose(first, normalise(nn.functional.avg_pool2d(pixels, 2)[:, :2].mean(1)))
+
+
+def test_the_auxiliarys_cam_needs_a_head_that_fits(auxiliary, pixels):
+    explainer = PTAME(auxiliary, 7)
+    head = torch.randn(7, auxiliary.channels[-1], generator=torch.Generator().manual_seed(0))
+    control, targets = auxiliary_cam(explainer, head), torch.tensor([0, 3, 6, 6])
+    assert control.explain(pixels, targets).equal(PTAME(auxiliary, 7).start_from_head(head).explain(pixels, targets))
+    assert auxiliary_cam(explainer, head[:5]) is None
+    assert auxiliary_cam(explainer, head[:, :2]) is None
+
+
+def test_controls_beside_ptame_stand_where_they_are_named(classifier, auxiliary):
+    given = {"P-TAME": PTAME(auxiliary, 7), "channel mean": ChannelMean(auxiliary)}
+    built = build_methods(classifier, given, ["Grad-CAM", "channel mean", "random"])
+    assert [method.name for method in built] == ["P-TAME", "Grad-CAM", "channel mean", "random"]
+    assert built[2].forwards == 1
+    assert [method.name for method in build_methods(classifier, given, [])] == ["P-TAME", "channel mean"]
+    with pytest.raises(ValueError, match="'channel mean' needs P-TAME's auxiliary or files: give it among the trained"):
+        build_methods(classifier, {}, ["channel mean"])
+    assert {*BESIDE} < {*CONTROLS}
 
 
 class CamNet(nn.Module):
