@@ -131,7 +131,7 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def parameters_for(
     profile: str, notebook: str, classifier: str | None = None, seed: int = 0, method: str = "P-TAME"
 ) -> dict[str, Any]:
-    """What a profile sets for a notebook: ``notebooks``, and over it, key by key, ``per_classifier`` and ``per_method``.
+    """What a profile sets for a notebook: ``notebooks``, and over it, by key, ``per_classifier`` and ``per_method``.
 
     ``method``: the trained one that the notebook is run for, whose settings ``per_method`` may hold.
     ``seed``: one of the profile's, 0 the notebook's own; with others 02 trains, and 03 measures what was trained with

@@ -50,8 +50,9 @@ def run_notebook(
         raise ValueError(f"unknown notebook {notebook!r}: there are {known}")
 
     # the profile's parameters, which the notebook must have
-    parameters = parameters_for(profile, notebook := source.stem, classifier, seed, (extra or {}).get("method", "P-TAME"))
-    parameters |= extra or {}
+    extra = extra or {}
+    of_method = {"method": extra["method"]} if "method" in extra else {}
+    parameters = parameters_for(profile, notebook := source.stem, classifier, seed, **of_method) | extra
     check_chosen(profile, notebook, parameters)
     known = papermill.inspect_notebook(_literal(source)).keys()
     unknown = parameters.keys() - known
@@ -60,7 +61,7 @@ def run_notebook(
     parameters = ({"resume": True} if "resume" in known else {}) | parameters
 
     # the executed notebook's name
-    told = [extra[key] for key in ("method", "loss") if extra and extra.get(key, "P-TAME") != "P-TAME"]
+    told = [extra[key] for key in ("method", "loss") if extra.get(key, "P-TAME") != "P-TAME"]
     name = "-".join([notebook, *([paths.slug(classifier)] if classifier else []), *map(paths.stem, told)])
     suffixes = ("", ".running", ".failed")
     done, running, failed = (paths.runs(profile) / f"{name}{paths.tail(seed)}{suffix}.ipynb" for suffix in suffixes)

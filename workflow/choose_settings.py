@@ -3,8 +3,8 @@
     python workflow/choose_settings.py --out results/trials.csv [--classifier embedded/resnet] [--method P-TAME]
 
 Every method gets the same trials, `TRIALS`. The best has the lowest score: the mean of AD@25, deletion, insertion and
-precision@truth, each against the value of the centred Gaussian, so that 1 is as bad as this control. One setting is taken
-for all classifiers. A call for one classifier or method adds its rows to the file, so that calls can run side by side.
+precision@truth, each against the value of the centred Gaussian, so that 1 is as bad as this control. A method has one
+setting for all classifiers. A call for one classifier or method adds its rows to the file: calls can run side by side.
 """
 
 from __future__ import annotations

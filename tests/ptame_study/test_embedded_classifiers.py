@@ -16,7 +16,8 @@ def test_the_recipe_with_the_best_accuracy_is_taken(monkeypatch):
     assert [(trial["epochs"], trial["lr"]) for trial in trials] == [(1, 1e-9), (3, 4e-3), (1, 1e-8)]
     best = max(trials, key=lambda trial: trial["accuracy"])
     assert embedded_classifiers.accuracy(net, val) == best["accuracy"]
-    assert not net.training and all(torch.isfinite(p).all() for p in net.parameters())
+    assert not net.training
+    assert all(torch.isfinite(p).all() for p in net.parameters())
 
 
 def test_the_protocol_has_the_hashes_of_the_shipped_weights():
