@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,7 +105,7 @@ class Rows:
 
     For use in a ``with`` block. ``file``: kept for the next run; None for a temporary one. Rows an earlier run left
     there are continued if they were ``made_from`` the same, else dropped; a last line that is incomplete is dropped,
-    too. ``count``: the rows so far.
+    too, and with a warning all from a damaged line on. ``count``: the rows so far.
     """
 
     def __init__(self, file: Path | None, made_from: dict):
@@ -118,14 +119,26 @@ class Rows:
             file.touch()
             self.stream = file.open("r+", encoding="utf-8", newline="\n")
         # count the whole lines of the same header, and cut off the rest
-        end, first = 0, self.stream.readline()
-        if first.endswith("\n") and json.loads(first)["made_from"] == self.made_from:
-            self.header, end = json.loads(first), self.stream.tell()
-            while (line := self.stream.readline()).endswith("\n"):
-                self.count += len(json.loads(line)["rows"])
-                end = self.stream.tell()
-        self.stream.seek(end)
+        self.end = 0
+        try:
+            self._go_on()
+        except (ValueError, KeyError, TypeError):
+            what = f"{files.show(file)} is damaged after {self.count} images"
+            warnings.warn(f"{what}: the values that follow are computed again", stacklevel=2)
+        self.stream.seek(self.end)
         self.stream.truncate()
+
+    def _go_on(self) -> None:
+        """Read what an earlier run left, as far as it is whole and of the same; raises for a damaged line."""
+        first = self.stream.readline()
+        if not first.endswith("\n") or json.loads(first)["made_from"] != self.made_from:
+            return
+        width, self.header, self.end = len(json.loads(first)["columns"]), json.loads(first), self.stream.tell()
+        while (line := self.stream.readline()).endswith("\n"):
+            rows = json.loads(line)["rows"]
+            if any(len(row) != width for row in rows):
+                raise ValueError(f"a row that has not {width} values")
+            self.count, self.end = self.count + len(rows), self.stream.tell()
 
     def __enter__(self) -> Rows:
         return self
