@@ -75,18 +75,28 @@ def read_values(*tables: Path) -> pd.DataFrame:
     columns = list(dict.fromkeys(name for _, kinds in layouts for name in kinds))
     kinds = {name: set().union(*(found.get(name, {"f"}) for _, found in layouts)) for name in columns}
     floats = [name for name in columns if "f" in kinds[name] <= {"f", "i"}]
-    values = np.full((sum(count for count, _ in layouts), len(floats)), np.nan)
-    others, at = {name: [] for name in columns if name not in floats}, 0
+    whole = [name for name in columns if kinds[name] == {"i"}]
+    count = sum(count for count, _ in layouts)
+
+    # numbers go to their places, a part of the texts is kept as it is read
+    values, numbers = np.full((count, len(floats)), np.nan), {name: np.empty(count, np.int64) for name in whole}
+    others, at = {name: [] for name in columns if name not in floats + whole}, 0
     for table in tables:
         for part in pd.read_csv(table, chunksize=PART):
-            part = part.reindex(columns=columns)
-            values[at : at + len(part)] = part[floats]
-            at += len(part)
+            part, here = part.reindex(columns=columns), slice(at, at + len(part))
+            values[here], at = part[floats], here.stop
+            for name, column in numbers.items():
+                column[here] = part[name]
             for name, found in others.items():
-                found.append(part[name])
+                found.append(part[name].copy())  # not the part's other columns with it
+
+    # columns are added without a copy
     frame = pd.DataFrame(values, columns=floats, copy=False)
-    for name, found in others.items():
-        frame.insert(columns.index(name), name, pd.concat(found, ignore_index=True).infer_objects())
+    for name in columns:
+        if name in numbers:
+            frame.insert(columns.index(name), name, pd.Series(numbers[name], copy=False))
+        elif name in others:
+            frame.insert(columns.index(name), name, pd.concat(others.pop(name), ignore_index=True).infer_objects())
     return frame
 
 
