@@ -63,16 +63,11 @@ def explain(
 
     from .. import figures
 
-    # the classifier and the explainer must belong together
+    # the classifier and its explainer
     found = list(image_files(images))
-    known = known or about(explainer)
-    model = explained_classifier(explainer, known, classifier, weights)
-    trained = load_explainer(explainer, model, auxiliary_weights=auxiliary_weights)
-    classes = count_classes(model, torch.zeros(3, *model.input_size))
-    if classes != trained.num_classes:
-        both = f"{explainer} explains {trained.num_classes} classes, the classifier has {classes}"
-        raise ValueError(f"{both}: name the one it was trained for")
-    target = None if wanted is None else torch.tensor([find_class(wanted, classes, model.labels)])
+    model = explained_classifier(explainer, known or about(explainer), classifier, weights)
+    trained = _load_explainer_of(model, explainer, auxiliary_weights)
+    target = None if wanted is None else torch.tensor([find_class(wanted, trained.num_classes, model.labels)])
 
     # a figure for each image that can be read
     figures.use_style()
@@ -93,6 +88,16 @@ def explain(
     if unread:
         counted = f"{len(unread)} of {len(found)} images could not be explained: " if len(found) > 1 else ""
         raise ValueError(counted + "; ".join(unread))
+
+
+def _load_explainer_of(model: Classifier | BlackBox, file: Path, auxiliary_weights: str | None) -> PTAME:
+    """The trained explainer; ValueError if it explains another number of classes than the classifier has."""
+    trained = load_explainer(file, model, auxiliary_weights=auxiliary_weights)
+    classes = count_classes(model, torch.zeros(3, *model.input_size))
+    if classes != trained.num_classes:
+        both = f"{file} explains {trained.num_classes} classes, the classifier has {classes}"
+        raise ValueError(f"{both}: name the one it was trained for")
+    return trained
 
 
 def quickest(trained: PTAME, size: tuple[int, int], say: Callable[[str], None]) -> PTAME | Fast:
@@ -153,15 +158,13 @@ def train(
     fit_explainer(explainer, model, data, config, queries_per_image, on_step=on_step, **state)
 
     # calibrate, measure, and save with what is known
-    told = {"profile": "ptame train", "auxiliary_weights": auxiliary.weights}
-    told["images"] = f"{len(data)} images of the folder {Path(images.images).resolve().name}"
-    told["calibrated"] = _calibrate(explainer, model, data, held)
-    told["metrics"] = measure_explainer(explainer, model, test, config.batch_size) if test else None
-    explainer.save(out, **description(explained.name, model, config, explained.weights, **told))
-    write_model_card(out)
-    for left in (state["checkpoint"], state["checkpoint"].with_suffix(".history.json")):
-        left.unlink(missing_ok=True)
-    return told["metrics"]
+    calibrated = _calibrate(explainer, model, data, held)
+    metrics = measure_explainer(explainer, model, test, config.batch_size) if test else None
+    folder = f"{len(data)} images of the folder {Path(images.images).resolve().name}"
+    told = {"images": folder, "calibrated": calibrated, "metrics": metrics, "auxiliary_weights": auxiliary.weights}
+    about_it = description(explained.name, model, config, explained.weights, profile="ptame train", **told)
+    _finish(explainer, out, about_it, state["checkpoint"])
+    return metrics
 
 
 def _calibrate(explainer: PTAME, model: Classifier | BlackBox, data: Dataset, held: Dataset | None) -> str:
@@ -170,6 +173,14 @@ def _calibrate(explainer: PTAME, model: Classifier | BlackBox, data: Dataset, he
         return "no: the classifier's budget of queries was for the training"
     calibrate(explainer, model, held or data)
     return f"on {len(held)} other images" if held else "on images of the training, since none were held out"
+
+
+def _finish(explainer: PTAME, out: Path, about_it: dict[str, Any], checkpoint: Path) -> None:
+    """Save the explainer with its model card; what was kept to resume the training goes."""
+    explainer.save(out, **about_it)
+    write_model_card(out)
+    for left in (checkpoint, checkpoint.with_suffix(".history.json")):
+        left.unlink(missing_ok=True)
 
 
 def _check_out(out: Path, checkpoint: Path, auxiliary: AuxiliarySettings, resume: bool) -> None:
