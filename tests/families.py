@@ -45,7 +45,7 @@ FAMILIES = {
     "tnt_s_patch16_224": {"depth": 2},
     "flexivit_small": {"depth": 2},
     "swin_tiny_patch4_window7_224": {"depths": (1, 1, 1, 1)}, "swinv2_tiny_window8_256": {"depths": (1, 1, 1, 1)},
-    "swinv2_cr_tiny_224": {"depths": (1, 1, 1, 1)}, "twins_svt_small": {"depths": (1, 1, 1, 2)},
+    "swinv2_cr_tiny_224": {"depths": (1, 1, 1, 1)}, "twins_svt_small": {},
     "pvt_v2_b0": {"depths": (1, 1, 1, 1)}, "nest_tiny": {},
     "volo_d1_224": {}, "gcvit_xxtiny": {}, "davit_tiny": {"depths": (1, 1, 1, 1)},
     "hiera_tiny_224": {"stages": (1, 1, 1, 1)},
@@ -96,7 +96,7 @@ CAM_LAYERS = {
     "xcit_nano_12_p16_224": ("cls_attn_blocks.1.norm1", 1), "tnt_s_patch16_224": ("blocks.1.norm_out", 1),
     "flexivit_small": ("blocks.1.norm1", 1), "swin_tiny_patch4_window7_224": ("layers.3.blocks.0.norm1", "last"),
     "swinv2_tiny_window8_256": ("norm", "last"),  # its norms come after attention
-    "swinv2_cr_tiny_224": ("stages.3", None), "twins_svt_small": ("blocks.3.1.norm1", 0),
+    "swinv2_cr_tiny_224": ("stages.3", None), "twins_svt_small": ("blocks.3.3.norm1", 0),
     "pvt_v2_b0": ("stages.3", None),
     "nest_tiny": ("norm", "last"), "volo_d1_224": ("post_network.1.norm1", 1), "gcvit_xxtiny": ("stages.3", None),
     "davit_tiny": ("stages.3", None),
