@@ -66,15 +66,17 @@ reproduce: setup
 	$(PYTHON) -m snakemake --snakefile workflow/Snakefile --directory . $(WHERE) --quiet rules host --config $(call TEXT,profile,PROFILE) $(if $(DATA),$(call TEXT,data,DATA)) --keep-going --rerun-incomplete --nolock $(ARGS)
 	@$(if $(ARGS),true,$(PYTHON) -m ptame_study report --profile "$$PROFILE")
 
-# One thread for each process. Notebooks side by side, but first those whose explainers the others load.
-TRAINING := notebooks/02_train_ptame.ipynb notebooks/07_explainer_train.ipynb
+# One thread for each process. Notebooks side by side: first those whose explainers others load, together with those that
+# load none, so that no core waits; then the others.
+FIRST := 02_train_ptame 07_explainer_train 00_data 01_classifiers 05_auxiliary 06_sanity 10_explain_your_classifier 11_black_box
+FIRST := $(FIRST:%=notebooks/%.ipynb)
 NBVAL := pytest --nbval --nbval-current-env --nbval-kernel-startup-timeout 600 -n "$$CORES" --dist loadfile
 
 test: export OMP_NUM_THREADS = 1
 test: lint
 	$(PYTHON) -m pytest -n "$$CORES"
-	$(PYTHON) -m $(NBVAL) $(TRAINING)
-	$(PYTHON) -m $(NBVAL) notebooks $(TRAINING:%=--ignore=%)
+	$(PYTHON) -m $(NBVAL) $(FIRST)
+	$(PYTHON) -m $(NBVAL) notebooks $(FIRST:%=--ignore=%)
 
 lint: setup
 	$(PYTHON) -m ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,18 +75,28 @@ def read_values(*tables: Path) -> pd.DataFrame:
     columns = list(dict.fromkeys(name for _, kinds in layouts for name in kinds))
     kinds = {name: set().union(*(found.get(name, {"f"}) for _, found in layouts)) for name in columns}
     floats = [name for name in columns if "f" in kinds[name] <= {"f", "i"}]
-    values = np.full((sum(count for count, _ in layouts), len(floats)), np.nan)
-    others, at = {name: [] for name in columns if name not in floats}, 0
+    whole = [name for name in columns if kinds[name] == {"i"}]
+    count = sum(count for count, _ in layouts)
+
+    # numbers go to their places, a part of the texts is kept as it is read
+    values, numbers = np.full((count, len(floats)), np.nan), {name: np.empty(count, np.int64) for name in whole}
+    others, at = {name: [] for name in columns if name not in floats + whole}, 0
     for table in tables:
         for part in pd.read_csv(table, chunksize=PART):
-            part = part.reindex(columns=columns)
-            values[at : at + len(part)] = part[floats]
-            at += len(part)
+            part, here = part.reindex(columns=columns), slice(at, at + len(part))
+            values[here], at = part[floats], here.stop
+            for name, column in numbers.items():
+                column[here] = part[name]
             for name, found in others.items():
-                found.append(part[name])
+                found.append(part[name].copy())  # not the part's other columns with it
+
+    # columns are added without a copy
     frame = pd.DataFrame(values, columns=floats, copy=False)
-    for name, found in others.items():
-        frame.insert(columns.index(name), name, pd.concat(found, ignore_index=True).infer_objects())
+    for name in columns:
+        if name in numbers:
+            frame.insert(columns.index(name), name, pd.Series(numbers[name], copy=False))
+        elif name in others:
+            frame.insert(columns.index(name), name, pd.concat(others.pop(name), ignore_index=True).infer_objects())
     return frame
 
 
@@ -104,7 +115,7 @@ class Rows:
 
     For use in a ``with`` block. ``file``: kept for the next run; None for a temporary one. Rows an earlier run left
     there are continued if they were ``made_from`` the same, else dropped; a last line that is incomplete is dropped,
-    too. ``count``: the rows so far.
+    too, and with a warning all from a damaged line on. ``count``: the rows so far.
     """
 
     def __init__(self, file: Path | None, made_from: dict):
@@ -118,14 +129,26 @@ class Rows:
             file.touch()
             self.stream = file.open("r+", encoding="utf-8", newline="\n")
         # count the whole lines of the same header, and cut off the rest
-        end, first = 0, self.stream.readline()
-        if first.endswith("\n") and json.loads(first)["made_from"] == self.made_from:
-            self.header, end = json.loads(first), self.stream.tell()
-            while (line := self.stream.readline()).endswith("\n"):
-                self.count += len(json.loads(line)["rows"])
-                end = self.stream.tell()
-        self.stream.seek(end)
+        self.end = 0
+        try:
+            self._go_on()
+        except (ValueError, KeyError, TypeError):
+            what = f"{files.show(file)} is damaged after {self.count} images"
+            warnings.warn(f"{what}: the values that follow are computed again", stacklevel=2)
+        self.stream.seek(self.end)
         self.stream.truncate()
+
+    def _go_on(self) -> None:
+        """Read what an earlier run left, as far as it is whole and of the same; raises for a damaged line."""
+        first = self.stream.readline()
+        if not first.endswith("\n") or json.loads(first)["made_from"] != self.made_from:
+            return
+        width, self.header, self.end = len(json.loads(first)["columns"]), json.loads(first), self.stream.tell()
+        while (line := self.stream.readline()).endswith("\n"):
+            rows = json.loads(line)["rows"]
+            if any(len(row) != width for row in rows):
+                raise ValueError(f"a row that has not {width} values")
+            self.count, self.end = self.count + len(rows), self.stream.tell()
 
     def __enter__(self) -> Rows:
         return self

@@ -196,6 +196,7 @@ def evaluate_all(
         return file, cost
 
     values, costs = zip(*map(made, methods), strict=True)
+    once = None  # no longer needed, unlike the memory that it takes
     per_image = pd.concat(values, ignore_index=True) if kept is None else read_values(*values)
     return per_image, pd.concat(costs, ignore_index=True)
 

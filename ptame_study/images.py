@@ -83,8 +83,9 @@ def load_pairs(part: str, n: int, *, seed: int = 0) -> Cutouts:
         columns = zip(*((p.images, p.labels, p.truth) for p in found), strict=True)
         return tuple(torch.cat(column)[:n].contiguous() for column in columns)
 
-    made_of = digest(read_tables(part))
-    return Cutouts(*remembered(f"cutouts-v{cutouts.VERSION}-recognised-{part}-seed{seed}-{n}-{made_of}", make))
+    made_of, judges = digest(read_tables(part)), "+".join(JUDGES).replace("/", "")
+    name = f"cutouts-v{cutouts.VERSION}-recognised-by-{judges}-{part}-seed{seed}-{n}-{made_of}"
+    return Cutouts(*remembered(name, make))
 
 
 def _load_multilabel(images: ImageSettings, part: str, truth: bool) -> Dataset:

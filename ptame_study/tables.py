@@ -48,7 +48,7 @@ SHARE = re.compile(r"IC.*|pointing|.* accuracy \d+")  # metrics that are yes or 
 FAMILIES = {  # metrics that say similar things, by how their names begin; families count alike in mean ranks
     "kept": ("AD", "IC", "AG", "saliency"),  # the decision on what the map keeps
     "ROAD": ("MoRF", "LeRF", "TELEA"),
-    "insertion, deletion": ("insertion", "deletion", "SaCo"),
+    "insertion, deletion": ("insertion", "deletion"),
     "truth": ("pointing", "energy", "IoU", "AP", "precision@truth", "contour"),
 }
 

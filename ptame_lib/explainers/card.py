@@ -129,7 +129,8 @@ def model_card(file: str | Path) -> str:
         "features it looks at": features,
         "layers": ", ".join(known["layers"] or ()),
     }
-    trained = {key: known.get(key) for key in ("images", "profile", "seed")} | _settings(known.get("training", {}))
+    told = ("images", "calibrated", "profile", "seed")
+    trained = {key: known.get(key) for key in told} | _settings(known.get("training", {}))
 
     # fill in the card
     return CARD.substitute(

@@ -25,28 +25,34 @@ LIMITS = (0.25, 8.0)  # of the power
 
 @torch.no_grad()
 def calibrate(
-    explainer: PTAME, classifier: nn.Module, data: Dataset, *, enough: float = 0.9, batch_size: int = 32
+    explainer: PTAME,
+    classifier: nn.Module,
+    data: Dataset,
+    *,
+    images: int = 100,
+    enough: float = 0.9,
+    batch_size: int = 32,
 ) -> float:
-    """Set ``explainer.power`` by images that it was not trained on, and return it.
+    """Set ``explainer.power`` by the first ``images`` of the data, and return it.
 
     For each image the smallest of `AREAS` is found whose pixels, those with the highest values, keep at least the share
     ``enough`` of the decision's probability on black. The power then brings the median of the values at these areas'
     edges to 0.5, within `LIMITS`. Images that no area is enough for don't count; without others the power stays as it
     is. No labels or truth are used. Costs 18 forward passes of the classifier per image.
 
-    ``data``: items with ``pixels`` (3,H,W) in [0,1], best ones that the explainer was not trained on. Raises ValueError
-    for no images and for ``enough`` outside (0, 1].
+    ``data``: items with ``pixels`` (3,H,W) in [0,1], best ones that the explainer was not trained on; all are used
+    where there are no more than ``images``. Raises ValueError for no images and for ``enough`` outside (0, 1].
     """
-    check_at_least(1, batch_size=batch_size)
+    check_at_least(1, images=images, batch_size=batch_size)
     if not 0 < enough <= 1:
         raise ValueError(f"enough must be a share in (0, 1], got {enough}")
     if not len(data):
         raise ValueError("there are no images to calibrate with: give some that were not used in training")
 
     # the values at the edges of what is enough; no power moves these
-    edges = []
-    for start in range(0, len(data), batch_size):
-        pixels = torch.stack([data[i]["pixels"] for i in range(start, min(start + batch_size, len(data)))])
+    edges, count = [], min(images, len(data))
+    for start in range(0, count, batch_size):
+        pixels = torch.stack([data[i]["pixels"] for i in range(start, min(start + batch_size, count))])
         edges.append(_edges(explainer, classifier, pixels.to(explainer.fuser.weight.device), enough))
     values = torch.cat(edges)
 

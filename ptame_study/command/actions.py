@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.data import Dataset
 
 from ptame_lib import files
 from ptame_lib.classifiers.black_box import BlackBox
 from ptame_lib.classifiers.loading import load_classifier
 from ptame_lib.classifiers.wrapper import Classifier
-from ptame_lib.datasets import first
 from ptame_lib.datasets.folders import ImageFolder, Pictures, before_crop
 from ptame_lib.explainers.card import about, write_model_card
 from ptame_lib.explainers.export import INSTALL, Exported, to_onnx, to_torch_export
@@ -62,20 +63,15 @@ def explain(
 
     from .. import figures
 
-    # the classifier and the explainer must belong together
+    # the classifier and its explainer
     found = list(image_files(images))
-    known = known or about(explainer)
-    model = explained_classifier(explainer, known, classifier, weights)
-    trained = load_explainer(explainer, model, auxiliary_weights=auxiliary_weights)
-    classes = count_classes(model, torch.zeros(3, *model.input_size))
-    if classes != trained.num_classes:
-        both = f"{explainer} explains {trained.num_classes} classes, the classifier has {classes}"
-        raise ValueError(f"{both}: name the one it was trained for")
-    target = None if wanted is None else torch.tensor([find_class(wanted, classes, model.labels)])
+    model = explained_classifier(explainer, known or about(explainer), classifier, weights)
+    trained = _load_explainer_of(model, explainer, auxiliary_weights)
+    target = None if wanted is None else torch.tensor([find_class(wanted, trained.num_classes, model.labels)])
 
     # a figure for each image that can be read
     figures.use_style()
-    quickest = _quickest(trained, model.input_size, say) if len(found) >= FAST_FROM else trained
+    quick = quickest(trained, model.input_size, say) if len(found) >= FAST_FROM else trained
     unread, size = [], model.input_size
     for file, output in zip(found, figure_files(found, out), strict=True):
         try:
@@ -83,7 +79,7 @@ def explain(
         except ValueError as error:
             unread.append(str(error))
             continue
-        maps, proof = explain_with_evidence(quickest, model, pixels, target)
+        maps, proof = explain_with_evidence(quick, model, pixels, target)
         figure = figures.explanation(pixels[0], maps[0], proof)
         with files.whole(output) as unfinished:
             figure.savefig(unfinished)
@@ -94,8 +90,18 @@ def explain(
         raise ValueError(counted + "; ".join(unread))
 
 
-def _quickest(trained: PTAME, size: tuple[int, int], say: Callable[[str], None]) -> PTAME | Fast:
-    """What explains many images of one ``size`` soonest; ``say`` is told its name."""
+def _load_explainer_of(model: Classifier | BlackBox, file: Path, auxiliary_weights: str | None) -> PTAME:
+    """The trained explainer; ValueError if it explains another number of classes than the classifier has."""
+    trained = load_explainer(file, model, auxiliary_weights=auxiliary_weights)
+    classes = count_classes(model, torch.zeros(3, *model.input_size))
+    if classes != trained.num_classes:
+        both = f"{file} explains {trained.num_classes} classes, the classifier has {classes}"
+        raise ValueError(f"{both}: name the one it was trained for")
+    return trained
+
+
+def quickest(trained: PTAME, size: tuple[int, int], say: Callable[[str], None]) -> PTAME | Fast:
+    """What explains images of one ``size`` soonest, once it is made; ``say`` is told its name."""
     from ptame_lib.explainers.fast import installed  # only here: it brings packages that take a while to load
 
     if not installed():
@@ -124,8 +130,9 @@ def train(
 ) -> dict[str, float] | None:
     """Train an explainer on a folder of images and save it with its model card.
 
-    Returns its metrics on the held-out ``test_images`` (0: None). ``names``: a text file with the classes' names, one a
-    line. ``say`` is told about the progress. The state is kept next to ``out`` until the end, for ``resume``.
+    Returns its metrics on the held-out ``test_images`` (0: None); as many others calibrate the explainer (0: those of
+    the training). ``names``: a text file with the classes' names, one a line. ``say`` is told about the progress. The
+    state is kept next to ``out`` until the end, for ``resume``.
 
     Raises ValueError for an ``out`` that exists, a state of an interrupted training there that is not to be resumed
     (it would be lost), too few images, random weights of the auxiliary, which would be lost,
@@ -137,7 +144,7 @@ def train(
     # the classifier, and the images that it explains
     labels = None if names is None else read_labels(names)
     model = load_classifier(explained.name, find_weights(explained.weights), labels)
-    data, test = _load_images(images, model, config.batch_size)
+    data, held, test = _load_images(images, model, config.batch_size)
     classes = count_classes(model, data[0]["pixels"])
     if labels and len(labels) != classes:
         counts = f"{names} names {len(labels)} classes, {explained.name} has {classes}"
@@ -149,18 +156,31 @@ def train(
     say(f"Training on {len(data)} images, {config.steps} steps of {config.batch_size}.")
     on_step = while_training(config.steps, say)
     fit_explainer(explainer, model, data, config, queries_per_image, on_step=on_step, **state)
-    if model.differentiable:  # a black box has a budget of queries, which is spent
-        calibrate(explainer, model, first(data, min(100, len(data))))
 
-    # measure, and save with what is known
+    # calibrate, measure, and save with what is known
+    calibrated = _calibrate(explainer, model, data, held)
     metrics = measure_explainer(explainer, model, test, config.batch_size) if test else None
-    told = {"profile": "ptame train", "auxiliary_weights": auxiliary.weights, "metrics": metrics}
-    told["images"] = f"{len(data)} images of the folder {Path(images.images).resolve().name}"
-    explainer.save(out, **description(explained.name, model, config, explained.weights, **told))
-    write_model_card(out)
-    for left in (state["checkpoint"], state["checkpoint"].with_suffix(".history.json")):
-        left.unlink(missing_ok=True)
+    folder = f"{len(data)} images of the folder {Path(images.images).resolve().name}"
+    told = {"images": folder, "calibrated": calibrated, "metrics": metrics, "auxiliary_weights": auxiliary.weights}
+    about_it = description(explained.name, model, config, explained.weights, profile="ptame train", **told)
+    _finish(explainer, out, about_it, state["checkpoint"])
     return metrics
+
+
+def _calibrate(explainer: PTAME, model: Classifier | BlackBox, data: Dataset, held: Dataset | None) -> str:
+    """Calibrate on images ``held`` back from training, without such on its ``data``; return on which, in words."""
+    if not model.differentiable:
+        return "no: the classifier's budget of queries was for the training"
+    calibrate(explainer, model, held or data)
+    return f"on {len(held)} other images" if held else "on images of the training, since none were held out"
+
+
+def _finish(explainer: PTAME, out: Path, about_it: dict[str, Any], checkpoint: Path) -> None:
+    """Save the explainer with its model card; what was kept to resume the training goes."""
+    explainer.save(out, **about_it)
+    write_model_card(out)
+    for left in (checkpoint, checkpoint.with_suffix(".history.json")):
+        left.unlink(missing_ok=True)
 
 
 def _check_out(out: Path, checkpoint: Path, auxiliary: AuxiliarySettings, resume: bool) -> None:
@@ -181,14 +201,21 @@ def _check_out(out: Path, checkpoint: Path, auxiliary: AuxiliarySettings, resume
 
 def _load_images(
     images: ImageSettings, model: Classifier | BlackBox, batch_size: int
-) -> tuple[Pictures, Pictures | None]:
-    """Images to train on, at least a batch of them, and those held out (0: None)."""
-    data, held_out = open_images(images.images, model), images.test_images
-    if len(data) < held_out + batch_size:
-        needed = f"{held_out} held out and one batch of {batch_size}"
+) -> tuple[Pictures, Pictures | None, Pictures | None]:
+    """Images to train on, at least a batch of them; as many as are held out to calibrate with and to measure on.
+
+    None for 0; a classifier that only answers is not asked for a calibration.
+    """
+    data, test = open_images(images.images, model), images.test_images
+    held = test if model.differentiable else 0
+    if len(data) < held + test + batch_size:
+        needed = f"{f'{held} + ' if held else ''}{test} held out and one batch of {batch_size}"
         few = f"{images.images} has {len(data)} images, fewer than {needed}"
         raise ValueError(f"{few}: give more, or lower --held-out or --batch-size")
-    return load_parts(images, ["train", "test"], model) if held_out else (data, None)
+    if not test:
+        return data, None, None
+    data, held_back, tested = load_parts(replace(images, val_images=held), ["train", "val", "test"], model)
+    return data, held_back if held else None, tested
 
 
 def export(

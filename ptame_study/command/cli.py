@@ -165,7 +165,10 @@ def train(
     batch_size: Annotated[int, option("Images per step.", min=2)] = 32,
     lr: Annotated[float, option("Highest learning rate.")] = 1e-3,
     seed: Annotated[int, option("Seed of everything drawn.", min=0)] = 0,
-    held_out: Annotated[int, option("Images kept from training, to measure the explainer on.", min=0)] = 32,
+    held_out: Annotated[
+        int,
+        option("Images kept from training, to measure the explainer on; as many again calibrate its maps.", min=0),
+    ] = 32,
     precision: Annotated[str, option("no, bf16 or fp16 (on a GPU).")] = "no",
     queries_per_image: Annotated[int, option("How often onnx/FILE is asked at most, per training image.", min=1)] = 300,
     resume: Annotated[bool, option("Continue an interrupted training with the same options.", "--resume")] = False,

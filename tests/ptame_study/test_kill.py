@@ -204,6 +204,37 @@ def test_rows_made_from_something_else_are_dropped(tmp_path):
     assert about == {"seconds": [0.5]}
 
 
+@pytest.mark.parametrize(
+    ("line", "left", "count"),
+    [
+        (0, '{"made_from": {"se', 0),  # cut off, and then written to
+        (0, "\x00\x00", 0),
+        (0, '{"made_from": {"seed": 0}}', 0),
+        (2, '{"rows": [[0.1', 2),
+        (2, '{"rows": [[1.0]]}', 2),
+        (2, "17", 2),
+    ],
+)
+def test_rows_from_a_damaged_line_on_are_computed_again(line, left, count, tmp_path):
+    file = tmp_path / "rows"
+
+    def go_on(until):
+        with Rows(file, {"seed": 0}) as rows:
+            begun = rows.count
+            for i in range(begun // 2, until):
+                rows.append({"a": [i, i + 0.5], "b": [0.0, -i]}, seconds=i)
+            return begun, *rows.table()
+
+    _, whole, times = go_on(3)
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:line], left, *lines[line + 1 :]]) + "\n")
+    with pytest.warns(UserWarning, match=rf"rows is damaged after {count} images: the values that follow are computed"):
+        begun, table, seconds = go_on(3)
+    assert (begun, seconds) == (count, times)
+    assert table.equals(whole)
+    assert file.read_text().splitlines() == lines
+
+
 # ---------------------------------------------------------------------------------------------------------------- graph
 
 
@@ -215,7 +246,7 @@ def study(study_root):
     shutil.copy(CHECKOUT / "notebooks" / "02_train_ptame.ipynb", study_root / "notebooks")
     for part in ("data/embedded", "ptame_lib"):
         (study_root / part).symlink_to(CHECKOUT / part)
-    settings = "02_train_ptame: {train_images: 30, steps: 210, batch_size: 2, lr: 5.0e-3}"
+    settings = "02_train_ptame: {train_images: 30, steps: 6, batch_size: 2, training: {checkpoint_every: 4}}"
     (study_root / "workflow" / "profiles" / "tiny.yaml").write_text(
         f"classifiers: [embedded/vgg]\nnotebooks:\n  {settings}\n"
     )

@@ -45,8 +45,10 @@ class Colours(torch.nn.Module):
 
 
 def keeping() -> dict[str, Callable]:
-    """The evaluation from end to end, whose values are kept in files: small images, two methods, no curves."""
-    methods = [Method(name, lambda pixels, targets: pixels.mean(1), 1, 0, "control") for name in ("one", "two")]
+    """The evaluation from end to end, whose values are kept in files: small images, three methods, no curves."""
+    methods = [
+        Method(name, lambda pixels, targets: pixels.mean(1), 1, 0, "control") for name in ("one", "two", "three")
+    ]
 
     def work(n: int) -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -111,12 +111,21 @@ def test_nothing_else_is_touched():
     assert torch.get_rng_state().equal(state)
 
 
+def test_the_first_images_are_enough():
+    """Those after them are not even read."""
+    data = [*images(5), *[None] * 4]
+    assert calibrate(explainer(), classifier(), data, images=5, batch_size=2) == pytest.approx(
+        calibrate(explainer(), classifier(), data[:5])
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "data", "words"),
     [
         ({"enough": 0}, images(1), "enough must be a share"),
         ({"enough": math.nan}, images(1), "enough must be a share"),
         ({"batch_size": 0}, images(1), "batch_size"),
+        ({"images": 0}, images(1), "images"),
         ({}, [], "no images to calibrate with"),
     ],
 )

@@ -86,12 +86,14 @@ def test_training_saves_what_was_done_with_its_card(trained):
     metrics = json.loads(known["metrics"])
     assert metrics["images"] == 3
     assert all(0 <= metrics[name] <= 100 for name in ("faithful", "rest alike", "AD100", "IC100"))
-    assert "Training on 7 images, 8 steps of 4." in said
+    assert "Training on 4 images, 8 steps of 4." in said
     assert re.search(r"About \d+ seconds to go", said)
     assert (
         f"On 3 held-out images, in percent: {metrics['faithful']} keep their decision with what the map keeps" in said
     )
-    assert "| AD100 |" in Path(f"{file}.md").read_text()
+    card = Path(f"{file}.md").read_text()
+    assert "| AD100 |" in card
+    assert "| calibrated | on 3 other images |" in card
     assert sorted(p.name for p in file.parent.iterdir()) == ["e.safetensors", "e.safetensors.md", "photos"]
     assert file.stat().st_mode == Path(f"{file}.md").stat().st_mode  # others may read both or neither
 
@@ -105,7 +107,7 @@ def test_images_are_explained_with_figures_and_verdicts(trained, tmp_path):
     known = json.loads(saved_config(file)["metrics"])
     assert said.startswith(
         "e.safetensors: P-TAME for embedded/resnet, 10 classes; "
-        "trained on 7 images of the folder photos, 8 steps, seed 0; "
+        "trained on 4 images of the folder photos, 8 steps, seed 0; "
         f"on 3 held-out images {known['faithful']:g} % of its maps keep the decision. 0.png: "
     )
     assert (
@@ -238,7 +240,7 @@ def test_a_classifier_of_oblong_images_is_asked_about_oblong_images(tmp_path):
     transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "net")
     transformers.ViTImageProcessor(size={"height": 32, "width": 48}).save_pretrained(tmp_path / "net")
     named = ["--classifier", f"hf/{tmp_path / 'net'}"]
-    images, file = write_images(tmp_path / "photos", 5), tmp_path / "e.safetensors"
+    images, file = write_images(tmp_path / "photos", 6), tmp_path / "e.safetensors"
     options = [*named, "--images", images, "--out", file, *TRAIN]
     ptame("train", *options, "--steps", 2, "--batch-size", 2, "--held-out", 2)
     assert json.loads(saved_config(file)["input_size"]) == [32, 48]
@@ -298,6 +300,7 @@ def test_weights_of_ones_own_are_remembered(trained, tmp_path):
         0,
         *own,
     )
+    assert saved_config(file)["calibrated"] == "on images of the training, since none were held out"
     learned = str(tmp_path / "auxiliary.safetensors")
     loaded = load_explainer(file, auxiliary_weights=learned)
     kept = loaded.auxiliary.learnable().model.state_dict()["layer1.0.conv1.weight"]  # before its norm was folded in
@@ -359,6 +362,7 @@ def test_a_classifier_that_only_answers_is_trained_on(trained, tmp_path, monkeyp
     start = ["train", "--classifier", "onnx/x", "--images", images, "--out", tmp_path / "e.safetensors"]
     assert "above queries_per_image=1" in ptame(*start, *options, "--queries-per-image", 1, code=1)
     said = ptame(*start, *options)
+    assert saved_config(tmp_path / "e.safetensors")["calibrated"].startswith("no: the classifier's budget of queries")
     assert "held-out" not in said
     assert "metrics" not in saved_config(tmp_path / "e.safetensors")
 
@@ -402,7 +406,8 @@ def mistakes(file, images):
         "other ending": ([*start, "e.pth"], "must end in .safetensors"),
         "few images": (
             [*start, "e.safetensors"],
-            "has 10 images, fewer than 32 held out and one batch of 32: give more, or lower --held-out or --batch-size",
+            "has 10 images, fewer than 32 + 32 held out and one batch of 32: "
+            "give more, or lower --held-out or --batch-size",
         ),
         "no checkpoint": (
             [*start, images / "e.safetensors", *TRAIN, "--held-out", 1, "--resume"],
