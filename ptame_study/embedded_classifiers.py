@@ -61,18 +61,16 @@ def train_embedded(
     *,
     epochs: int,
     lr: float = 4e-3,
-    hidden: bool = False,
     batch_size: int = 64,
     seed: int = 0,
 ) -> list[float]:
     """Train a network on the single-label digits, as `_fit` does; return each epoch's mean loss.
 
-    Label smoothing 0.05; with ``hidden`` parts of the images are blackened (`_hide`). A ViT also learns to classify
-    each token by the digit's true pixels (weight 0.3).
+    Label smoothing 0.05. A ViT also learns to classify each token by the digit's true pixels (weight 0.3).
     """
 
     def loss(pixels: Tensor, labels: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
-        return _loss(net, _normalised(_hide(pixels, truth, generator) if hidden else pixels), labels, truth)
+        return _loss(net, _normalised(pixels), labels, truth)
 
     return _fit(net, data, loss, epochs, lr, batch_size, seed)
 
@@ -155,33 +153,6 @@ def _shift(pixels: Tensor, truth: Tensor, generator: torch.Generator, most: int 
     pixels = F.pad(pixels, [most] * 4, mode="replicate")[..., dy : dy + height, dx : dx + width]
     truth = F.pad(truth, [most] * 4)[..., dy : dy + height, dx : dx + width]
     return pixels, truth
-
-
-def _hide(pixels: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
-    """Black rectangles on a third of the images, black surroundings of the digit on another third.
-
-    Explanations are judged by what the classifier answers to masked images. If it had never seen black, that would be
-    measured and not the explanation.
-    """
-    count, _, height, width = pixels.shape
-    mask = torch.ones(count, height, width)
-    kind = torch.randint(0, 3, (count,), generator=generator).tolist()
-    for i in range(count):
-        # three rectangles
-        if kind[i] == 0:
-            for _ in range(3):
-                h, w = torch.randint(8, 33, (2,), generator=generator).tolist()
-                y, x = (int(torch.randint(0, side, (), generator=generator)) for side in (height - h, width - w))
-                mask[i, y : y + h, x : x + w] = 0
-        # everything but a box around the digit
-        elif kind[i] == 1 and truth[i].any():
-            rows, columns = (truth[i].any(axis).nonzero()[:, 0] for axis in (1, 0))
-            around = torch.randint(1, 13, (4,), generator=generator).tolist()
-            top, bottom = max(rows[0] - around[0], 0), rows[-1] + around[1]
-            left, right = max(columns[0] - around[2], 0), columns[-1] + around[3]
-            mask[i] = 0
-            mask[i, top : bottom + 1, left : right + 1] = 1
-    return pixels * mask[:, None]
 
 
 def _recolour(pixels: Tensor, generator: torch.Generator) -> Tensor:

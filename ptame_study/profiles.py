@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from ptame_lib import files
+from ptame_lib.explainers.names import TRAINED
 
 from . import paths
 
@@ -102,6 +103,9 @@ def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
     for key in ("per_classifier", "per_method"):
         per = content.get(key, {})
         sections |= {key: per, **(per if isinstance(per, dict) else {})}
+    for name in content.get("per_method") or ():
+        if name not in TRAINED:
+            raise ValueError(f"{show}: 'per_method' names {name!r}: choose from {', '.join(TRAINED)}")
     for name, section in sections.items():
         rows = section or {}
         if not isinstance(rows, dict) or not all(isinstance(row or {}, dict) for row in rows.values()):
@@ -129,11 +133,11 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def parameters_for(
-    profile: str, notebook: str, classifier: str | None = None, seed: int = 0, method: str = "P-TAME"
+    profile: str, notebook: str, classifier: str | None = None, seed: int = 0, method: str | None = None
 ) -> dict[str, Any]:
     """What a profile sets for a notebook: ``notebooks``, and over it, by key, ``per_classifier`` and ``per_method``.
 
-    ``method``: the trained one that the notebook is run for, whose settings ``per_method`` may hold.
+    ``method``: the trained one that the notebook is run for, by default the profile's, or P-TAME.
     ``seed``: one of the profile's, 0 the notebook's own; with others 02 trains, and 03 measures what was trained with
     it alone, by the metrics of the ranks. Raises ValueError for a classifier that the profile does not have, and for a
     seed of a notebook without seeds.
@@ -157,7 +161,8 @@ def parameters_for(
     known = [*content.get("classifiers", []), *content.get("multi_label", [])]
     if classifier not in known:
         raise ValueError(f"unknown classifier {classifier!r} in profile {profile}: it has {', '.join(known)}")
-    for key, name in (("per_classifier", classifier), ("per_method", method)):
+    for key in ("per_classifier", "per_method"):
+        name = classifier if key == "per_classifier" else method or parameters.get("method", "P-TAME")
         of_it = (content.get(key) or {}).get(name) or {}
         parameters = _merged(parameters, of_it.get(notebook) or {})
     parameters |= OF_A_SEED[notebook](seed) if seed else {}

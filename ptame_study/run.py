@@ -51,8 +51,7 @@ def run_notebook(
 
     # the profile's parameters, which the notebook must have
     extra = extra or {}
-    of_method = {"method": extra["method"]} if "method" in extra else {}
-    parameters = parameters_for(profile, notebook := source.stem, classifier, seed, **of_method) | extra
+    parameters = parameters_for(profile, notebook := source.stem, classifier, seed, extra.get("method")) | extra
     check_chosen(profile, notebook, parameters)
     known = papermill.inspect_notebook(_literal(source)).keys()
     unknown = parameters.keys() - known

@@ -23,10 +23,11 @@ from ptame_lib.methods.base import Method
 from ptame_lib.metrics.drop import confidence
 from ptame_lib.metrics.robustness import max_sensitivity, rank_stability
 from ptame_lib.metrics.statistics import mean_interval
+from ptame_lib.metrics.suite import METRICS
 from ptame_lib.validation import check_at_least
 
 from . import verdicts
-from .figures import colour, marker
+from .figures import colour
 
 RIGHT, WRONG, SECOND = "right", "wrong", "second class"
 STRATA = (RIGHT, WRONG, SECOND)
@@ -99,6 +100,17 @@ def probability(classifier: nn.Module, data: Asked, batch_size: int = 100) -> Te
         for batch in DataLoader(data, batch_size):
             parts.append(confidence(classifier, batch["pixels"].to(device), batch["asked"].to(device)).cpu())
     return torch.cat(parts)
+
+
+def fitting(values: pd.DataFrame, stratum: str) -> pd.DataFrame:
+    """Per-image values without the metrics that say nothing in a stratum.
+
+    The second class is not the decision: whether the decision stays (ROAD's accuracy) is not about it, and the truth is
+    the pixels of another digit.
+    """
+    if stratum != SECOND:
+        return values
+    return values.drop(columns=[m for m in values if m in METRICS and (METRICS[m].needs_truth or " accuracy" in m)])
 
 
 def label(classifier: str, stratum: str) -> str:
@@ -182,7 +194,7 @@ def draw(axis: Axes, table: pd.DataFrame) -> None:
     rows = list(table.itertuples())
     for at, row in enumerate(rows):
         axis.plot([row.low, row.high], [at, at], color=colour(row.method), lw=3)
-        axis.plot(row.value, at, marker(row.method), color=colour(row.method), markeredgecolor="white")
+        axis.plot(row.value, at, "o", color=colour(row.method), markeredgecolor="white")
     axis.set(title=table["metric"].iloc[0], xlabel="%", xlim=(-5, 105), ylim=(len(rows) - 0.5, -0.5))
     axis.set_yticks(range(len(rows)), [f"{row.stratum}: {row.method}" for row in rows], fontsize=9)
 

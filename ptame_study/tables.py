@@ -171,7 +171,7 @@ def _cells(per_image: pd.DataFrame, metrics: list[str] | None) -> Iterator[tuple
         for metric in [m for m in chosen if m in part]:
             wide = part.pivot(index="image", columns="method", values=metric)[part["method"].unique()]
             wide = wide.dropna(axis=1, how="all")  # a method for which the metric is never defined
-            if wide.notna().all(axis=1).any():  # of an image for all methods
+            if len(wide.columns) and wide.notna().all(axis=1).any():  # of an image for all methods
                 yield classifier, metric, wide if METRICS[metric].higher_is_better else -wide
 
 

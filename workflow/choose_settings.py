@@ -1,6 +1,6 @@
 """Choose the settings of the trained methods on the part val, as docs/protocol.md says.
 
-    python workflow/choose_settings.py --out results/trials.csv [--classifier embedded/resnet] [--method P-TAME]
+    python workflow/choose_settings.py --out FILE.csv [--classifier embedded/vit] [--method P-TAME]
 
 Every method gets the same trials, `TRIALS`. The best has the lowest score: the mean of AD@25, deletion, insertion and
 precision@truth, each against the value of the centred Gaussian, so that 1 is as bad as this control. A method has one
@@ -50,9 +50,14 @@ def trials(name: str, method: str, steps: int = 500, images: int = 100) -> list[
         calibrate(explainer, classifier, first(val, 100))
         [own] = build_methods(classifier, {method: explainer}, [])
         found = values(own)
-        parts = [worst[m] / found[m] if METRICS[m].higher_is_better else found[m] / worst[m] for m in SCORED]
-        rows.append({"classifier": name, "method": method, **trial, **found.round(2), "score": sum(parts) / len(parts)})
+        rows.append({"classifier": name, "method": method, **trial, **found.round(2), "score": score(found, worst)})
     return rows
+
+
+def score(found: pd.Series, control: pd.Series) -> float:
+    """The mean of `SCORED`, each against the control's value: below 1 is better than the control."""
+    parts = [control[m] / found[m] if METRICS[m].higher_is_better else found[m] / control[m] for m in SCORED]
+    return sum(parts) / len(parts)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ TRAINED = {  # method: source; these share notebook 02 and its training loop
 }
 EXPLAINER = {"Explainer": "Stalder et al., NeurIPS 2022"}  # trained by notebook 07, for some classifiers only
 AUXILIARY_CAM, CHANNEL_MEAN, SWAPPED = "auxiliary's CAM", "channel mean", "P-TAME of another classifier"
-BESIDE = {  # controls beside P-TAME: what it has without this classifier's answers
+BESIDE = {  # controls beside P-TAME, not trained on this classifier's answers
     AUXILIARY_CAM: "control: knows the classes, not the classifier",
     CHANNEL_MEAN: "control: the auxiliary's second level, ignores class and classifier",
     SWAPPED: "control: was trained for another classifier",

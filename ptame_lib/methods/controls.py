@@ -78,7 +78,8 @@ def auxiliary_cam(explainer: PTAME, head: Tensor) -> PTAME | None:
     """
     if tuple(head.shape) != (explainer.num_classes, explainer.auxiliary.channels[-1]):
         return None
-    cam = PTAME(explainer.auxiliary, explainer.num_classes).to(explainer.fuser.weight)
+    with torch.random.fork_rng([]):  # the weights drawn here are replaced
+        cam = PTAME(explainer.auxiliary, explainer.num_classes).to(explainer.fuser.weight)
     return cam.start_from_head(head).eval()
 
 

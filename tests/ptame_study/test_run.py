@@ -51,6 +51,15 @@ def test_a_method_may_have_settings_of_its_own(study_root):
     asked = {m: profiles.parameters_for("x", "tiny", "embedded/vgg", method=m) for m in ("P-TAME", "T-TAME")}
     assert asked["P-TAME"]["training"] == {"warmup": 0.3, "workers": 1}
     assert asked["T-TAME"] == asked["P-TAME"] | {"training": {"warmup": 0.1, "workers": 1}}
+    # the profile's own method, where none is asked for
+    content = yaml.safe_load(file.read_text())
+    content["notebooks"]["tiny"]["method"] = "T-TAME"
+    file.write_text(yaml.safe_dump(content))
+    assert profiles.parameters_for("x", "tiny", "embedded/vgg")["training"]["warmup"] == 0.1
+    file.write_text(yaml.safe_dump(content | {"per_method": {"TTAME": {}}}))
+    with pytest.raises(ValueError, match="'per_method' names 'TTAME': choose from P-TAME, T-TAME, L-CAM-Img"):
+        profiles.load_profile("x")
+    file.write_text(yaml.safe_dump(content | own))
     # a classifier's steps and a method's warm-up
     assert profiles.parameters_for("x", "tiny", "embedded/vit", method="T-TAME")["steps"] == 9
 
@@ -205,9 +214,11 @@ def test_shipped_profiles_fit_their_notebooks(file, monkeypatch, tmp_path):
     """Names, types and values of every parameter and of every key of the dicts."""
     content = profiles.load_profile(file.stem)
     per_classifier = content.get("per_classifier", {})
-    asked = [(notebook, None) for notebook in content["notebooks"]]
-    asked += [(notebook, name) for name, notebooks in per_classifier.items() for notebook in notebooks]
-    settings = [(notebook, profiles.parameters_for(file.stem, notebook, name)) for notebook, name in asked]
+    asked = [(notebook, None, None) for notebook in content["notebooks"]]
+    asked += [(notebook, name, None) for name, notebooks in per_classifier.items() for notebook in notebooks]
+    of_methods = content.get("per_method", {}).items()
+    asked += [(notebook, content["classifiers"][0], m) for m, notebooks in of_methods for notebook in notebooks]
+    settings = [(of[0], profiles.parameters_for(file.stem, *of[:2], method=of[2])) for of in asked]
     assert settings
     assert set(per_classifier) <= {*content.get("classifiers", []), *content.get("multi_label", [])}
     monkeypatch.setenv("PTAME_ROOT", str(tmp_path))  # nothing is written into the checkout

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ptame_lib import Method, load_embedded
-from ptame_study import strata
+from ptame_study import strata, tables, verdicts
 from ptame_study.strata import RIGHT, SECOND, WRONG, find_strata
 
 
@@ -140,3 +140,20 @@ def test_probabilities_are_of_the_class_asked(images):
     logits = torch.tensor([2.0, 1.0] + [0.0] * 8)
     expected = logits.softmax(0)[[0, 1, 2, 0]]
     torch.testing.assert_close(strata.probability(Planned(images, []), data, 3).float(), expected)
+
+
+def test_a_second_class_has_neither_truth_nor_accuracy():
+    columns = ["classifier", "image", "AD@25", "MoRF accuracy", "MoRF accuracy 10", "MoRF confidence", "deletion", "AP"]
+    values = pd.DataFrame([[0.0] * len(columns)], columns=columns)
+    assert list(strata.fitting(values, RIGHT)) == list(strata.fitting(values, WRONG)) == columns
+    assert list(strata.fitting(values, SECOND)) == ["classifier", "image", "AD@25", "MoRF confidence", "deletion"]
+
+
+def test_a_stratum_without_a_metric_has_no_cell_of_it():
+    rows = [("r, right", m, i, i + bump, 50.0) for m, bump in (("P-TAME", 0), ("RISE", 3)) for i in range(6)]
+    rows += [("r, second class", m, i, i + bump, None) for m, bump in (("P-TAME", 0), ("RISE", 3)) for i in range(6)]
+    values = pd.DataFrame(rows, columns=["classifier", "method", "image", "AD@25", "AP"])
+    values["AP"] = values["AP"].astype(float)
+    for table in (tables.tidy(values), tables.leaders(values), verdicts.verdicts(values.assign(seed=0))):
+        cells = {*map(tuple, table[["classifier", "metric"]].to_numpy())}
+        assert cells == {("r, right", "AD@25"), ("r, right", "AP"), ("r, second class", "AD@25")}
