@@ -20,8 +20,8 @@ from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.masking import keep as keep_part
 from ptame_lib.masking import normalise, resize
 from ptame_lib.methods.base import Method
-from ptame_lib.metrics.drop import average_drop, confidence, increase_in_confidence
-from ptame_lib.metrics.evidence import explain_with_evidence
+from ptame_lib.metrics.drop import average_drop, confidence, increase_in_confidence, masked_confidence
+from ptame_lib.metrics.evidence import SHOWN, explain_with_evidence
 from ptame_lib.metrics.memory import peak_memory
 from ptame_lib.metrics.segmentation import aggregate_masks
 from ptame_lib.metrics.suite import MAPS, Suite
@@ -229,15 +229,19 @@ def measure_explainer(
 ) -> dict[str, float]:
     """How good the explainer is on images it has not seen: their number, and means in percent.
 
-    ``faithful``: what the map keeps is decided like the whole image; ``rest alike``: so is the rest; AD100 and IC100.
+    ``faithful``: the first ``shown`` percent of a map's pixels, all others black, are decided like the whole image;
+    ``rest alike``: so is the rest; AD100 and IC100, of the soft map.
     """
     names, parts = ("faithful", "rest alike", "AD100", "IC100"), []
     device = device_of(explainer)
     model = model.to(device)
     for batch in DataLoader(test, batch_size):
-        _, proof = explain_with_evidence(explainer, model, batch["pixels"].to(device))
-        drop, rise = average_drop(proof.whole, proof.kept), increase_in_confidence(proof.whole, proof.kept)
-        columns = (proof.faithful, proof.rest_too, drop, rise)
+        pixels = batch["pixels"].to(device)
+        maps, proof = explain_with_evidence(explainer, model, pixels)
+        q = masked_confidence(model, pixels, proof.targets, maps)
+        drop, rise = average_drop(proof.whole, q), increase_in_confidence(proof.whole, q)
+        columns = (proof.faithful[:, 0], proof.rest_too[:, 0], drop, rise)
         parts.append(torch.stack([column.double() for column in columns]).cpu())
     means = (100 * torch.cat(parts, 1).mean(1)).tolist()
-    return {"images": len(test)} | {name: round(mean, 1) for name, mean in zip(names, means, strict=True)}
+    found = {name: round(mean, 1) for name, mean in zip(names, means, strict=True)}
+    return {"images": len(test), "shown": round(100 * SHOWN), **found}

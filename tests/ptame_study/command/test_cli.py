@@ -89,7 +89,8 @@ def test_training_saves_what_was_done_with_its_card(trained):
     assert "Training on 7 images, 8 steps of 4." in said
     assert re.search(r"About \d+ seconds to go", said)
     assert (
-        f"On 3 held-out images, in percent: {metrics['faithful']} keep their decision with what the map keeps" in said
+        f"On 3 held-out images, in percent: {metrics['faithful']} keep their decision on the first 25 % of the map"
+        in said
     )
     assert "| AD100 |" in Path(f"{file}.md").read_text()
     assert sorted(p.name for p in file.parent.iterdir()) == ["e.safetensors", "e.safetensors.md", "photos"]
@@ -106,13 +107,14 @@ def test_images_are_explained_with_figures_and_verdicts(trained, tmp_path):
     assert said.startswith(
         "e.safetensors: P-TAME for embedded/resnet, 10 classes; "
         "trained on 7 images of the folder photos, 8 steps, seed 0; "
-        f"on 3 held-out images {known['faithful']:g} % of its maps keep the decision. 0.png: "
+        f"of 3 held-out images, {known['faithful']:g} % keep their decision on the first 25 % of the map's pixels, "
+        "all others black. 0.png: "
     )
     assert (
         len(
             re.findall(
-                r"0\.png: \d: \d+% on the whole image, \d+% on what the map keeps, \d+% on the rest; "
-                r".*? for this decision\.",
+                r"0\.png: \d: [^.]+% on the whole image\. On the first 25% of the map's pixels alone: "
+                r"[^()]+% \(all others black\), .*? enough to decide for \d: ",
                 said,
             )
         )
@@ -509,7 +511,7 @@ def test_an_explainer_is_described_for_its_file(tmp_path):
     assert known["training"]["steps"] == 7
     assert in_one_line(file) == (
         "e.safetensors: P-TAME for embedded/resnet, 10 classes; trained on 5 images, 7 steps, seed 3; "
-        "on 4 held-out images 75 % of its maps keep the decision."
+        "of 4 held-out images, 75 % keep their decision on what the soft map keeps."
     )
     explainer.save(file, **description(CLASSIFIER, model, None))  # made elsewhere
     assert in_one_line(file) == "e.safetensors: P-TAME for embedded/resnet, 10 classes."
