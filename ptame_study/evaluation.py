@@ -71,7 +71,7 @@ def evaluate(
 
     ``data``: items with ``pixels`` (3,H,W) in [0,1] and, where it is known, the ``truth`` (H,W) bool, and the class
     that is ``asked`` about if it is not the decision; for `MASKS` also ``labels`` (K,), and the truth (K,H,W) of each
-    or (H,W) of all. ``options`` of the suite's measure, such as ``curves=False``. Costs: forwards, backwards,
+    or (H,W) of all. ``options`` of the suite's `measured_by`, such as ``curves=False``. Costs: forwards, backwards,
     ms_per_image, peak_mb, images, source. Only the method's own work is timed: the median over batches, since the first
     also warms up; the memory is that of one image.
 
@@ -91,7 +91,7 @@ def evaluate(
         raise ValueError(f"{method.name!r} gives masks that must not be normalised: evaluate it with the suite MASKS")
     check_at_least(1, batch_size=batch_size)
     file, made_from = unfinished or (None, {})
-    made_from = made_from | {"suite": suite.measure.__name__, "batch_size": batch_size} | options
+    made_from = made_from | {"suite": suite.measured_by.__name__, "batch_size": batch_size} | options
     peak = None
     with Rows(file, made_from) as rows, progress(len(data), method.name) as bar:
         # go on after what an earlier run left
@@ -105,7 +105,7 @@ def evaluate(
             maps, seconds = _timed(method, pixels, wanted, truth)
             check_maps(maps, len(pixels), of=method.name)
             # measure
-            columns = suite.measure(classifier, pixels, wanted, maps, truth, **answers, **options)
+            columns = suite.measured_by(classifier, pixels, wanted, maps, truth, **answers, **options)
             rows.append({name: column.tolist() for name, column in columns.items()}, seconds=seconds, peak=peak)
             bar.update(len(pixels))
         values, about = rows.table()
