@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from ptame_lib import files
@@ -140,13 +141,18 @@ def annotate(axes: Sequence[Axes], proof: Evidence, whole: bool = True) -> None:
 
 
 def explanation(
-    image: Tensor, map_: Tensor, row: Evidence, labels: Sequence[str] | None = None, side: float = 2.2
+    image: Tensor,
+    map_: Tensor,
+    row: Evidence,
+    labels: Sequence[str] | None = None,
+    side: float = 2.2,
+    whole: Tensor | None = None,
 ) -> Figure:
     """One explained image (3,H,W): itself and its map (h,w), the pixels shown, the rest, and the evidence about them.
 
     What is not seen is black in the upper row and blurred in the lower one. Titles give the target's probability; a
     warning, if any, is framed. ``row``: the evidence of this image, ``evidence[i]``. ``labels``: names of the classes,
-    by default the classifier's.
+    by default the classifier's. ``whole``: the image (3,H,W) whose middle the classifier sees, which is framed there.
     """
     if len(row) != 1:
         raise ValueError(f"the evidence of one image is wanted, got that of {len(row)}: pass evidence[i]")
@@ -170,10 +176,27 @@ def explanation(
     for axis, (title, picture) in zip(axes.flat, [each for cell in cells for each in cell], strict=True):
         _draw(axis, picture)
         axis.set_title(title, fontsize=8, **PLAIN)
+    if whole is not None and whole.shape != image.shape:
+        _draw_whole(axes[0, 0], whole, image.shape[-2:])
     _draw(axes[1, 0], resize(normalise(map_[None]), image.shape[-2:])[0], alpha=0.65)
     figure.tight_layout(pad=0.3, h_pad=1.5, rect=(0, below / size[1], 1, 1))
     _sentences(figure, row, below)
     return figure
+
+
+def _draw_whole(axis: Axes, whole: Tensor, size: Sequence[int]) -> None:
+    """The whole image instead of its middle of a ``size`` (height, width), which is framed."""
+    title = axis.get_title()
+    axis.clear()
+    _draw(axis, whole)
+    axis.set_title(title, fontsize=8, **PLAIN)
+    (rows, columns), (height, width) = (
+        whole.shape[-2:],
+        (min(s, w) for s, w in zip(size, whole.shape[-2:], strict=True)),
+    )
+    corner = ((columns - width) / 2 - 0.5, (rows - height) / 2 - 0.5)
+    for look in ({"edgecolor": "white", "linewidth": 2.5}, {"edgecolor": BLACK, "linewidth": 1}):
+        axis.add_patch(Rectangle(corner, width, height, fill=False, **look))
 
 
 def _sentences(figure: Figure, row: Evidence, below: float) -> None:
