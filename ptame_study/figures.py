@@ -190,6 +190,7 @@ def _draw_whole(axis: Axes, whole: Tensor, size: Sequence[int]) -> None:
     axis.clear()
     _draw(axis, whole)
     axis.set_title(title, fontsize=8, **PLAIN)
+    axis.set_xlabel("the classifier sees what is framed", fontsize=7)
     (rows, columns), (height, width) = (
         whole.shape[-2:],
         (min(s, w) for s, w in zip(size, whole.shape[-2:], strict=True)),

@@ -107,9 +107,8 @@ def _read_json(name: str, kind: str, text: str, base: type) -> Any:
         value = None
     if type(value) is not base:
         example = '["a", "b"]' if base is list else '{"a": 1}'
-        raise TypeError(
-            f"parameter {name} must be a {kind}, got {text!r}: write it as JSON, such as -p {name} '{example}'"
-        )
+        given = f"parameter {name} must be a {kind}, got {text!r} of type str"
+        raise TypeError(f"{given}: write it as JSON, such as -p {name} '{example}'")
     return value
 
 
