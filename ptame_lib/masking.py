@@ -64,3 +64,23 @@ def keep_share(maps: Tensor, share: float) -> Tensor:
         return maps
     threshold = flat.kthvalue(k, dim=1, keepdim=True).values
     return torch.where(flat > threshold, flat, 0.0).view_as(maps)
+
+
+def first_pixels(maps: Tensor, share: float) -> Tensor:
+    """The pixels (B,H,W) bool with the largest ``share``, in (0, 1], of the values of each map (B,H,W).
+
+    These are the int(N share) largest; those tied with the next one are left out, so that the share is never exceeded.
+    Raises ValueError for another share.
+
+    >>> first_pixels(torch.tensor([[[0.1, 0.9], [0.5, 0.3]]]), 0.5)
+    tensor([[[False,  True],
+             [ True, False]]])
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be in (0, 1], got {share}")
+    flat = maps.flatten(1)
+    n = flat.shape[1]
+    k = n - int(n * share + 1e-6)  # 0.9 of 10 are 9, though 1 - 0.9 is less than 0.1
+    if k < 1:
+        return torch.ones_like(maps, dtype=torch.bool)
+    return (flat > flat.kthvalue(k, dim=1, keepdim=True).values).view(maps.shape)

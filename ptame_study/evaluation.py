@@ -20,8 +20,8 @@ from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.masking import keep as keep_part
 from ptame_lib.masking import normalise, resize
 from ptame_lib.methods.base import Method
-from ptame_lib.metrics.drop import average_drop, confidence, increase_in_confidence
-from ptame_lib.metrics.evidence import explain_with_evidence
+from ptame_lib.metrics.drop import average_drop, confidence, increase_in_confidence, masked_confidence
+from ptame_lib.metrics.evidence import SHOWN, explain_with_evidence
 from ptame_lib.metrics.memory import peak_memory
 from ptame_lib.metrics.segmentation import aggregate_masks
 from ptame_lib.metrics.suite import MAPS, Suite
@@ -71,7 +71,7 @@ def evaluate(
 
     ``data``: items with ``pixels`` (3,H,W) in [0,1] and, where it is known, the ``truth`` (H,W) bool, and the class
     that is ``asked`` about if it is not the decision; for `MASKS` also ``labels`` (K,), and the truth (K,H,W) of each
-    or (H,W) of all. ``options`` of the suite's measure, such as ``curves=False``. Costs: forwards, backwards,
+    or (H,W) of all. ``options`` of the suite's `measured_by`, such as ``curves=False``. Costs: forwards, backwards,
     ms_per_image, peak_mb, images, source. Only the method's own work is timed: the median over batches, since the first
     also warms up; the memory is that of one image.
 
@@ -91,7 +91,7 @@ def evaluate(
         raise ValueError(f"{method.name!r} gives masks that must not be normalised: evaluate it with the suite MASKS")
     check_at_least(1, batch_size=batch_size)
     file, made_from = unfinished or (None, {})
-    made_from = made_from | {"suite": suite.measure.__name__, "batch_size": batch_size} | options
+    made_from = made_from | {"suite": suite.measured_by.__name__, "batch_size": batch_size} | options
     peak = None
     with Rows(file, made_from) as rows, progress(len(data), method.name) as bar:
         # go on after what an earlier run left
@@ -105,7 +105,7 @@ def evaluate(
             maps, seconds = _timed(method, pixels, wanted, truth)
             check_maps(maps, len(pixels), of=method.name)
             # measure
-            columns = suite.measure(classifier, pixels, wanted, maps, truth, **answers, **options)
+            columns = suite.measured_by(classifier, pixels, wanted, maps, truth, **answers, **options)
             rows.append({name: column.tolist() for name, column in columns.items()}, seconds=seconds, peak=peak)
             bar.update(len(pixels))
         values, about = rows.table()
@@ -230,15 +230,19 @@ def measure_explainer(
 ) -> dict[str, float]:
     """How good the explainer is on images it has not seen: their number, and means in percent.
 
-    ``faithful``: what the map keeps is decided like the whole image; ``rest alike``: so is the rest; AD100 and IC100.
+    ``faithful``: the first ``shown`` percent of a map's pixels, all others black, are decided like the whole image;
+    ``rest alike``: so is the rest; AD100 and IC100, of the soft map.
     """
     names, parts = ("faithful", "rest alike", "AD100", "IC100"), []
     device = device_of(explainer)
     model = model.to(device)
     for batch in DataLoader(test, batch_size):
-        _, proof = explain_with_evidence(explainer, model, batch["pixels"].to(device))
-        drop, rise = average_drop(proof.whole, proof.kept), increase_in_confidence(proof.whole, proof.kept)
-        columns = (proof.faithful, proof.rest_too, drop, rise)
+        pixels = batch["pixels"].to(device)
+        maps, proof = explain_with_evidence(explainer, model, pixels)
+        q = masked_confidence(model, pixels, proof.targets, maps)
+        drop, rise = average_drop(proof.whole, q), increase_in_confidence(proof.whole, q)
+        columns = (proof.faithful[:, 0], proof.rest_too[:, 0], drop, rise)
         parts.append(torch.stack([column.double() for column in columns]).cpu())
     means = (100 * torch.cat(parts, 1).mean(1)).tolist()
-    return {"images": len(test)} | {name: round(mean, 1) for name, mean in zip(names, means, strict=True)}
+    found = {name: round(mean, 1) for name, mean in zip(names, means, strict=True)}
+    return {"images": len(test), "shown": round(100 * SHOWN), **found}

@@ -2,9 +2,10 @@
 
     explorer = Explorer(classifier, methods)
     explorer.open(pixels)                       # (3,H,W) in [0,1]; explains the classifier's decision
-    explorer.at(0.15)["Grad-CAM"].kept          # the class's probability on the first 15 % of pixels
+    print(explorer.at(0.15)["Grad-CAM"].evidence.text())    # what the first 15 % of pixels are worth
 
-Maps and evidence are computed once for each image and class. Another share costs one batch through the classifier.
+Maps are computed once for each image and class. Another share costs four questions to the classifier about each map.
+Pictures, bars and sentences are all about the pixels then shown.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from torch import Tensor, nn
 
 from ptame_lib.classifiers.wrapper import device_of
 from ptame_lib.datasets.folders import Pictures, Size, before_crop
-from ptame_lib.masking import keep, keep_share, normalise, remove, resize
-from ptame_lib.metrics.evidence import Evidence, evidence
+from ptame_lib.masking import normalise, resize
+from ptame_lib.metrics.evidence import FILLS, Evidence, at_share, evidence, fill_in, joined
 from ptame_lib.texts import MOST, printable
 
 from .figures import MAP_COLOURS
@@ -32,27 +33,34 @@ LARGEST = 50 * 2**20  # bytes of an uploaded file
 
 @dataclass(frozen=True)
 class View:
-    """What the classifier answers to the kept pixels and to the rest.
+    """What the classifier answers to the pixels shown and to the rest, for one map.
 
-    Each as (kept, rest): the images (3,H,W), the explained class's probabilities on them, and the decisions.
+    ``evidence``: in numbers and words. ``images``: of each fill, the pixels shown and the rest, both (3,H,W).
     """
 
-    images: tuple[Tensor, Tensor]
-    probabilities: tuple[float, float]
-    decisions: tuple[int, int]
+    evidence: Evidence
+    images: dict[str, tuple[Tensor, Tensor]]
+
+    def answer(self, part: str, fill: str = "black") -> tuple[float, int]:
+        """The class's probability, and the decision, on the ``part`` (kept or rest) with the others as the ``fill``."""
+        k = list(FILLS).index(fill)
+        columns = getattr(self.evidence, part), getattr(self.evidence, f"{part}_decisions")
+        return columns[0][0, k].item(), columns[1][0, k].item()
 
     @property
     def kept(self) -> float:
-        return self.probabilities[0]
+        """The class's probability on the pixels shown, all others black."""
+        return self.answer("kept")[0]
 
     @property
     def rest(self) -> float:
-        return self.probabilities[1]
+        """The class's probability on the image without them, black in their place."""
+        return self.answer("rest")[0]
 
 
 @dataclass(frozen=True)
 class Explained:
-    """One method's map (H,W) in [0,1] of the open image, at its size, and the `Evidence` for it."""
+    """One method's map (H,W) in [0,1] of the open image, at its size, and its `Evidence` for the usual share."""
 
     mask: Tensor
     evidence: Evidence
@@ -113,22 +121,20 @@ class Explorer:
         return self._known[key]
 
     def at(self, share: float) -> dict[str, View]:
-        """Each method's `View` if the ``share`` of pixels with the largest values is kept, on black.
+        """Each method's `View` if the ``share`` of pixels with the largest values is shown, as by `first_pixels`.
 
-        A hard mask, as in `Evidence.share`: values tied with the threshold are not kept. Raises ValueError for a share
-        outside (0, 1].
+        Raises ValueError for a share outside (0, 1].
         """
-        # the kept pixels and the rest, of all methods in one batch
-        masks = torch.stack([self.explained(name).mask for name in self.methods])  # (M,H,W)
-        hard = torch.ones_like(masks) if share == 1 else (keep_share(masks, share) > 0).float()
-        shown = torch.cat([keep(self.pixels, hard), remove(self.pixels, hard)])  # (2M,3,H,W)
-        answers = self._ask(shown)  # (2M,K)
-
-        # method i's two images are i and M + i
-        columns = shown.cpu(), answers[:, self.target].tolist(), answers.argmax(1).tolist()
-        count = len(masks)
+        # all methods in one batch
+        known = [self.explained(name) for name in self.methods]
+        masks = torch.stack([found.mask for found in known])  # (M,H,W)
+        pixels = self.pixels.expand(len(masks), -1, -1, -1)
+        proof = at_share(joined([found.evidence for found in known]), self.classifier, pixels, masks, share)
+        parts = (proof.pixels_shown, ~proof.pixels_shown)
+        shown = {fill: [fill_in(pixels, seen, fill).cpu() for seen in parts] for fill in FILLS}
         return {
-            name: View(*((column[i], column[count + i]) for column in columns)) for i, name in enumerate(self.methods)
+            name: View(proof[i], {fill: (kept[i], rest[i]) for fill, (kept, rest) in shown.items()})
+            for i, name in enumerate(self.methods)
         }
 
     @torch.no_grad()

@@ -13,12 +13,13 @@ import matplotlib.pyplot as plt
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from ptame_lib import files
 from ptame_lib.explainers.names import AUXILIARY_CAM, CHANNEL_MEAN, SWAPPED
-from ptame_lib.masking import keep, normalise, remove, resize
-from ptame_lib.metrics.evidence import Evidence
+from ptame_lib.masking import normalise, resize
+from ptame_lib.metrics.evidence import FILLS, Evidence, fill_in, percent
 from ptame_lib.texts import MOST, printable
 
 from . import paths
@@ -124,16 +125,17 @@ def _draw(axis: Axes, picture: Tensor, alpha: float | None = None) -> None:
 
 
 def annotate(axes: Sequence[Axes], proof: Evidence, whole: bool = True) -> None:
-    """Write below each image how good its map is, in a few words, in red where there is reason for doubt.
+    """Write below each image of the pixels shown what they are worth, in red where there is reason for doubt.
 
-    ``proof``: the evidence of as many images as there are axes. ``whole``: also the probability on the whole image.
+    ``proof``: the evidence of as many images as there are axes, whose pixels not shown are black. ``whole``: also the
+    probability on the whole image.
     """
     for i, axis in enumerate(axes):
-        share = float(proof.share[i])
-        lines = [f"whole {float(proof.whole[i]):.0%}"] if whole else []
+        share = float(proof.share[i, 0])
+        lines = [f"whole {percent(proof.whole[i])}"] if whole else []
         lines += [
-            f"kept {float(proof.kept[i]):.0%}, rest {float(proof.rest[i]):.0%}",
-            "no part enough" if math.isnan(share) else f"{share:.0%} enough",
+            f"kept {percent(proof.kept[i, 0])}, rest {percent(proof.rest[i, 0])}",
+            "no part enough" if math.isnan(share) else f"{percent(share)} enough",
         ]
         axis.set_xlabel("\n".join([*lines, proof.doubt(i)]), fontsize=6.5, labelpad=2, linespacing=1.1)
         if proof.doubt(i):
@@ -143,39 +145,73 @@ def annotate(axes: Sequence[Axes], proof: Evidence, whole: bool = True) -> None:
 
 
 def explanation(
-    image: Tensor, map_: Tensor, row: Evidence, labels: Sequence[str] | None = None, side: float = 2.2
+    image: Tensor,
+    map_: Tensor,
+    row: Evidence,
+    labels: Sequence[str] | None = None,
+    side: float = 2.2,
+    whole: Tensor | None = None,
 ) -> Figure:
-    """One explained image (3,H,W): itself, its map (h,w), what the map keeps, the rest, the evidence.
+    """One explained image (3,H,W): itself and its map (h,w), the pixels shown, the rest, and the evidence about them.
 
-    Titles give the target's probability; a warning, if any, is framed. ``row``: the evidence of this image,
-    ``evidence[i]``. ``labels``: names of the classes, by default the classifier's.
+    What is not seen is black in the upper row and blurred in the lower one. Titles give the target's probability; a
+    warning, if any, is framed. ``row``: the evidence of this image, ``evidence[i]``. ``labels``: names of the classes,
+    by default the classifier's. ``whole``: the image (3,H,W) whose middle the classifier sees, which is framed there.
     """
     if len(row) != 1:
         raise ValueError(f"the evidence of one image is wanted, got that of {len(row)}: pass evidence[i]")
     row = row if labels is None else replace(row, labels=tuple(labels))
 
-    # the four pictures and their titles
-    mask = resize(normalise(map_[None]), image.shape[-2:])  # (1,H,W)
-    grey = image.mean(0, keepdim=True).expand(3, -1, -1)
-    pictures = (image, grey, keep(image[None], mask)[0], remove(image[None], mask)[0])
-    whole, on_kept, on_rest = (f"{float(p[0]):.0%}" for p in (row.whole, row.kept, row.rest))
+    # two rows: the image and its map, then of each fill the pixels shown and the rest
+    seen = row.pixels_shown.to(image.device)
     name = textwrap.shorten(lettered(row.name(row.targets[0])), 28)
-    titles = (f"{name}: {whole}", "map", f"kept: {on_kept}", f"rest: {on_rest}")
+    grey = image.mean(0, keepdim=True).expand(3, -1, -1)
+    cells = [[(f"{name}: {percent(row.whole[0])}", image)], [("map", grey)]]
+    for k, (cell, fill) in enumerate(zip(cells, FILLS, strict=True)):
+        first = f"first {percent(row.shown[0])}, others {fill}: {percent(row.kept[0, k])}"
+        without = f"without them ({fill}): {percent(row.rest[0, k])}"
+        cell += [(first, fill_in(image[None], seen, fill)[0]), (without, fill_in(image[None], ~seen, fill)[0])]
 
-    # draw them side by side, the map over the grey image
-    height = side + 1.1
-    figure, axes = plt.subplots(1, 4, figsize=(4 * side, height))
-    for axis, title, picture in zip(axes, titles, pictures, strict=True):
+    # draw them, the map over the grey image
+    below = 1.1
+    aspect = image.shape[-2] / image.shape[-1]
+    size = (3 * side, 2 * (side * aspect + 0.35) + below)
+    figure, axes = plt.subplots(2, 3, figsize=size)
+    for axis, (title, picture) in zip(axes.flat, [each for cell in cells for each in cell], strict=True):
         _draw(axis, picture)
-        axis.set_title(title, fontsize=9, **PLAIN)
-    _draw(axes[1], mask[0], alpha=0.65)
-    figure.tight_layout(pad=0.3, rect=(0, 0.8 / height, 1, 1))
+        axis.set_title(title, fontsize=8, **PLAIN)
+    if whole is not None and whole.shape != image.shape:
+        _draw_whole(axes[0, 0], whole, image.shape[-2:])
+    _draw(axes[1, 0], resize(normalise(map_[None]), image.shape[-2:])[0], alpha=0.65)
+    figure.tight_layout(pad=0.3, h_pad=1.5, rect=(0, below / size[1], 1, 1))
+    _sentences(figure, row, below)
+    return figure
 
-    # the evidence below, and a warning in a frame
-    width = int(15 * 4 * side)  # letters of this size to the line
-    figure.text(0.01, 0.75 / height, textwrap.fill(lettered(row.text()), width), fontsize=8, va="top", **PLAIN)
+
+def _draw_whole(axis: Axes, whole: Tensor, size: Sequence[int]) -> None:
+    """The whole image instead of its middle of a ``size`` (height, width), which is framed."""
+    title = axis.get_title()
+    axis.clear()
+    _draw(axis, whole)
+    axis.set_title(title, fontsize=8, **PLAIN)
+    axis.set_xlabel("the classifier sees what is framed", fontsize=7)
+    (rows, columns), (height, width) = (
+        whole.shape[-2:],
+        (min(s, w) for s, w in zip(size, whole.shape[-2:], strict=True)),
+    )
+    corner = ((columns - width) / 2 - 0.5, (rows - height) / 2 - 0.5)
+    for look in ({"edgecolor": "white", "linewidth": 2.5}, {"edgecolor": BLACK, "linewidth": 1}):
+        axis.add_patch(Rectangle(corner, width, height, fill=False, **look))
+
+
+def _sentences(figure: Figure, row: Evidence, below: float) -> None:
+    """Write the evidence into the lowest ``below`` inches, under a warning in a frame."""
+    width, height = figure.get_size_inches()
+    letters, top = int(16 * width), below - 0.08
     if row.warning():
+        warning = textwrap.fill(lettered(row.warning()), letters - 14)
         frame = {"facecolor": "#fff3cd", "edgecolor": PALETTE[3], "boxstyle": "round,pad=0.3"}
         look = {"fontsize": 8, "va": "top", "weight": "bold", "bbox": frame, **PLAIN}
-        figure.text(0.01, 0.38 / height, textwrap.fill(lettered(row.warning()), width), **look)
-    return figure
+        figure.text(0.02, top / height, warning, **look)
+        top -= 0.14 * (warning.count("\n") + 1) + 0.14
+    figure.text(0.01, top / height, textwrap.fill(lettered(row.text()), letters), fontsize=8, va="top", **PLAIN)

@@ -8,8 +8,8 @@ from .explorer import LARGEST
 
 FILLED = {"kept": "#9ecae1", "rest": "#fdd0a2"}  # colours of the bars
 LEGEND = (
-    "<b>kept</b>: the first pixels of each map; <b>rest</b>: the image without them. "
-    "Bars: the class's probability there; → 3: decided for 3 instead."
+    "<b>kept</b>: the first pixels of each map alone; <b>rest</b>: the image without them. The others are black or "
+    "blurred, as chosen. Bars: the class's probability there; → 3: decided for 3 instead."
 )
 LIMIT = f"up to {LARGEST // 2**20} MB"  # beside the button to upload
 
@@ -35,12 +35,12 @@ def bar(kind: str, probability: float, instead: str = "") -> str:
     return f'<div class="ptame-{kind}" style="{look}">{words} <b>{100 * probability:.0f} %</b></div>'
 
 
-def verdict(enough: float, warning: str) -> str:
-    """What a map is worth: the share of pixels that is enough (NaN: none), and a warning or nothing."""
-    text = f"the first {enough:.0%} are enough" if enough == enough else "no first part is enough"
-    look = "background:#fff3cd;color:#000;padding:3px;margin-top:3px;overflow-wrap:anywhere"
+def verdict(text: str, warning: str) -> str:
+    """What the pixels shown are worth: the evidence in words, below a warning or nothing."""
+    look = "background:#fff3cd;color:#000;padding:3px;margin-bottom:3px"
     caution = f'<div style="{look}">{in_html(warning)}</div>' if warning else ""
-    return f'<div style="line-height:1.3;white-space:normal">{text}{caution}</div>'
+    whole = "line-height:1.25;font-size:12px;white-space:normal;overflow-wrap:anywhere"
+    return f'<div class="ptame-verdict" style="{whole}">{caution}{in_html(text)}</div>'
 
 
 def shown(file: str) -> str:

@@ -73,6 +73,10 @@ def typed(name: str, kind: str, value: Any) -> Any:
     if base is None:
         raise TypeError(f"parameter {name} is declared as {kind}: declare it as one of {', '.join(LITERALS)}")
 
+    # a list or a dict given as text, as papermill's -p does
+    if base in (list, dict) and isinstance(value, str):
+        value = _read_json(name, kind, value, base)
+
     # the type: a whole number is also a number, a list also a tuple
     if base is float and type(value) is int:
         try:
@@ -92,6 +96,19 @@ def typed(name: str, kind: str, value: Any) -> Any:
         raise ValueError(f"parameter {name} can't be {value}: give a finite number")
     if base in (list, tuple):
         return base(typed(f"{name}[{i}]", inner, item) if inner else item for i, item in enumerate(value))
+    return value
+
+
+def _read_json(name: str, kind: str, text: str, base: type) -> Any:
+    """A list or dict written as JSON; raises TypeError for another text."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if type(value) is not base:
+        example = '["a", "b"]' if base is list else '{"a": 1}'
+        given = f"parameter {name} must be a {kind}, got {text!r} of type str"
+        raise TypeError(f"{given}: write it as JSON, such as -p {name} '{example}'")
     return value
 
 

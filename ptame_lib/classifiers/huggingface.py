@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from .black_box import INSTALL, memory_limit
+from .hub import UNREACHED, asked_once
 
 SAFE = {"trust_remote_code": False}  # code that lies in a repository is never run, nor asked about
 LARGEST = 10**6  # the largest whole number in a config.json: width, number of layers, of classes
@@ -52,7 +53,21 @@ def load_huggingface(name: str, pretrained: bool = True, mean=None, std=None) ->
     sizes above `LARGEST`, `LONGEST`, `MOST` or `memory_limit`, weights that are cut off or more than tensors, and no or
     an odd image processor.
     """
-    place = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    if Path(name).expanduser().is_dir():
+        return _load(name, str(Path(name).expanduser()), pretrained, mean, std)
+    there = True
+    try:
+        with asked_once() as there:
+            return _load(name, name, pretrained, mean, std)
+    except RuntimeError as error:
+        if there or not isinstance(error.__cause__, OSError):
+            raise
+        remedy = "download the repository on a machine with internet access and pass its folder as 'hf/<folder>'"
+        raise RuntimeError(f"'hf/{name}' can't be loaded: {UNREACHED}. If it is right, {remedy}.") from error
+
+
+def _load(name: str, place: str, pretrained: bool, mean, std) -> tuple[Logits, dict]:
+    """`load_huggingface` of a folder or repository ``place``."""
     net = _load_network(name, place, pretrained)
     config = net.config
 

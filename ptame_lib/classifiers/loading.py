@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -16,6 +18,7 @@ from . import embedded, lite
 from .black_box import BlackBox, load_onnx
 from .embedded import MEAN, STD
 from .frozen import height_and_width
+from .hub import UNREACHED, asked_once
 from .huggingface import load_huggingface
 from .lite import LITE
 from .wrapper import IMAGENET_MEAN, IMAGENET_STD, Classifier
@@ -88,7 +91,19 @@ def load_classifier(
         return load_onnx(rest, mean, std, labels=labels, **options)
     named = ", ".join(EMBEDDED + EMBEDDED_MULTI + LITE + TORCHVISION)
     others = "'timm/<model>' with a name from timm.list_models(), 'hf/<repository or folder>', 'onnx/<file>'"
-    raise ValueError(f"unknown classifier {name!r}: choose one of {named}, or {others}")
+    near = nearest(name, (*EMBEDDED, *EMBEDDED_MULTI, *LITE, *TORCHVISION))
+    hint = f"did you mean {near}? Else " if near else ""
+    raise ValueError(f"unknown classifier {name!r}: {hint}choose one of {named}, or {others}")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The known names that are most like ``name``, which may lack what stands before the slash; empty if none is.
+
+    >>> nearest("resnet", EMBEDDED + TORCHVISION), nearest("embeded/vgg", EMBEDDED), nearest("x", EMBEDDED)
+    ('embedded/resnet', 'embedded/vgg', '')
+    """
+    same_end = [each for each in known if each.rpartition("/")[2] == name]
+    return " or ".join(same_end or difflib.get_close_matches(name, known, 1))
 
 
 def load_multilabel(
@@ -161,16 +176,19 @@ def load_timm(name: str, weights: Weights, **options) -> tuple[nn.Module, dict]:
         given = f"checkpoint_path={options['checkpoint_path']!r}"
         raise ValueError(f"{name!r} takes no {given}: pass the file as weights, which runs no code in it")
     if not timm.is_model(model):
-        close = ", ".join(timm.list_models(f"*{model.split('_')[0]}*")[:5]) or "see timm.list_models()"
+        alike = difflib.get_close_matches(model, timm.list_models(), 3) or timm.list_models(f"*{model.split('_')[0]}*")
+        close = ", ".join(alike[:5]) or "see timm.list_models()"
         raise ValueError(f"unknown timm model {model!r} in {name!r}; similar names: {close}")
     # timm's own weights, or those of a local file
+    there = True
     try:
-        net = timm.create_model(model, pretrained=weights == "default", **options)
+        with asked_once() if weights == "default" else nullcontext() as there:
+            net = timm.create_model(model, pretrained=weights == "default", **options)
     except Exception as error:
         if weights != "default":
             raise
         raise RuntimeError(
-            f"the pretrained weights of {name} could not be downloaded ({error}). "
+            f"the pretrained weights of {name} could not be downloaded ({error if there else UNREACHED}). "
             "Pass weights=<path of a local file>, or weights=None for random ones."
         ) from error
     if weights != "default":

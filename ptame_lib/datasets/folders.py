@@ -46,8 +46,15 @@ class Pictures(torch.utils.data.Dataset):
         return len(self.names)
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
-        pixels = T.functional.center_crop(self._read(i), list(self.size))
-        return {"pixels": pixels, "label": torch.tensor(self.labels[i])}
+        return {"pixels": self.middle(self.whole(i)), "label": torch.tensor(self.labels[i])}
+
+    def whole(self, i: int) -> Tensor:
+        """The image (3,H,W) in [0,1] at the size from which an item's ``pixels`` are cut, its `middle`."""
+        return self._read(i)
+
+    def middle(self, whole: Tensor) -> Tensor:
+        """The middle (3,height,width) of a `whole` image, black where that is smaller."""
+        return T.functional.center_crop(whole, list(self.size))
 
     def draw(self, i: int, generator: torch.Generator) -> dict[str, Tensor]:
         """A random crop, with a horizontal flip or not."""

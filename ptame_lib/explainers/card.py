@@ -35,9 +35,9 @@ No labels are used: it learned to keep the classifier's own decisions with as li
 
 $metrics
 
-In percent, over held-out images. *faithful*: what the map keeps is decided as the whole image; \
-*rest alike*: so is the rest
-without it; AD100: mean relative drop of the probability on what is kept (lower is better); \
+In percent, over held-out images. *faithful*: $kept is decided as the whole image; \
+*rest alike*: so is the image
+without it; AD100: mean relative drop of the probability on what the soft map keeps (lower is better); \
 IC100: how often it rises (higher is better).
 
 ## Limits
@@ -46,8 +46,8 @@ IC100: how often it rises (higher is better).
 - A map shows where the evidence for a class lies, not why it is evidence, and not whether the decision is right.
 - It learned from images like those it was trained on; on others it can be wrong without looking so. \
 Ask the classifier about
-  each map: `explain_with_evidence` gives the probability on what the map keeps and on the rest, and warns.
-- What a map keeps is shown on black, which is no natural image: a classifier may answer oddly to it.
+  each map: `explain_with_evidence` gives the probability on the first pixels of the map and on the rest, and warns.
+- The first pixels are shown on black and on a blur. Neither is a natural image: a classifier may answer oddly to it.
 
 ## Use
 
@@ -108,8 +108,16 @@ def in_one_line(file: str | Path, known: dict[str, Any] | None = None) -> str:
     # how good it is
     metrics = known.get("metrics", {})
     if {"faithful", "images"} <= metrics.keys():
-        parts.append(f"on {metrics['images']} held-out images {metrics['faithful']:g} % of its maps keep the decision")
+        of_all = f"of {metrics['images']} held-out images, {metrics['faithful']:g} % keep their decision"
+        parts.append(f"{of_all} on {_kept(metrics)}")
     return "; ".join(parts) + "."
+
+
+def _kept(metrics: dict[str, Any]) -> str:
+    """What ``faithful`` among the metrics is about; older files do not say ``shown`` and mean the soft map."""
+    if "shown" in metrics:
+        return f"the first {metrics['shown']:g} % of the map's pixels, all others black"
+    return "what the soft map keeps"
 
 
 def model_card(file: str | Path) -> str:
@@ -141,6 +149,7 @@ def model_card(file: str | Path) -> str:
         explains=_table(explains),
         trained=_table(trained) or UNKNOWN,
         metrics=_table(known.get("metrics", {}), ("metric", "value")) or UNKNOWN,
+        kept=_kept(known.get("metrics", {})),
         loaded=in_python(known.get("classifier", "...")),
         file=in_python(Path(file).name),
         licence=in_markdown(licence),

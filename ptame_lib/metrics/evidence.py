@@ -1,10 +1,12 @@
-"""What an explanation is worth for one image: the classifier is asked about what the map keeps.
+"""What an explanation is worth for one image: the classifier is asked about the pixels that are shown.
 
     maps, proof = explain_with_evidence(explainer, classifier, pixels)
     print(proof.text(0), proof.warning(0))
 
 A metric is a mean over many images, and a good mean says little about the one image somebody looks at; these few
-questions to the classifier do. Masking is in pixel space, as in every metric of the study.
+questions to the classifier do. They all are about *the pixels shown*: the share of the image with the map's largest
+values, a quarter by default, as they are. What is not shown is filled, once in black and once by a blur, since neither
+is a natural image. Pictures, sentences and numbers are about these same pixels.
 
 A classifier decides for the class with the largest logit, with the softmax's probability. A multi-label one
 (`Classifier.multi_label`) decides for each label by itself: it finds one where its sigmoid is at least a half.
@@ -12,30 +14,38 @@ A classifier decides for the class with the largest logit, with the softmax's pr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..classifiers.wrapper import decide
-from ..masking import keep, keep_share, normalise, remove, resize
+from ..masking import first_pixels, normalise, resize
 from ..texts import MOST, printable
 from ..validation import check_answers, check_classes, check_images
+from .curves import blurred
 
+SHOWN = 0.25  # share of the pixels that is shown, unless another is asked for
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+FILLS: dict[str, Callable[[Tensor], Tensor]] = {"black": torch.zeros_like, "blurred": blurred}  # of what is not shown
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the classifier answers about B explained images; every field is (B,), on the images' device.
+    """What the classifier answers about B explained images; every tensor is on the images' device.
 
-    ``targets``: the explained classes; ``decisions`` and ``kept_decisions``: the class with the largest logit on the
-    whole images and on what the maps keep. ``whole``, ``kept``, ``rest``: the target's probability (float64) on the
-    whole image, on what the map keeps (pixels * map) and on the rest (pixels * (1 - map)). ``share``: the smallest
-    share of pixels that is enough for the decision, NaN if none on the grid is. ``faithful``, ``rest_too``,
-    ``black_too``, ``decided``: whether the target is decided for on what the map keeps, the rest, a black image, the
-    whole image.
+    ``targets`` (B,): the explained classes; ``decisions`` (B,): the class with the largest logit on the whole images;
+    ``whole`` (B,): the target's probability (float64) there; ``decided`` (B,): whether the target is decided for.
+    ``pixels_shown`` (B,H,W) bool: the pixels that everything below is about.
+
+    The others are (B,2), for the two `FILLS` of the pixels that are not seen. ``kept``, ``kept_decisions``,
+    ``faithful``: the target's probability, the decision, and whether it is for the target, on the pixels shown;
+    ``rest``, ``rest_decisions``, ``rest_too``: on the image without them; ``empty``, ``empty_too``: the probability and
+    whether it is for the target on an image that is filled all over. ``share``: the smallest share of pixels that is
+    enough for the target, NaN if none of those tried is.
 
     ``labels``: names of the classes, for the sentences; ``multi_label``: as of the classifier. ``evidence[i]`` is that
     of one image.
@@ -43,15 +53,18 @@ class Evidence:
 
     targets: Tensor
     decisions: Tensor
-    kept_decisions: Tensor
     whole: Tensor
-    kept: Tensor
-    rest: Tensor
-    share: Tensor
-    faithful: Tensor
-    rest_too: Tensor
-    black_too: Tensor
     decided: Tensor
+    pixels_shown: Tensor
+    kept: Tensor
+    kept_decisions: Tensor
+    faithful: Tensor
+    rest: Tensor
+    rest_decisions: Tensor
+    rest_too: Tensor
+    empty: Tensor
+    empty_too: Tensor
+    share: Tensor
     labels: tuple[str, ...] | None = None
     multi_label: bool = False
 
@@ -60,104 +73,236 @@ class Evidence:
 
     def __getitem__(self, i: int) -> Evidence:
         at = range(len(self))[i]  # IndexError beyond the last one, so that a loop over the images ends
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: v[at : at + 1] for k, v in values.items() if isinstance(v, Tensor)})
+        return replace(self, **{name: value[at : at + 1] for name, value in self._tensors().items()})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+
+    @property
+    def shown(self) -> Tensor:
+        """The share (B,) of the pixels that are shown, float64; less than asked for where values are tied."""
+        return self.pixels_shown.double().mean((1, 2))
 
     def name(self, c: int | Tensor) -> str:
         """The name of class ``c`` to show: its label as by `printable`, or ``class 3``."""
         return f"class {int(c)}" if self.labels is None else printable(self.labels[int(c)], MOST)
 
     def text(self, i: int = 0) -> str:
-        """One sentence: what the map of image ``i`` is worth."""
-        whole, kept, rest, share = (float(values[i]) for values in (self.whole, self.kept, self.rest, self.share))
-        enough = (
-            "no part of it alone is enough" if share != share else f"the first {share:.0%} of its pixels are enough"
-        )
+        """What the pixels shown of image ``i`` are worth, in a few sentences to quote."""
+        name, whole = self.name(self.targets[i]), percent(self.whole[i])
+        if not self.pixels_shown[i].any():
+            return f"{name}: {whole} on the whole image. The map puts no pixels first, so none are shown."
+        kept, rest = (map(percent, values[i]) for values in (self.kept, self.rest))
+        alone = ", ".join(f"{p} (all others {fill})" for fill, p in zip(FILLS, kept, strict=True))
+        without = ", ".join(f"{p} ({fill} in their place)" for fill, p in zip(FILLS, rest, strict=True))
         return (
-            f"{self.name(self.targets[i])}: {whole:.0%} on the whole image, {kept:.0%} on what the map keeps, "
-            f"{rest:.0%} on the rest; {enough} for this decision."
+            f"{name}: {whole} on the whole image. On the first {percent(self.shown[i])} of the map's pixels alone: "
+            f"{alone}. On the image without them: {without}. {self._enough(i)}"
         )
 
+    def _enough(self, i: int) -> str:
+        """The smallest shares that are enough, for each fill with which this says something."""
+        to = f"to {'find' if self.multi_label else 'decide for'} {self.name(self.targets[i])}"
+        useless = self.empty_too[i].tolist()
+        found = {fill: share for fill, share, no in zip(FILLS, self.share[i].tolist(), useless, strict=True) if not no}
+        parts = [f"{'none' if share != share else percent(share)} (others {fill})" for fill, share in found.items()]
+        told = [f"The smallest first part that is enough {to}: {', '.join(parts)}."] if parts else []
+        told += [
+            f"The image {fill} all over is enough, too, so this fill says little."
+            for fill, no in zip(FILLS, useless, strict=True)
+            if no
+        ]
+        return " ".join(told) if parts else f"Enough {to}? {' '.join(told)}"
+
     def doubt(self, i: int = 0) -> str:
-        """The strongest reason to doubt the map of image ``i``, in a few words for figures; empty if none."""
-        if not self.faithful[i]:
-            return "not faithful"
-        if self.black_too[i]:
+        """The strongest reason to doubt what is shown of image ``i``, in a few words for figures; empty if none."""
+        if not self.pixels_shown[i].any():
+            return "nothing shown"
+        if not self.faithful[i].all():
+            return "not enough"
+        if self.empty_too[i, 0]:
             return "black image too"
         if not self.decided[i]:
             return "not the decision"
-        if self.rest_too[i]:
-            return "rest alike"
-        return "order no guide" if self.share[i].isnan() else ""
+        return "rest alike" if self._alike(i) else ""
+
+    def _alike(self, i: int) -> list[str]:
+        """The fills with which the rest is decided as the whole, where a filled image is not."""
+        found = (self.rest_too[i] & ~self.empty_too[i]).tolist()
+        return [fill for fill, alike in zip(FILLS, found, strict=True) if alike]
 
     def warning(self, i: int = 0) -> str:
-        """The same in one sentence."""
-        target, decision, kept = (self.name(c[i]) for c in (self.targets, self.decisions, self.kept_decisions))
-        on_kept = f"does not find {target}" if self.multi_label else f"decides for {kept}, not for {target}"
-        on_whole = "does not find it" if self.multi_label else f"decides for {decision}"
+        """The same in a sentence."""
+        doubt, target = self.doubt(i), self.name(self.targets[i])
+        if doubt == "not enough":
+            return self._not_enough(i)
+        on_whole = "does not find it" if self.multi_label else f"decides for {self.name(self.decisions[i])}"
         return {
             "": "",
-            "not faithful": f"Do not rely on this map: on what it keeps, the classifier {on_kept}.",
+            "nothing shown": "Do not rely on this map: its largest values are all alike, so it puts no pixels first.",
             "black image too": f"This says little: the classifier decides for {target} on a black image as well.",
             "not the decision": f"The map explains {target}, but on the whole image the classifier {on_whole}.",
-            "rest alike": "The map does not show all the evidence: "
-            f"the rest of the image is decided for {target} as well.",
-            "order no guide": "The order of the map's values is no guide: "
-            "no part of the image that it puts first is enough for the decision.",
-        }[self.doubt(i)]
+            "rest alike": "The pixels shown are not all the evidence: without them, "
+            f"{' or '.join(self._alike(i))} in their place, the image is decided for {target} as well.",
+        }[doubt]
+
+    def _not_enough(self, i: int) -> str:
+        """What is decided on the pixels shown instead, and whether fewer would have been enough."""
+        shown, target, fewer = float(self.shown[i]), self.name(self.targets[i]), []
+        instead: dict[str, list[str]] = {}
+        for k, fill in enumerate(FILLS):
+            if not self.faithful[i, k]:
+                decides = f"decides for {self.name(self.kept_decisions[i, k])}"
+                instead.setdefault(f"does not find {target}" if self.multi_label else decides, []).append(fill)
+                if self.share[i, k] < shown and not self.empty_too[i, k]:
+                    fewer.append(f"{percent(self.share[i, k])} (others {fill})")
+        answer = " and ".join(f"{found} (others {' or '.join(fills)})" for found, fills in instead.items())
+        other = "" if self.multi_label else f", not for {target}"
+        less = f" Fewer are, the first {', '.join(fewer)}: more pixels are not always better here." if fewer else ""
+        shown = f"Do not rely on the {percent(shown)} of the pixels shown"
+        return f"{shown}: on them alone the classifier {answer}{other}.{less}"
+
+    def as_dict(self, i: int = 0) -> dict[str, Any]:
+        """The evidence of image ``i`` as plain values for JSON, with the sentences; shares and probabilities in [0,1].
+
+        ``decided`` is whether the classifier decides for the explained class; ``enough`` is None where no share is.
+        """
+        parts = {"kept": (self.kept, self.kept_decisions, self.faithful)}
+        parts["removed"] = (self.rest, self.rest_decisions, self.rest_too)
+        return {
+            "class": self._class(self.targets[i]),
+            "whole": self._answer(self.whole[i], self.decisions[i], self.decided[i]),
+            "shown": float(self.shown[i]),
+            **{
+                part: {fill: self._answer(*(column[i, k] for column in columns)) for k, fill in enumerate(FILLS)}
+                for part, columns in parts.items()
+            },
+            "filled all over": {
+                fill: {"probability": float(self.empty[i, k]), "decided": bool(self.empty_too[i, k])}
+                for k, fill in enumerate(FILLS)
+            },
+            "enough": {
+                fill: None if math.isnan(share) else share
+                for fill, share in zip(FILLS, self.share[i].tolist(), strict=True)
+            },
+            "text": self.text(i),
+            "warning": self.warning(i),
+        }
+
+    def _class(self, c: Tensor) -> dict[str, Any]:
+        return {"number": int(c), "name": self.name(c)}
+
+    def _answer(self, probability: Tensor, decision: Tensor, decided: Tensor) -> dict[str, Any]:
+        return {"probability": float(probability), "decision": self._class(decision), "decided": bool(decided)}
+
+
+def percent(value: float | Tensor) -> str:
+    """A probability or a share in percent; with a decimal below 1, and never 0 for some or 100 for less than all.
+
+    >>> percent(0.25), percent(0.004), percent(0.9996), percent(1)
+    ('25%', '0.4%', 'over 99%', '100%')
+    """
+    value = float(value)
+    if 0.995 <= value < 1 or 0 < value < 0.0005:
+        return "over 99%" if value > 0.5 else "under 0.1%"
+    return f"{value:.1%}" if 0 < value < 0.0095 else f"{value:.0%}"
 
 
 @torch.no_grad()
 def evidence(
-    classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, shares: Sequence[float] = SHARES
+    classifier: nn.Module,
+    pixels: Tensor,
+    targets: Tensor,
+    maps: Tensor,
+    share: float = SHOWN,
+    shares: Sequence[float] = SHARES,
 ) -> Evidence:
     """The `Evidence` of maps (B,h,w) for the ``targets`` (B,) int64 of ``pixels`` (B,3,H,W) in [0,1].
 
-    Maps are min-max normalised and resized to the image, so ``kept`` is what AD100 is made of. ``share`` is the first
-    of ``shares``, tried from the smallest up since answers need not be monotone, with which the pixels of the largest
-    values are enough. These are shown *as they are* and all others black: soft values would mix the size of the part
-    with its brightness. Values tied with the threshold are removed, so a share is never exceeded.
+    Shown is the ``share``, in (0, 1], of the pixels with the largest values, as `first_pixels` takes them from the map
+    at the image's size. `Evidence.share` is the first of ``shares`` that is enough, tried from the smallest up, or the
+    share shown if that is smaller; answers need not be monotone, so a larger one may not be enough.
 
-    The classifier is asked at most 3 + len(shares) times about each image and once about a black one. Raises ValueError
-    for shapes that do not belong together, a map that is not finite, a class out of range or shares outside (0, 1).
+    The classifier is asked at most 6 + 2 len(shares) times about each image and once about a black one. Raises
+    ValueError for shapes that do not belong together, a map that is not finite, a class out of range or shares outside
+    (0, 1).
     """
     b = _check(pixels, targets, maps, shares)
     targets = targets.to(pixels.device)
-    masks = resize(normalise(maps.to(pixels.device)), pixels.shape[-2:])
-    # the whole image, what the map keeps, and the rest
-    asked = {"whole": pixels, "kept": keep(pixels, masks), "rest": remove(pixels, masks)}
-    logits = {name: classifier(images) for name, images in asked.items()}
-    for answer in logits.values():
-        check_answers(answer)
-    check_classes(targets, logits["whole"].shape[1])
-    labels = _labels(classifier, logits["whole"].shape[1])
-    # the smallest share, for the images where no smaller one was enough
     multi_label = getattr(classifier, "multi_label", False)
-    smallest = torch.full((b,), torch.nan, dtype=torch.float64, device=pixels.device)
-    for share in sorted(shares):
-        open_ = smallest.isnan().nonzero()[:, 0]
-        if not len(open_):
-            break
-        part = keep(pixels[open_], (keep_share(masks[open_], share) > 0).float())
-        smallest[open_[_decided(classifier(part), targets[open_], multi_label)]] = share
-    # probabilities and decisions
-    black = classifier(torch.zeros_like(pixels[:1])).expand(b, -1)
-    doubles = {name: answer.double() for name, answer in logits.items()}
-    p = {name: answer.sigmoid() if multi_label else answer.softmax(1) for name, answer in doubles.items()}
-    decided = {name: _decided(answer, targets, multi_label) for name, answer in (logits | {"black": black}).items()}
-    return Evidence(
-        targets=targets,
-        decisions=logits["whole"].argmax(1),
-        kept_decisions=logits["kept"].argmax(1),
-        **{name: values.gather(1, targets[:, None])[:, 0] for name, values in p.items()},
-        share=smallest,
-        faithful=decided["kept"],
-        rest_too=decided["rest"],
-        black_too=decided["black"],
-        decided=decided["whole"],
-        labels=labels,
-        multi_label=multi_label,
-    )
+    # without any map: the whole image, and images filled all over, of which a black one is the same for all
+    whole = classifier(pixels)
+    decisions = check_answers(whole)
+    check_classes(targets, whole.shape[1])
+    empty = [classifier(FILLS["black"](pixels[:1])).expand(b, -1), classifier(FILLS["blurred"](pixels))]
+    nothing = torch.full((b, len(FILLS)), torch.nan, dtype=torch.float64, device=pixels.device)
+    known = {"whole": _probability(whole, targets, multi_label), "decided": _decided(whole, targets, multi_label)}
+    known |= {"empty": torch.stack([_probability(answer, targets, multi_label) for answer in empty], 1)}
+    known |= {"empty_too": torch.stack([_decided(answer, targets, multi_label) for answer in empty], 1)}
+    known |= {"labels": _labels(classifier, whole.shape[1]), "multi_label": multi_label}
+    # the pixels shown
+    maps = resize(normalise(maps.to(pixels.device)), pixels.shape[-2:])
+    shown = _ask(classifier, pixels, targets, first_pixels(maps, share), nothing)
+    found = Evidence(targets=targets, decisions=decisions, **known, **shown)
+    return replace(found, share=_smallest(classifier, pixels, targets, maps, sorted(shares), found))
+
+
+@torch.no_grad()
+def at_share(proof: Evidence, classifier: nn.Module, pixels: Tensor, maps: Tensor, share: float) -> Evidence:
+    """The `Evidence` of the same images and maps, with another ``share`` of the pixels shown.
+
+    The classifier is asked 4 times about each image. Raises as `evidence`.
+    """
+    _check(pixels, proof.targets, maps, ())
+    first = first_pixels(resize(normalise(maps.to(pixels.device)), pixels.shape[-2:]), share)
+    return replace(proof, **_ask(classifier, pixels, proof.targets, first, proof.share))
+
+
+def _ask(classifier: nn.Module, pixels: Tensor, targets: Tensor, shown: Tensor, smallest: Tensor) -> dict[str, Tensor]:
+    """The fields that depend on the pixels shown (B,H,W); ``smallest`` (B,2): shares known to be enough."""
+    multi_label, columns = getattr(classifier, "multi_label", False), {}
+    for part, seen in (("kept", shown), ("rest", ~shown)):
+        answers = [classifier(fill_in(pixels, seen, fill)) for fill in FILLS]
+        columns[f"{part}_decisions"] = torch.stack([check_answers(answer) for answer in answers], 1)
+        columns[part] = torch.stack([_probability(answer, targets, multi_label) for answer in answers], 1)
+        decided = torch.stack([_decided(answer, targets, multi_label) for answer in answers], 1)
+        columns["faithful" if part == "kept" else "rest_too"] = decided
+    # of the shares that are enough, this one may be the smallest; without any pixel it is none
+    part = shown.double().mean((1, 2))[:, None]
+    columns["faithful"] &= part > 0
+    better = columns["faithful"] & ~(smallest <= part)
+    return {"pixels_shown": shown, "share": torch.where(better, part, smallest), **columns}
+
+
+def _smallest(
+    classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, shares: Sequence[float], found: Evidence
+) -> Tensor:
+    """The smallest share (B,2) that is enough: the first of the ascending ``shares``, or the one shown."""
+    smallest, multi_label = found.share.clone(), getattr(classifier, "multi_label", False)
+    for k, fill in enumerate(FILLS):
+        wanted = torch.ones_like(smallest[:, k], dtype=torch.bool)
+        for share in shares:
+            open_ = (wanted & ~(smallest[:, k] <= share)).nonzero()[:, 0]
+            if not len(open_):
+                break
+            first = first_pixels(maps[open_], share)
+            enough = _decided(classifier(fill_in(pixels[open_], first, fill)), targets[open_], multi_label)
+            part = first.double().mean((1, 2))
+            enough &= part > 0
+            smallest[open_[enough], k] = part[enough]
+            wanted[open_[enough]] = False
+    return smallest
+
+
+def fill_in(pixels: Tensor, shown: Tensor, fill: str) -> Tensor:
+    """The pixels (B,3,H,W) where ``shown`` (B,H,W) bool, elsewhere those of the ``fill``, of `FILLS`."""
+    return torch.where(shown[:, None], pixels, FILLS[fill](pixels))
+
+
+def joined(proofs: Sequence[Evidence]) -> Evidence:
+    """The evidence of several sets of images of one classifier as that of all, in this order."""
+    columns = [proof._tensors() for proof in proofs]
+    return replace(proofs[0], **{name: torch.cat([column[name] for column in columns]) for name in columns[0]})
 
 
 def _check(pixels: Tensor, targets: Tensor, maps: Tensor, shares: Sequence[float]) -> int:
@@ -186,13 +331,20 @@ def _decided(logits: Tensor, targets: Tensor, multi_label: bool) -> Tensor:
     return logits.gather(1, targets[:, None])[:, 0] >= 0 if multi_label else logits.argmax(1) == targets
 
 
+def _probability(logits: Tensor, targets: Tensor, multi_label: bool) -> Tensor:
+    """The target's probability (B,) float64."""
+    p = logits.double().sigmoid() if multi_label else logits.double().softmax(1)
+    return p.gather(1, targets[:, None])[:, 0]
+
+
 def explain_with_evidence(
     method: Callable[[Tensor, Tensor], Tensor] | nn.Module,
     classifier: nn.Module,
     pixels: Tensor,
     targets: Tensor | None = None,
+    share: float = SHOWN,
 ) -> tuple[Tensor, Evidence]:
-    """Maps (B,h,w) in [0,1] of any method, and the `Evidence` for each.
+    """Maps (B,h,w) in [0,1] of any method, and the `Evidence` for each, with the first ``share`` of pixels shown.
 
     ``method``: a `PTAME`, a `Method`, or any function (pixels, targets) -> maps; ``targets`` (B,): by default the
     classifier's decisions. This is a function, not an option of ``PTAME.explain``: an explainer does not know the
@@ -204,4 +356,4 @@ def explain_with_evidence(
         raise ValueError(f"{method.name!r} is given the truth and no targets: pass its maps to {call}")
     targets = decide(classifier, pixels) if targets is None else targets
     maps = getattr(method, "explain", method)(pixels, targets)
-    return maps, evidence(classifier, pixels, targets, maps)
+    return maps, evidence(classifier, pixels, targets, maps, share)

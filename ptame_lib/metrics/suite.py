@@ -242,13 +242,14 @@ def _scaled(found: Mapping[str, Tensor], metrics: Mapping[str, Metric]) -> dict[
 class Suite(NamedTuple):
     """A way to evaluate methods: what they are asked for, and how the answers are measured.
 
-    ``measure(classifier, pixels, wanted, maps, truth)`` gives one value per image in every column. ``of_labels``:
+    ``measured_by(classifier, pixels, wanted, maps, truth)`` gives one value per image in every column: `measure` or
+    `measure_masks`. ``of_labels``:
     wanted are the images' labels (B,K), and one mask for all of them is taken as it is; else wanted are the
     classifier's decisions (B,), and maps may be min-max normalised. ``ask(classifier, pixels, wanted)``: what measure
     takes as ``answers``, the same for all methods; None where there is nothing of the kind.
     """
 
-    measure: Callable[..., dict[str, Tensor]]
+    measured_by: Callable[..., dict[str, Tensor]]
     of_labels: bool
     ask: Callable[..., Answers] | None = None
 

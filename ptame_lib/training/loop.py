@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from ..progress import progress
 from . import checkpoints, distributed
 from .batches import Steps
 from .checkpoints import TrainingState
+from .stopping import Stopped, Stops
 
 
 @dataclass
@@ -28,8 +30,9 @@ class TrainingLoop:
 
     ``loss(model, *batch)``: scalar terms with ``total``; ``model`` is the explainer as accelerate wraps it. They make a
     row of the history, to which ``after_step(pixels)`` may add. Every ``every`` steps and at the end, ``validate()``
-    adds ``val_total``, and the checkpoint is written. A training that validates stops early (`stops`) and ends with the
-    weights of the lowest ``val_total``. ``config`` has lr, and if it validates also patience and min_delta.
+    adds ``val_total``, and the checkpoint is written; that is also written when Ctrl-C or SIGTERM ends the training. A
+    training that validates stops early (`stops`) and ends with the weights of the lowest ``val_total``. ``config`` has
+    lr, and if it validates also patience and min_delta.
     """
 
     state: TrainingState
@@ -67,33 +70,67 @@ class TrainingLoop:
             state.classifier.to(team.device)
             batches = self.steps.batches(len(state.history))
             model, state.optimizer, batches = team.prepare(state.explainer.train(), state.optimizer, batches)
-            self._take_steps(model, batches)
+            self._keep_what_was_done(model, batches)
         if state.best is not None:
             state.explainer.load_state_dict(state.best)
         state.explainer.eval()
         return state.history
 
-    def _take_steps(self, model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> None:
+    def _keep_what_was_done(self, model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> None:
+        """Take the steps; on Ctrl-C and SIGTERM write the checkpoint after the one that has begun, then end.
+
+        Of several processes each would end at a step of its own, so there the signals do what they did before.
+        """
+        done, number = len(self.state.history), 0
+        with Stops() if self.checkpoint and self.team.num_processes == 1 else nullcontext() as signals:
+            try:
+                self._take_steps(model, batches, signals.finished_first if signals else nullcontext)
+            except Stopped as stop:
+                number = stop.number
+                if len(self.state.history) > done:
+                    self._write()
+        if number:
+            signal.raise_signal(number)  # now as without a training
+            raise KeyboardInterrupt
+
+    def _take_steps(
+        self,
+        model: nn.Module,
+        batches: Iterable[tuple[Tensor, ...]],
+        finished_first: Callable[[], AbstractContextManager],
+    ) -> None:
         history, main = self.state.history, self.team.is_main_process
         with progress(self.steps.count, self.title, shown=main) as bar:
             bar.update(len(history))
+            if self.validate and history and self._is_due() and "val_total" not in history[-1]:
+                self._validate(self.validate)  # which a signal interrupted
             for batch in () if self._stops() else batches:
-                history.append(self._step(model, batch))
+                with finished_first():
+                    history.append(self._step(model, batch))
                 bar.set_postfix(loss=f"{history[-1]['total']:.3f}", refresh=False)
                 bar.update()
 
                 # validate before writing the checkpoint, which keeps the result
-                if len(history) % self.every == 0 or len(history) == self.steps.count:
+                if self._is_due():
                     if self.validate:
                         self._validate(self.validate)
-                    if self.checkpoint:
-                        checkpoints.check_finite(self.state, self.checkpoint)
-                    if self.checkpoint and main:
-                        checkpoints.write(self.checkpoint, self.config, self.state)
+                    with finished_first():
+                        self._write()
                 if self.on_step and main:
                     self.on_step(history[-1])
                 if self._stops():
                     break
+
+    def _is_due(self) -> bool:
+        """Whether the last step is one after which to validate and to write the checkpoint."""
+        done = len(self.state.history)
+        return done % self.every == 0 or done == self.steps.count
+
+    def _write(self) -> None:
+        if self.checkpoint:
+            checkpoints.check_finite(self.state, self.checkpoint)
+        if self.checkpoint and self.team.is_main_process:
+            checkpoints.write(self.checkpoint, self.config, self.state)
 
     def _step(self, model: nn.Module, batch: tuple[Tensor, ...]) -> dict[str, float]:
         """Take one step down the gradient of the loss and return its row."""

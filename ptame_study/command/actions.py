@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from ptame_lib import files
@@ -21,7 +26,8 @@ from ptame_lib.explainers.export import INSTALL, Exported, to_onnx, to_torch_exp
 from ptame_lib.explainers.loading import load_explainer
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.explainers.storage import saved_config
-from ptame_lib.metrics.evidence import Evidence, explain_with_evidence
+from ptame_lib.metrics.evidence import Evidence, explain_with_evidence, percent
+from ptame_lib.texts import MOST, printable
 from ptame_lib.training.calibration import calibrate
 from ptame_lib.training.ptame import TrainingConfig
 
@@ -39,52 +45,69 @@ if TYPE_CHECKING:
 FAST_FROM = 1000  # images: making the runtime takes seconds, which each image gives back by milliseconds
 
 
+class Explanation(NamedTuple):
+    """What `explain` gives for an image and a class.
+
+    The image's ``file``, the ``evidence``, the ``figure``'s file, beside which the same is in JSON, and how much of the
+    image is ``seen``, a share in (0, 1]: a classifier is asked about the middle of an image.
+    """
+
+    file: Path
+    evidence: Evidence
+    figure: Path
+    seen: float
+
+    def said(self) -> str:
+        """All of it in one line."""
+        proof = self.evidence
+        caution = f" Caution: {proof.warning()}" if proof.warning() else ""
+        middle = f" The classifier sees the middle of the image, {percent(self.seen)} of it." if self.seen < 1 else ""
+        return f"{self.file.name}: {proof.text()}{caution}{middle} [{self.figure}]"
+
+
 def explain(
     images: Sequence[Path],
     explainer: Path,
     classifier: str | None = None,
     weights: str | None = None,
-    wanted: str | None = None,
+    wanted: Sequence[str] = (),
     out: Path = Path(),
     auxiliary_weights: str | None = None,
     known: dict[str, Any] | None = None,
     say: Callable[[str], None] = lambda _: None,
-) -> Iterator[tuple[Path, Evidence, Path]]:
-    """For each image: its file, the evidence of its explanation, and the figure's file in ``out``.
+) -> Iterator[Explanation]:
+    """The `Explanation` of each image, and of each class that is wanted, with its figure and JSON in ``out``.
 
     ``images``: files, or folders of them. ``classifier`` and its ``weights``: by default those the explainer was
-    trained for, if a file may name them (`explained_classifier`). ``wanted``: number or name of the class to explain,
-    by default each image's decision. ``auxiliary_weights``: needed only where the explainer names a local file.
-    ``known``: what `about` says of the explainer, if that is read already. ``say`` is told by what `FAST_FROM` images
-    or more are explained. Raises FileNotFoundError for a missing image or explainer, ValueError for another number of
-    classes or an unknown class, and after all other images for those that can't be read.
+    trained for, if a file may name them (`explained_classifier`). ``wanted``: numbers or names of the classes to
+    explain, by default each image's decision. ``auxiliary_weights``: needed only where the explainer names a local
+    file. ``known``: what `about` says of the explainer, if that is read already. ``say`` is told by what `FAST_FROM`
+    images or more are explained. Raises FileNotFoundError for a missing image or explainer, ValueError for another
+    number of classes or an unknown class, and after all other images for those that can't be read.
     """
-    import matplotlib.pyplot as plt  # here, since figures take a second to import, and training draws none
-
-    from .. import figures
+    from .. import figures  # here, since figures take a second to import, and training draws none
 
     # the classifier and its explainer
     found = list(image_files(images))
-    model = explained_classifier(explainer, known or about(explainer), classifier, weights)
+    known = known or about(explainer)
+    model = explained_classifier(explainer, known, classifier, weights)
     trained = _load_explainer_of(model, explainer, auxiliary_weights)
-    target = None if wanted is None else torch.tensor([find_class(wanted, trained.num_classes, model.labels)])
+    targets = list(dict.fromkeys(find_class(each, trained.num_classes, model.labels) for each in wanted))
 
-    # a figure for each image that can be read
+    # a figure for each image that can be read, and for each class
     figures.use_style()
     quick = quickest(trained, model.input_size, say) if len(found) >= FAST_FROM else trained
     unread, size = [], model.input_size
     for file, output in zip(found, figure_files(found, out), strict=True):
         try:
-            pixels = ImageFolder(file.parent, size, before_crop(size), [file.name])[0]["pixels"][None]
+            pictures = ImageFolder(file.parent, size, before_crop(size), [file.name])
+            whole = pictures.whole(0)
         except ValueError as error:
             unread.append(str(error))
             continue
-        maps, proof = explain_with_evidence(quick, model, pixels, target)
-        figure = figures.explanation(pixels[0], maps[0], proof)
-        with files.whole(output) as unfinished:
-            figure.savefig(unfinished)
-        plt.close(figure)
-        yield file, proof, output
+        for target in targets or [None]:
+            of_class = output if len(targets) < 2 else output.with_name(f"{output.name[:-14]}.{target}.explained.png")
+            yield _explained(quick, model, file, whole, pictures.middle(whole), target, of_class)
     if unread:
         counted = f"{len(unread)} of {len(found)} images could not be explained: " if len(found) > 1 else ""
         raise ValueError(counted + "; ".join(unread))
@@ -98,6 +121,37 @@ def _load_explainer_of(model: Classifier | BlackBox, file: Path, auxiliary_weigh
         both = f"{file} explains {trained.num_classes} classes, the classifier has {classes}"
         raise ValueError(f"{both}: name the one it was trained for")
     return trained
+
+
+def _explained(
+    explainer: PTAME | Fast,
+    model: Classifier | BlackBox,
+    file: Path,
+    whole: Tensor,
+    pixels: Tensor,
+    target: int | None,
+    output: Path,
+) -> Explanation:
+    """Explain one class (None: the decision) of one image, and write figure and JSON."""
+    import matplotlib.pyplot as plt
+
+    from .. import figures
+
+    # ask, and draw
+    targets = None if target is None else torch.tensor([target])
+    maps, proof = explain_with_evidence(explainer, model, pixels[None], targets)
+    figure = figures.explanation(pixels, maps[0], proof, whole=whole)
+    with files.whole(output) as unfinished:
+        figure.savefig(unfinished)
+    plt.close(figure)
+
+    # the same for programs
+    sides = zip(whole.shape[-2:], pixels.shape[-2:], strict=True)
+    seen = math.prod(min(side, middle) / side for side, middle in sides)
+    told = {"image": printable(file.name), "figure": printable(output.name), "seen": seen, **proof.as_dict()}
+    with files.whole(output.with_suffix(".json")) as unfinished:
+        unfinished.write_text(json.dumps(told, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    return Explanation(file, proof, output, seen)
 
 
 def quickest(trained: PTAME, size: tuple[int, int], say: Callable[[str], None]) -> PTAME | Fast:
@@ -155,7 +209,8 @@ def train(
     explainer = PTAME(load_auxiliary_network(auxiliary), classes)
     say(f"Training on {len(data)} images, {config.steps} steps of {config.batch_size}.")
     on_step = while_training(config.steps, say)
-    fit_explainer(explainer, model, data, config, queries_per_image, on_step=on_step, **state)
+    with _saying_how_to_go_on(state["checkpoint"], config.steps, say):
+        fit_explainer(explainer, model, data, config, queries_per_image, on_step=on_step, **state)
 
     # calibrate, measure, and save with what is known
     calibrated = _calibrate(explainer, model, data, held)
@@ -181,6 +236,20 @@ def _finish(explainer: PTAME, out: Path, about_it: dict[str, Any], checkpoint: P
     write_model_card(out)
     for left in (checkpoint, checkpoint.with_suffix(".history.json")):
         left.unlink(missing_ok=True)
+
+
+@contextmanager
+def _saying_how_to_go_on(checkpoint: Path, steps: int, say: Callable[[str], None]) -> Iterator[None]:
+    """If the training is interrupted, say what is kept of it, and what to do."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if checkpoint.exists():
+            done = len(json.loads(checkpoint.with_suffix(".history.json").read_text()))
+            say(f"Stopped after {done} of {steps} steps, kept in {checkpoint}: the same command with --resume goes on.")
+        else:
+            say("Stopped before the end of the first step: nothing is kept, the same command starts again.")
+        raise
 
 
 def _check_out(out: Path, checkpoint: Path, auxiliary: AuxiliarySettings, resume: bool) -> None:
@@ -300,4 +369,6 @@ def find_class(wanted: str, classes: int, labels: Sequence[str] | None) -> int:
     if found or by_number is not None:
         return found[0] if found else by_number
     names = ", or one of its names" if labels else ""
-    raise ValueError(f"the classifier has no class {wanted}: give a number in 0..{classes - 1}{names}")
+    near = difflib.get_close_matches(wanted, labels or (), 1)
+    hint = f"did you mean {printable(near[0], MOST)}? Or " if near else ""
+    raise ValueError(f"the classifier has no class {wanted}: {hint}give a number in 0..{classes - 1}{names}")

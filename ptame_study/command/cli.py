@@ -6,6 +6,7 @@ it when its work begins.
 
 from __future__ import annotations
 
+import re
 import shlex
 import warnings
 from functools import partial
@@ -32,6 +33,30 @@ def warn(what: Warning, *_: Any) -> None:
     say(f"warning: {' '.join(str(what).split())}", err=True)
 
 
+OPTIONS = (  # the library's arguments in its messages, and the command's words for them
+    (r"\bweights=None\b", "--weights none"),
+    (r"\bweights=<path of a local file>", "--weights FILE"),
+    (r"\bpass its path as weights\b", "pass its path as --weights"),
+    (r"\bstart with resume=False\b", "start again without --resume"),
+    (r"\b(steps|lr|seed|precision)=(?=[\d'])", r"--\1 "),
+    (r"\bbatch_size=(?=\d)", "--batch-size "),
+    (r"\bqueries_per_image=(?=\d)", "--queries-per-image "),
+    (r"\blower lr\b", "lower --lr"),
+    (r"\bresume=True\b", "--resume"),
+)
+
+
+def in_options(text: str) -> str:
+    """A message of the library in the command's words.
+
+    >>> in_options("pass weights=<path of a local file>, or weights=None for random ones")
+    'pass --weights FILE, or --weights none for random ones'
+    """
+    for said, meant in OPTIONS:
+        text = re.sub(said, meant, text)
+    return text
+
+
 class Plain(typer.core.TyperGroup):
     """Commands that show warnings and errors as one line, without a traceback; errors exit with 1."""
 
@@ -45,7 +70,7 @@ class Plain(typer.core.TyperGroup):
         except KeyboardInterrupt as stop:  # which click would call an abort, with exit code 1
             raise typer.Exit(interrupts.told(stop)) from stop
         except (ValueError, TypeError, OSError, RuntimeError, ImportError, FloatingPointError) as error:
-            what = " ".join(str(error).split()) or type(error).__name__
+            what = in_options(" ".join(str(error).split())) or type(error).__name__
             say(f"error: {what}", err=True)
             raise typer.Exit(1) from error
 
@@ -118,25 +143,29 @@ def explain(
     classifier: Saved = None,
     weights: SavedWeights = None,
     wanted: Annotated[
-        str | None,
+        list[str] | None,
         option(
-            "Explain this class, number or name; #N is the number in any case.",
+            "Explain this class, number or name; #N is the number in any case. Give it again for several classes.",
             "--class",
             metavar="N",
             shown="what the classifier decides",
         ),
     ] = None,
-    out: Annotated[Path, option("Where to write the figures: IMAGE.explained.png.")] = Path("explanations"),
+    out: Annotated[Path, option("Where to write the figures: IMAGE.explained.png, and the same in JSON.")] = Path(
+        "explanations"
+    ),
     auxiliary_weights: SavedAuxiliaryWeights = None,
 ) -> None:
     """Explain images: write a figure for each, and print what its explanation is worth.
 
-    The figure shows the image as the classifier sees it, the map over it, what the map keeps and the rest, with the
-    class's probability on each. A line that says *caution* names a reason to doubt this map. Classifier, names of the
-    classes and size of the images are those stored with the explainer. A classifier `hf/...` or `onnx/...` and local
-    weights are loaded only if you name them: the explainer of a stranger could name any.
+    The classifier sees the middle of an image: the figure marks it on the whole image. It shows the map over this
+    middle, the pixels that the map puts first and the image without them, with all others black and blurred, and the
+    class's probability on each. The sentences are about these pixels; *caution* names a reason to doubt them. The same
+    is written as IMAGE.explained.json. Classifier, names of the classes and size of the images are those stored with
+    the explainer. A classifier `hf/...` or `onnx/...` and local weights are loaded only if you name them: the
+    explainer of a stranger could name any.
 
-    Example: `ptame explain cat.jpg dog.jpg --explainer mine.safetensors --class 281`
+    Example: `ptame explain cat.jpg dog.jpg --explainer mine.safetensors --class 281 --class 282`
     """
     with interrupts.nothing_begun():
         from ptame_lib.explainers.card import about, in_one_line
@@ -145,11 +174,10 @@ def explain(
 
     known, by = about(explainer), partial(say, err=True)
     say(in_one_line(explainer, known), err=True)
-    for file, proof, figure in actions.explain(
-        images, explainer, classifier, weights, wanted, out, auxiliary_weights, known, by
+    for done in actions.explain(
+        images, explainer, classifier, weights, wanted or (), out, auxiliary_weights, known, by
     ):
-        caution = f" Caution: {proof.warning()}" if proof.warning() else ""
-        say(f"{file.name}: {proof.text()}{caution} [{figure}]")
+        say(done.said())
 
 
 @app.command()
@@ -175,9 +203,9 @@ def train(
 ) -> None:
     """Train an explainer for a classifier, on a folder of images: once for each classifier.
 
-    A bar shows the progress; after a few steps the time is estimated. The state is saved every 200 steps: after an
-    interruption, the same command with `--resume` goes on from there. At the end the explainer is measured on held-out
-    images.
+    A bar shows the progress; after a few steps the time is estimated. The state is saved every 200 steps, and when
+    Ctrl-C or SIGTERM ends the training: the same command with `--resume` goes on from there. At the end the explainer
+    is measured on held-out images.
 
     Example: `ptame train --classifier timm/mobilenetv3_small_100 --images photos --out mine.safetensors --steps 2000`
     """
@@ -215,8 +243,9 @@ def train(
 
 def _in_words(metrics: dict[str, float]) -> str:
     return (
-        f"On {metrics['images']} held-out images, in percent: {metrics['faithful']} keep their decision with what "
-        f"the map keeps, {metrics['rest alike']} with the rest; AD100 {metrics['AD100']}, IC100 {metrics['IC100']}."
+        f"On {metrics['images']} held-out images, in percent: {metrics['faithful']} keep their decision on the first "
+        f"{metrics['shown']} % of the map's pixels, all others black, {metrics['rest alike']} on the rest; "
+        f"AD100 {metrics['AD100']}, IC100 {metrics['IC100']}."
     )
 
 

@@ -64,32 +64,49 @@ def test_an_image_is_opened_with_the_classifiers_decision(explorer):
 
 
 @pytest.mark.parametrize(
-    ("share", "right_part", "wrong_part"), [(0.1, 0.4, 0), (0.2, 0.8, 0), (0.875, 1, 0.52), (1, 1, 1)]
+    ("share", "right_part", "wrong_part"), [(0.1, 0.4, 0), (0.2, 0.8, 0), (0.87, 1, 0.48), (1, 1, 1)]
 )
 def test_the_share_decides_what_is_kept(explorer, share, right_part, wrong_part):
     """Of 100 pixels, 25 are the quarter: the right map keeps them first, the wrong one last."""
     found = explorer.at(share)
     for name, part in {"right": right_part, "wrong": wrong_part}.items():
         view = found[name]
-        kept, rest = view.images
-        assert kept.sum().item() == pytest.approx(3 * round(100 * share))
+        kept, rest = view.images["black"]
+        assert kept.sum().item() == pytest.approx(3 * int(100 * share))
         assert (kept + rest).equal(WHITE)
         assert view.kept == pytest.approx(probability(part), abs=1e-6)
         assert view.rest == pytest.approx(probability(1 - part), abs=1e-6)
-        assert view.decisions == (int(part > 0.5), int(part < 0.5))
+        assert (view.answer("kept")[1], view.answer("rest")[1]) == (int(part > 0.5), int(part < 0.5))
+        kept, rest = view.images["blurred"]  # a blur of white is white
+        assert kept.allclose(WHITE)
+        assert view.answer("rest", "blurred") == (pytest.approx(probability(1), abs=1e-6), 1)
+
+
+def test_sentences_and_warnings_follow_the_slider(explorer):
+    """They are those of the same share asked for at once, and of the pixels in the pictures."""
+    said = set()
+    for share in (0.1, 0.15, 0.5, 1):
+        for name, view in explorer.at(share).items():
+            expected = evidence(ThreeWay(), WHITE[None], torch.tensor([1]), METHODS[name](None, torch.tensor(1)), share)
+            assert (view.evidence.text(), view.evidence.warning()) == (expected.text(), expected.warning())
+            assert view.images["black"][0].equal(WHITE * expected.pixels_shown[0])
+            said.add((name, view.evidence.warning()))
+    assert {name for name, warning in said if not warning} == {"right", "wrong", "constant"}
+    assert ("right", "") in said
+    assert sum(name == "right" for name, _ in said) == 2  # 10 of 25 pixels are not enough
 
 
 def test_a_map_that_orders_nothing_keeps_nothing_before_all(explorer):
-    assert explorer.at(0.99)["constant"].images[0].sum() == 0
-    assert explorer.at(1)["constant"].images[1].sum() == 0
+    assert explorer.at(0.99)["constant"].images["black"][0].sum() == 0
+    assert explorer.at(1)["constant"].images["black"][1].sum() == 0
 
 
-def test_maps_are_computed_once_and_a_move_asks_one_batch(explorer):
+def test_maps_are_computed_once_and_a_move_asks_four_questions(explorer):
     explorer.at(0.5)
     explorer.classifier.asked.clear()
     for percent in range(1, 101):
         explorer.at(percent / 100)
-    assert explorer.classifier.asked == [2 * len(METHODS)] * 100
+    assert explorer.classifier.asked == [len(METHODS)] * 400
     assert calls == [1]
     explorer.choose(0)
     assert explorer.at(0.5)["right"].kept == pytest.approx(
@@ -108,7 +125,7 @@ def test_the_evidence_is_that_of_the_map(explorer):
     found = explorer.explained("right")
     expected = evidence(ThreeWay(), WHITE[None], torch.tensor([1]), FIRST[None])
     assert (found.evidence.text(), found.evidence.warning()) == (expected.text(), expected.warning())
-    assert "Do not rely on this map" in explorer.explained("wrong").evidence.warning()
+    assert "Do not rely on the 25%" in explorer.explained("wrong").evidence.warning()
     assert explorer.explained("constant").mask.shape == (10, 10)
 
 

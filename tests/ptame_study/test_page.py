@@ -1,6 +1,5 @@
 """The explorer's page and the figures show names and labels as text, and two pages share nothing."""
 
-import math
 import warnings
 from html.parser import HTMLParser
 
@@ -41,7 +40,8 @@ class Elements(HTMLParser):
 PARTS = {
     "title": page.title,
     "bar": lambda text: page.bar("kept", 0.5, text),
-    "verdict": lambda text: page.verdict(0.1, f"Do not rely on {text}."),
+    "verdict": lambda text: page.verdict("99% on the whole image.", f"Do not rely on {text}."),
+    "evidence": lambda text: page.verdict(text, ""),
     "uploaded": page.shown,
     "refused": lambda text: page.refused(ValueError(text)),
 }
@@ -60,8 +60,8 @@ def test_the_page_says_what_it_did_before():
     assert Elements(page.bar("rest", 0.125, "7")).text == "rest (→ 7): 12 %"
     assert Elements(page.bar("kept", 1)).text == "kept: 100 %"
     assert 'class="ptame-kept"' in page.bar("kept", 1)
-    assert Elements(page.verdict(0.15, "")).text == "the first 15% are enough"
-    assert Elements(page.verdict(math.nan, "Beware.")).text == "no first part is enoughBeware."
+    assert Elements(page.verdict("cat: 99%.", "")).text == "cat: 99%."
+    assert Elements(page.verdict("cat: 99%.", "Beware.")).text == "Beware.cat: 99%."
 
 
 class Named(Quarter):

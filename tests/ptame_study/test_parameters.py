@@ -34,6 +34,17 @@ def test_configure():
         cfg.steps = 8
 
 
+def test_a_list_or_a_dict_may_be_json():
+    """papermill's -p gives texts: -p names '["a", "b"]'."""
+    assert configured(names='["b", "c"]').names == ["b", "c"]
+    cell = "loss: dict = {}"
+    cfg = configure([cell], {"loss": '{"ce": 2, "area": 0.5}'}, loss=Weights)
+    assert (cfg.loss.ce, cfg.loss.area) == (2.0, 0.5)
+    for wrong in ("a", "a, b", '{"a": 1}', "[" * 10_000):
+        with pytest.raises(TypeError, match=r"names must be a list\[str\], got .*: write it as JSON, such as -p names"):
+            configured(names=wrong)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

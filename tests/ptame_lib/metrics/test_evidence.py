@@ -1,5 +1,9 @@
 """What an explanation is worth, on planted classifiers whose answers are known by hand."""
 
+import json
+import re
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import pytest
 import torch
@@ -7,10 +11,11 @@ from helpers import Quarter
 from torch import nn
 
 from ptame_lib import Method, explain_with_evidence
+from ptame_lib.masking import first_pixels, normalise, resize
 from ptame_lib.methods.controls import truth_map
-from ptame_lib.metrics import masked_confidence
+from ptame_lib.metrics.curves import blurred
 from ptame_lib.metrics.drop import confidence
-from ptame_lib.metrics.evidence import evidence
+from ptame_lib.metrics.evidence import at_share, evidence, joined, percent
 from ptame_study import figures
 
 WHITE = torch.ones(1, 3, 10, 10)
@@ -27,70 +32,131 @@ def ramp(top_left=True):
     return values[None]
 
 
-def test_the_three_probabilities_and_the_share_by_hand():
-    found = evidence(Quarter(), WHITE, BRIGHT, ramp())
-    kept = float(ramp()[0, :5, :5].mean())
-    for name, brightness in {"whole": 1, "kept": kept, "rest": 1 - kept}.items():
-        expected = torch.tensor([10 * (brightness - 0.5)], dtype=torch.float64).sigmoid()
+def sure(brightness):
+    """``bright`` by `Quarter`, whose first quarter is so bright."""
+    return torch.tensor(10 * (brightness - 0.5), dtype=torch.float64).sigmoid().item()
+
+
+def test_everything_is_about_the_pixels_shown_by_hand():
+    """Of 25 white pixels, 15 are shown: on black 0.6 of the quarter is white. A blur of white is white."""
+    found = evidence(Quarter(), WHITE, BRIGHT, ramp(), share=0.15)
+    assert found.pixels_shown.sum() == 15
+    assert found.pixels_shown[0].equal(ramp()[0] > ramp()[0].flatten().sort().values[84])
+    for name, parts in {"kept": (0.6, 1), "rest": (0.4, 1), "empty": (0, 1)}.items():
+        expected = torch.tensor([[sure(part) for part in parts]], dtype=torch.float64)
         torch.testing.assert_close(getattr(found, name), expected, atol=1e-6, rtol=0)
-    assert found.faithful.tolist() == [True]
-    assert found.rest_too.tolist() == [False]
-    # More than half of the 25 pixels are needed: 10 % of the image are 10 pixels, 15 % are 15.
-    assert found.share.tolist() == [0.15]
+    assert found.whole.item() == pytest.approx(sure(1), abs=1e-6)
+    for name, expected in {"faithful": [True, True], "rest_too": [False, True], "empty_too": [False, True]}.items():
+        assert getattr(found, name).tolist() == [expected]
+    assert found.kept_decisions.tolist() == [[1, 1]]
+    assert found.rest_decisions.tolist() == [[0, 1]]
+    # more than half of the 25 pixels are needed: 10 % of the image are 10 pixels, 15 % are 15
+    assert found.share.tolist() == [[0.15, 0.01]]
     assert found.text() == (
-        "bright: 99% on the whole image, 98% on what the map keeps, 2% on the rest; "
-        "the first 15% of its pixels are enough for this decision."
+        "bright: 99% on the whole image. On the first 15% of the map's pixels alone: 73% (all others black), "
+        "99% (all others blurred). On the image without them: 27% (black in their place), 99% (blurred in their "
+        "place). The smallest first part that is enough to decide for bright: 15% (others black). "
+        "The image blurred all over is enough, too, so this fill says little."
     )
     assert found.warning() == ""
 
 
+def test_what_is_not_shown_is_never_asked_about():
+    """The values of pixels that are not shown, and how soft the map is, change nothing; the pixels shown do."""
+    shown = evidence(Quarter(), WHITE, BRIGHT, ramp(), share=0.15)
+    for other in (ramp() ** 4, ramp().clamp(0.85), 2 + ramp()):
+        again = evidence(Quarter(), WHITE, BRIGHT, other, share=0.15)
+        assert again.pixels_shown.equal(shown.pixels_shown)
+        assert (again.text(), again.warning()) == (shown.text(), shown.warning())
+    more = evidence(Quarter(), WHITE, BRIGHT, ramp(), share=0.2)
+    assert more.pixels_shown.sum() == 20
+    assert more.text() != shown.text()
+
+
 def test_a_map_that_misses_the_evidence_is_warned_about():
     found = evidence(Quarter(), WHITE, BRIGHT, ramp(top_left=False))
-    assert found.faithful.tolist() == [False]
-    assert found.rest_too.tolist() == [True]
-    assert found.share.tolist() == [0.9]  # 75 pixels elsewhere, then 15 of the quarter
-    assert (
-        found.warning() == "Do not rely on this map: on what it keeps, the classifier decides for dark, not for bright."
+    assert found.faithful.tolist() == [[False, True]]
+    assert found.rest_too.tolist() == [[True, True]]
+    assert found.share.tolist() == [[0.9, 0.01]]  # 75 pixels elsewhere, then 15 of the quarter
+    assert found.warning() == (
+        "Do not rely on the 25% of the pixels shown: on them alone the classifier decides for dark (others black), "
+        "not for bright."
     )
 
 
-def test_a_constant_map_keeps_nothing_and_orders_nothing():
+def test_a_constant_map_shows_nothing():
     found = evidence(Quarter(), WHITE, BRIGHT, torch.ones(1, 4, 4))
-    assert found.faithful.tolist() == [False]
-    assert found.share.isnan().tolist() == [True]
-    assert "no part of it alone is enough" in found.text()
+    assert found.shown.tolist() == [0]
+    assert found.faithful.tolist() == [[False, False]]
+    assert found.share.isnan().tolist() == [[True, True]]
+    assert found.text() == "bright: 99% on the whole image. The map puts no pixels first, so none are shown."
+    assert found.warning().startswith("Do not rely on this map: its largest values are all alike")
 
 
-def test_the_smallest_share_is_found_where_answers_are_not_monotone():
-    class Narrow(nn.Module):
-        """Class 1 where between 4 and 12 pixels are white, or all."""
+def test_tied_values_are_not_shown_and_the_share_says_so():
+    values = torch.zeros(1, 10, 10)
+    values[0, :2] = 1  # 20 pixels
+    values[0, 0, 0] = 2
+    few, all_ = (evidence(Quarter(), WHITE, BRIGHT, values, share=share) for share in (0.15, 0.25))
+    assert (few.shown.item(), all_.shown.item()) == (0.01, 0.2)
+    assert "On the first 1% of the map's pixels alone" in few.text()
 
-        def forward(self, pixels):
-            n = (pixels[:, 0] == 1).sum((1, 2))
-            yes = ((n >= 4) & (n <= 12)) | (n == 100)
-            return torch.stack([~yes, yes], 1).float()
 
+class Narrow(nn.Module):
+    """Class 1 where between 4 and 12 pixels are white, or all; a blur has none but of a white image."""
+
+    def forward(self, pixels):
+        n = (pixels[:, 0] == 1).sum((1, 2))
+        yes = ((n >= 4) & (n <= 12)) | (n == 100)
+        return torch.stack([~yes, yes], 1).float()
+
+
+def test_that_fewer_pixels_are_enough_is_no_contradiction():
     values = torch.linspace(0, 1, 100).view(1, 10, 10)
     found = evidence(Narrow(), WHITE, BRIGHT, values)
-    assert found.share.tolist() == [0.05]
-    assert (
-        found.warning()
-        == "Do not rely on this map: on what it keeps, the classifier decides for class 0, not for class 1."
+    assert found.share[0, 0] == 0.05
+    assert found.warning() == (
+        "Do not rely on the 25% of the pixels shown: on them alone the classifier decides for class 0 (others black), "
+        "not for class 1. Fewer are, the first 5% (others black): more pixels are not always better here."
     )
-    assert evidence(Narrow(), WHITE, BRIGHT, values, shares=(0.2, 0.5)).share.isnan().all()
+    none = evidence(Narrow(), WHITE, BRIGHT, values, shares=(0.2, 0.5))
+    assert none.share[0, 0].isnan()
+    assert "to decide for class 1: none (others black). " in none.text()
+
+
+@pytest.mark.parametrize("share", [0.03, 0.07, 0.15, 0.6, 0.9])
+def test_the_share_shown_is_never_smaller_than_the_smallest_that_is_enough(share):
+    """Else the sentences would contradict each other: also for shares that are not tried."""
+    for map_ in (ramp(), ramp(False), ramp() * 0.5 + ramp(False) * 0.5):
+        known = evidence(Quarter(), WHITE, BRIGHT, map_, share=0.5)
+        for found in (evidence(Quarter(), WHITE, BRIGHT, map_, share), at_share(known, Quarter(), WHITE, map_, share)):
+            enough = found.share <= found.shown[:, None]
+            assert (enough | ~found.faithful).all()
+            assert found.shown.item() == pytest.approx(share)
+
+
+def test_another_share_is_as_if_asked_for_at_once(classifier, pixels):
+    maps = torch.rand(4, 16, 16, generator=torch.Generator().manual_seed(5))
+    targets = torch.tensor([0, 3, 3, 6])
+    known = evidence(classifier, pixels, targets, maps, share=0.3)
+    expected = evidence(classifier, pixels, targets, maps, share=0.1)
+    found = at_share(known, classifier, pixels, maps, 0.1)
+    for i in range(4):
+        assert (found.text(i), found.warning(i)) == (expected.text(i), expected.warning(i))
+    assert joined([found[i] for i in range(4)]).kept.equal(found.kept)
 
 
 @pytest.mark.parametrize(
     ("bias", "target", "map_", "message"),
     [
         (-1.0, 1, ramp(), "a black image as well"),
-        (1.5, 1, ramp(), "decides for dark, not for bright"),
-        (0.5, 0, ramp(top_left=False), "black image"),
-        (0.2, 1, ramp() * 0.5 + ramp(False) * 0.5, "all the evidence: the rest of the image is decided for bright"),
+        (1.5, 1, ramp(), r"the classifier decides for dark \(others black or blurred\), not for bright"),
+        (0.5, 0, ramp(top_left=False), r"decides for bright \(others blurred\), not for dark"),
+        (0.2, 1, ramp() * 0.5 + ramp(False) * 0.5, "black in their place, the image is decided for bright as well"),
     ],
 )
 def test_the_gravest_doubt_comes_first(bias, target, map_, message):
-    assert message in evidence(Quarter(bias), WHITE, torch.tensor([target]), map_).warning()
+    assert re.search(message, evidence(Quarter(bias), WHITE, torch.tensor([target]), map_, share=0.5).warning())
 
 
 def test_a_class_that_is_not_decided_for():
@@ -98,15 +164,18 @@ def test_a_class_that_is_not_decided_for():
         """0: nothing; 1: the left half; 2: the right half, which counts a little more."""
 
         def forward(self, pixels):
-            left, right = pixels[:, :, :, :5].mean((1, 2, 3)), pixels[:, :, :, 5:].mean((1, 2, 3))
+            left, right = (pixels[:, :, :, part].mean((1, 2, 3)) for part in (slice(4), slice(6, 10)))
             return torch.stack([torch.full_like(left, 0.1), left, 1.2 * right], 1)
 
     halves = torch.zeros(1, 10, 10)
     halves[:, :, :5] = torch.linspace(0.9, 1, 50).view(10, 5)
-    found = evidence(Three(), WHITE, BRIGHT, halves)
-    assert found.faithful.tolist() == [True]
+    pictures = WHITE.clone()
+    pictures[:, :, ::2] = 0  # so that a blur is grey
+    found = evidence(Three(), pictures, BRIGHT, halves, share=0.5)
+    assert found.faithful[:, 0].tolist() == [True]
     assert found.decisions.tolist() == [2]
-    assert found.warning() == "The map explains class 1, but on the whole image the classifier decides for class 2."
+    alone = replace(found, faithful=torch.tensor([[True, True]]))
+    assert alone.warning() == "The map explains class 1, but on the whole image the classifier decides for class 2."
 
 
 def test_a_batch_is_its_images_one_by_one(classifier, pixels):
@@ -114,9 +183,11 @@ def test_a_batch_is_its_images_one_by_one(classifier, pixels):
     targets = torch.tensor([0, 3, 3, 6])
     whole = evidence(classifier, pixels, targets, maps)
     torch.testing.assert_close(whole.whole, confidence(classifier, pixels, targets))
-    torch.testing.assert_close(
-        whole.kept, masked_confidence(classifier, pixels, targets, maps)
-    )  # what AD at 100 % is made of
+    shown = first_pixels(resize(normalise(maps), pixels.shape[-2:]), 0.25)
+    for k, fill in enumerate((0 * pixels, blurred(pixels))):
+        kept, rest = torch.where(shown[:, None], pixels, fill), torch.where(shown[:, None], fill, pixels)
+        torch.testing.assert_close(whole.kept[:, k], confidence(classifier, kept, targets))
+        torch.testing.assert_close(whole.rest[:, k], confidence(classifier, rest, targets))
     for i, one in enumerate(whole):
         alone = evidence(classifier, pixels[i : i + 1], targets[i : i + 1], maps[i : i + 1])
         assert (one.text(), one.warning()) == (alone.text(), alone.warning()) == (whole.text(i), whole.warning(i))
@@ -126,19 +197,42 @@ def test_a_batch_is_its_images_one_by_one(classifier, pixels):
     assert len(whole[-1]) == 1
 
 
+def test_json_has_the_numbers_and_the_same_sentences():
+    found = evidence(Quarter(), WHITE, BRIGHT, ramp(False))
+    told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert (told["text"], told["warning"]) == (found.text(), found.warning())
+    assert told["class"] == {"number": 1, "name": "bright"}
+    assert (told["shown"], told["enough"]) == (0.25, {"black": 0.9, "blurred": 0.01})
+    assert told["kept"]["black"]["decision"] == {"number": 0, "name": "dark"}
+    assert told["kept"]["black"]["probability"] == pytest.approx(sure(0), abs=1e-6)
+    assert told["removed"]["black"] == {
+        "probability": pytest.approx(sure(1), abs=1e-6), "decision": told["class"], "decided": True,
+    }  # fmt: skip
+    assert told["filled all over"]["black"] == {"probability": pytest.approx(sure(0), abs=1e-6), "decided": False}
+    nothing = evidence(Quarter(), WHITE, BRIGHT, torch.ones(1, 4, 4)).as_dict()
+    assert nothing["enough"] == {"black": None, "blurred": None}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0%"), (1e-5, "under 0.1%"), (0.004, "0.4%"), (0.01, "1%"), (0.25, "25%"), (0.9951, "over 99%"), (1, "100%")],
+)
+def test_a_percentage_is_never_all_or_nothing_by_rounding(value, shown):
+    assert percent(value) == shown
+
+
 def test_the_number_of_questions_is_as_promised():
     net = Quarter()
-    evidence(
-        net,
-        WHITE.expand(3, -1, -1, -1),
-        torch.ones(3, dtype=torch.int64),
-        ramp().expand(3, -1, -1),
-        shares=(0.1, 0.15, 0.2, 0.5),
-    )
-    assert sum(net.asked) == 3 * 3 + 3 * 2 + 1  # 0.1 fails, 0.15 is enough
+    three = WHITE.expand(3, -1, -1, -1), torch.ones(3, dtype=torch.int64), ramp().expand(3, -1, -1)
+    known = evidence(net, *three, share=0.5, shares=(0.1, 0.15, 0.2, 0.5))
+    # black: 0.1 fails, 0.15 is enough; blurred: 0.1 is
+    assert sum(net.asked) == 3 * 6 + 1 + 3 * 2 + 3
+    net.asked.clear()
+    at_share(known, net, three[0], three[2], 0.3)
+    assert net.asked == [3] * 4
     net.asked.clear()
     evidence(net, WHITE, BRIGHT, torch.ones(1, 10, 10), shares=(0.1, 0.5))
-    assert sum(net.asked) == 3 + 2 + 1
+    assert sum(net.asked) == 6 + 1 + 2 * 2
 
 
 def test_any_method_is_explained_with_evidence():
@@ -148,9 +242,10 @@ def test_any_method_is_explained_with_evidence():
 
     explainer = type("Explainer", (), {"explain": staticmethod(right)})()
     for method in (right, Method("right", right, 0, 0, "test"), explainer):
-        maps, found = explain_with_evidence(method, Quarter(), WHITE)
+        maps, found = explain_with_evidence(method, Quarter(), WHITE, share=0.2)
         assert maps.equal(ramp())
-        assert found.share.tolist() == [0.15]
+        assert found.share[:, 0].tolist() == [0.15]
+        assert found.shown.tolist() == [0.2]
     assert explain_with_evidence(lambda p, t: ramp(), Quarter(), WHITE, torch.tensor([0]))[1].targets.tolist() == [0]
     with pytest.raises(ValueError, match="'ground truth' is given the truth"):
         explain_with_evidence(Method("ground truth", truth_map, 0, 0, "control", sees_truth=True), Quarter(), WHITE)
@@ -168,7 +263,7 @@ def test_any_method_is_explained_with_evidence():
 )
 def test_what_does_not_belong_together_is_refused(targets, maps, shares, message):
     with pytest.raises(ValueError, match=message):
-        evidence(Quarter(), WHITE, torch.tensor(targets), maps, shares)
+        evidence(Quarter(), WHITE, torch.tensor(targets), maps, shares=shares)
 
 
 class Two(nn.Module):
@@ -185,26 +280,26 @@ def test_a_label_of_a_multi_label_classifier_is_judged_by_its_own_sigmoid():
     """A white image has both labels, with 8 and 6: a softmax would not decide for the second, its own sigmoid does."""
     both, half = torch.tensor([0, 1]), torch.zeros(2, 10, 10)
     half[0, :, :5], half[1, :, 5:] = 1, 1
-    found = evidence(Two(), WHITE.expand(2, -1, -1, -1), both, half)
+    found = evidence(Two(), WHITE.expand(2, -1, -1, -1), both, half, share=0.5)
     for name, logits in {"whole": (8.0, 6.0), "kept": (8.0, 6.0), "rest": (-2.0, -4.0)}.items():
-        torch.testing.assert_close(
-            getattr(found, name), torch.tensor(logits, dtype=torch.float64).sigmoid(), atol=1e-6, rtol=0
-        )
-    assert (found.decided.tolist(), found.faithful.tolist(), found.rest_too.tolist()) == (
-        [True] * 2,
-        [True] * 2,
-        [False] * 2,
-    )
+        values = getattr(found, name) if name == "whole" else getattr(found, name)[:, 0]
+        torch.testing.assert_close(values, torch.tensor(logits, dtype=torch.float64).sigmoid(), atol=1e-6, rtol=0)
+    assert found.decided.tolist() == [True] * 2
+    assert found.faithful.all()
+    assert found.rest_too[:, 0].tolist() == [False] * 2
     assert [found.doubt(0), found.doubt(1)] == ["", ""]
+    assert "enough to find left: " in found.text()
     single = Two()
     single.multi_label = False
-    assert evidence(single, WHITE, both[1:], half[1:]).doubt() == "not the decision"
-    swapped = evidence(Two(), WHITE, both[1:], half[:1])  # the left half says nothing about the right one
-    assert swapped.warning() == "Do not rely on this map: on what it keeps, the classifier does not find right."
+    assert evidence(single, WHITE, both[1:], half[1:], share=0.5).doubt() == "not enough"  # blurred, both are there
+    swapped = evidence(Two(), WHITE, both[1:], half[:1], share=0.5)  # the left half says nothing about the right one
+    assert swapped.warning() == (
+        "Do not rely on the 50% of the pixels shown: on them alone the classifier does not find right (others black)."
+    )
     absent = WHITE.clone()
     absent[..., 5:] = 0.39  # just below what it needs
     told = evidence(Two(), absent, both[1:], half[1:])[0]
-    assert (told.decided.tolist(), told.faithful.tolist(), told.multi_label) == ([False], [False], True)
+    assert (told.decided.tolist(), told.faithful[0, 0].tolist(), told.multi_label) == ([False], False, True)
 
 
 def test_a_label_that_is_found_only_by_its_mask_is_not_the_decision():
@@ -212,27 +307,29 @@ def test_a_label_that_is_found_only_by_its_mask_is_not_the_decision():
         """``left`` is there where nothing is right of it."""
 
         def forward(self, pixels):
-            return torch.stack(
-                [pixels[..., :5].mean((1, 2, 3)) - pixels[..., 5:].mean((1, 2, 3)) - 0.5, -torch.ones(len(pixels))], 1
-            )
+            left, right = pixels[..., :5].mean((1, 2, 3)), pixels[..., 5:].mean((1, 2, 3))
+            return torch.stack([left - right - 0.5, -torch.ones(len(pixels))], 1)
 
     half = torch.zeros(1, 10, 10)
     half[..., :5] = 1
-    found = evidence(Brightest(), WHITE, torch.tensor([0]), half)
+    found = evidence(Brightest(), WHITE, torch.tensor([0]), half, share=0.5)
     assert found.decisions.tolist() == [0]  # its logit, -0.5, is the largest all the same
-    assert found.doubt() == "not the decision"
-    assert found.warning() == "The map explains left, but on the whole image the classifier does not find it."
+    assert found.faithful.tolist() == [[True, False]]
+    black = replace(found, faithful=torch.tensor([[True, True]]))
+    assert black.doubt() == "not the decision"
+    assert black.warning() == "The map explains left, but on the whole image the classifier does not find it."
 
 
-def test_the_figure_shows_the_four_images_the_numbers_and_the_warning():
+def test_the_figure_shows_the_pixels_asked_about_the_numbers_and_the_warning():
     bad = evidence(Quarter(), WHITE, BRIGHT, ramp(False))
     figure = figures.explanation(WHITE[0], ramp(False)[0], bad[0])
-    assert [axis.get_title() for axis in figure.axes] == ["bright: 99%", "map", "kept: 1%", "rest: 99%"]
-    shown = [axis.images[-1].get_array() for axis in figure.axes]
-    torch.testing.assert_close(
-        torch.as_tensor(shown[2]), ramp(False)[0][..., None].expand(-1, -1, 3).clamp(0, 1), atol=1e-6, rtol=0
-    )
-    torch.testing.assert_close(torch.as_tensor(shown[2] + shown[3]), torch.ones(10, 10, 3), atol=1e-6, rtol=0)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles[:3] == ["bright: 99%", "first 25%, others black: 0.7%", "without them (black): 99%"]
+    assert titles[3:] == ["map", "first 25%, others blurred: 99%", "without them (blurred): 99%"]
+    shown = [torch.as_tensor(axis.images[-1].get_array()) for axis in figure.axes]
+    expected = bad.pixels_shown[0, ..., None].float().expand(-1, -1, 3)
+    torch.testing.assert_close(shown[1], expected)
+    torch.testing.assert_close(shown[2], 1 - expected)
     words = " ".join(" ".join(text.get_text() for text in figure.texts).split())
     assert bad.text() in words
     assert bad.warning() in words
@@ -249,9 +346,9 @@ def test_images_of_a_grid_are_annotated_with_their_own_evidence():
     figure = figures.grid([list(WHITE.expand(2, -1, -1, -1)), [ramp()[0], ramp(False)[0]]], ["a", "b"])
     figures.annotate(figure.axes[2:], both)
     good, bad = figure.axes[2:]
-    assert good.get_xlabel().split("\n") == ["whole 99%", "kept 98%, rest 2%", "15% enough", ""]
-    assert bad.get_xlabel().split("\n") == ["whole 99%", "kept 1%, rest 99%", "90% enough", "not faithful"]
+    assert good.get_xlabel().split("\n") == ["whole 99%", "kept 99%, rest 0.7%", "15% enough", ""]
+    assert bad.get_xlabel().split("\n") == ["whole 99%", "kept 0.7%, rest 99%", "90% enough", "not enough"]
     assert (bad.xaxis.label.get_color(), good.xaxis.label.get_color() == figures.DOUBT) == (figures.DOUBT, False)
     figures.annotate(figure.axes[:1], both[1], whole=False)
-    assert figure.axes[0].get_xlabel().startswith("kept 1%")
+    assert figure.axes[0].get_xlabel().startswith("kept 0.7%")
     plt.close(figure)

@@ -2,7 +2,9 @@
 
 import importlib
 import json
+import os
 import re
+import signal
 import tomllib
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from ptame_lib import (
 from ptame_lib.explainers.card import about, in_one_line
 from ptame_lib.explainers.export import Exported
 from ptame_lib.explainers.loading import load_explainer
+from ptame_study import figures, interrupts
 from ptame_study.command import actions, explained
 from ptame_study.command.cli import app
 from ptame_study.explainers import default_auxiliary, description, usual_labels
@@ -89,7 +92,8 @@ def test_training_saves_what_was_done_with_its_card(trained):
     assert "Training on 4 images, 8 steps of 4." in said
     assert re.search(r"About \d+ seconds to go", said)
     assert (
-        f"On 3 held-out images, in percent: {metrics['faithful']} keep their decision with what the map keeps" in said
+        f"On 3 held-out images, in percent: {metrics['faithful']} keep their decision on the first 25 % of the map"
+        in said
     )
     card = Path(f"{file}.md").read_text()
     assert "| AD100 |" in card
@@ -102,19 +106,21 @@ def test_images_are_explained_with_figures_and_verdicts(trained, tmp_path):
     file, images, _ = trained
     again = write_images(tmp_path / "more", 1, seed=1)
     said = ptame("explain", images / "0.png", again, "--explainer", file, "--out", tmp_path / "figures")
-    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["0-2.explained.png", "0.explained.png"]
+    written = sorted(p.name for p in (tmp_path / "figures").iterdir())
+    assert written == [f"{name}.explained.{kind}" for name in ("0-2", "0") for kind in ("json", "png")]
     assert Image.open(tmp_path / "figures" / "0.explained.png").width > 800
     known = json.loads(saved_config(file)["metrics"])
     assert said.startswith(
         "e.safetensors: P-TAME for embedded/resnet, 10 classes; "
         "trained on 4 images of the folder photos, 8 steps, seed 0; "
-        f"on 3 held-out images {known['faithful']:g} % of its maps keep the decision. 0.png: "
+        f"of 3 held-out images, {known['faithful']:g} % keep their decision on the first 25 % of the map's pixels, "
+        "all others black. 0.png: "
     )
     assert (
         len(
             re.findall(
-                r"0\.png: \d: \d+% on the whole image, \d+% on what the map keeps, \d+% on the rest; "
-                r".*? for this decision\.",
+                r"0\.png: \d: [^.]+% on the whole image\. On the first 25% of the map's pixels alone: "
+                r"[^()]+% \(all others black\), .*? enough to decide for \d: ",
                 said,
             )
         )
@@ -129,7 +135,7 @@ def test_images_that_cannot_be_read_are_told_after_the_others(trained, tmp_path)
         (folder / name).write_bytes(content)
     said = ptame("explain", folder, images / "4.png", "--explainer", file, "--out", tmp_path / "figures", code=1)
     names = ("1", "2", "4")
-    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == [f"{i}.explained.png" for i in names]
+    assert sorted(p.name for p in (tmp_path / "figures").glob("*.png")) == [f"{i}.explained.png" for i in names]
     assert all(f" {i}.png: " in said for i in names)
     end = (
         r"error: 2 of 5 images could not be explained: the image \S+0\.png can't be read .*; the image \S+9\.jpg can't"
@@ -247,7 +253,8 @@ def test_a_classifier_of_oblong_images_is_asked_about_oblong_images(tmp_path):
     ptame("explain", images / "0.png", "--explainer", file, *named, "--out", tmp_path)
 
     # what it is asked about: the short side resized to 48 * 8 // 7, and the middle
-    [(_, proof, _)] = actions.explain([images / "0.png"], file, named[1], out=tmp_path)
+    [(_, proof, _, seen)] = actions.explain([images / "0.png"], file, named[1], out=tmp_path)
+    assert seen == pytest.approx(32 / 54 * 48 / 64)  # of 54 x 64, as 75 x 90 are resized
     pixels = ImageFolder(images, (32, 48), 54)[0]["pixels"]
     classifier = load_classifier(named[1])
     assert proof.whole.item() == pytest.approx(classifier(pixels[None]).softmax(1).max().item(), abs=1e-6)
@@ -263,9 +270,41 @@ def test_a_chosen_class_is_explained_and_doubted(trained, tmp_path):
     assert sum("Caution: " in said for said in verdicts.values()) >= 2  # a class that is not decided for always is
 
 
+def test_several_classes_are_explained_each_with_a_figure(trained, tmp_path):
+    file, images, _ = trained
+    said = ptame("explain", images / "1.png", "--explainer", file, *("--class", 3, "--class", "#0", "--class", 3),
+                 "--out", tmp_path)  # fmt: skip
+    assert re.findall(r" 1\.png: (\d): ", said) == ["3", "0"]
+    for c in (3, 0):
+        told = json.loads((tmp_path / f"1.{c}.explained.json").read_text())
+        assert told["class"] == {"number": c, "name": str(c)}
+        assert f"1.png: {told['text']} Caution: {told['warning']}" in said.replace(" Caution:  The", " The")
+        assert told["figure"] == f"1.{c}.explained.png"
+        assert (tmp_path / told["figure"]).exists()
+
+
+def test_how_much_of_an_image_the_classifier_sees_is_said_and_drawn(trained, tmp_path, monkeypatch):
+    """75 x 90 pixels become 73 x 87, of which it sees 64 x 64."""
+    file, images, _ = trained
+    drawn = []
+    explanation = figures.explanation
+    monkeypatch.setattr(figures, "explanation", lambda *a, **k: drawn.append(explanation(*a, **k)) or drawn[-1])
+    [done] = actions.explain([images / "1.png"], file, out=tmp_path)
+    assert done.seen == pytest.approx(64 * 64 / (73 * 87))
+    assert f"The classifier sees the middle of the image, {100 * done.seen:.0f}% of it." in done.said()
+    assert json.loads((tmp_path / "1.explained.json").read_text())["seen"] == done.seen
+    picture, middle = drawn[0].axes[0], drawn[0].axes[1]
+    assert picture.images[-1].get_array().shape == (73, 87, 3)
+    corners = {(*frame.get_xy(), frame.get_width(), frame.get_height()) for frame in picture.patches}
+    assert corners == {(11, 4, 64, 64)}
+    inside = picture.images[-1].get_array()[4:68, 11:75]  # half a pixel to one side, as a crop has it
+    seen = done.evidence.pixels_shown[0].numpy()
+    assert abs(inside[seen] - middle.images[-1].get_array()[seen]).max() < 1e-6
+
+
 def test_the_map_shown_is_the_explainers(trained, tmp_path):
     file, images, _ = trained
-    [(_, proof, _)] = actions.explain([images / "2.png"], file, out=tmp_path)
+    [(_, proof, _, _)] = actions.explain([images / "2.png"], file, out=tmp_path)
     pixels = ImageFolder(images, 64, 73)[2]["pixels"][None]
     classifier = load_classifier(CLASSIFIER)
     _, expected = explain_with_evidence(load_explainer(file), classifier, pixels)
@@ -311,7 +350,7 @@ def test_weights_of_ones_own_are_remembered(trained, tmp_path):
     assert asked in ptame("explain", images, "--explainer", file, "--weights", own, code=1)
     assert asked in ptame("export", file, "--torch", tmp_path / "e.pt2", code=1)
     given = {"weights": own, "auxiliary_weights": learned}
-    [(_, proof, _)] = actions.explain([images / "2.png"], file, **given, out=tmp_path)
+    [(_, proof, _, _)] = actions.explain([images / "2.png"], file, **given, out=tmp_path)
     pixels = ImageFolder(images, 64, 73)[2]["pixels"][None]
     assert proof.whole.item() == pytest.approx(nets["resnet"](pixels).softmax(1).max().item(), abs=1e-6)
     (tmp_path / "resnet.safetensors").unlink()
@@ -342,6 +381,30 @@ def test_an_interrupted_training_goes_on(trained, tmp_path, monkeypatch):
         torch.testing.assert_close(second[key], value, msg=key)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_short_training_that_is_ended_says_how_to_go_on(number, trained, tmp_path, monkeypatch):
+    """The signal comes after the third step of eight, and the explainer in the end is that of an unbroken training."""
+    file, images, _ = trained
+    options = ["train", "--classifier", CLASSIFIER, "--images", images, "--out", tmp_path / "e.safetensors", *TRAIN]
+    options += ["--held-out", 3]
+
+    def third(steps, say):
+        return lambda row: os.kill(os.getpid(), number) if row["step"] == 2 else None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(actions, "while_training", third)
+        ended = []
+        code = interrupts.after_cleaning(lambda: ended.append(ptame(*options, code=128 + number)))
+    assert (code, len(ended)) == (0, 1)
+    [said] = ended
+    assert "Stopped after 3 of 8 steps, kept in" in said
+    assert "e.checkpoint.pt: the same command with --resume goes on." in said
+    ptame(*options, "--resume")
+    first, second = (load_explainer(f).trained_state() for f in (file, tmp_path / "e.safetensors"))
+    for key, value in first.items():
+        torch.testing.assert_close(second[key], value, msg=key)
+
+
 def test_a_classifier_that_only_answers_is_trained_on(trained, tmp_path, monkeypatch):
     _, images, _ = trained
     net = load_classifier(CLASSIFIER)
@@ -360,7 +423,7 @@ def test_a_classifier_that_only_answers_is_trained_on(trained, tmp_path, monkeyp
         tmp_path / "names.txt",
     ]
     start = ["train", "--classifier", "onnx/x", "--images", images, "--out", tmp_path / "e.safetensors"]
-    assert "above queries_per_image=1" in ptame(*start, *options, "--queries-per-image", 1, code=1)
+    assert "above --queries-per-image 1" in ptame(*start, *options, "--queries-per-image", 1, code=1)
     said = ptame(*start, *options)
     assert saved_config(tmp_path / "e.safetensors")["calibrated"].startswith("no: the classifier's budget of queries")
     assert "held-out" not in said
@@ -396,7 +459,16 @@ def mistakes(file, images):
         ),
         "broken image": (["explain", file, "--explainer", file], f"error: the image {file} can't be read"),
         "other classifier": ([*explain, "--classifier", "vgg17"], "error: unknown classifier 'vgg17'"),
-        "no weights": ([*explain, "--weights", "a/b.pth"], "error: no weights file at a/b.pth"),
+        "a name without what stands before": (
+            [*explain, "--classifier", "resnet"],
+            "error: unknown classifier 'resnet': did you mean embedded/resnet? Else choose one of embedded/vgg,",
+        ),
+        "a name with a slip": ([*explain, "--classifier", "embeded/vgg"], "did you mean embedded/vgg? Else"),
+        "a timm name with a slip": ([*explain, "--classifier", "timm/mobilnetv3_small_100"], "mobilenetv3_small_100"),
+        "no weights": (
+            [*explain, "--weights", "a/b.pth"],
+            "error: no weights file at a/b.pth: check the path, or pass --weights none for random",
+        ),
         "no class": (
             [*explain, "--class", "10"],
             "error: the classifier has no class 10: give a number in 0..9, or one of its names",
@@ -431,6 +503,27 @@ def test_mistakes_are_one_line_and_exit_code_1(which, trained):
     said = ptame(*arguments, code=1)
     assert message in said
     assert "Traceback" not in said
+
+
+def test_a_class_with_a_slip_is_guessed():
+    with pytest.raises(ValueError, match=r"no class taby: did you mean tabby\? Or give a number in 0\.\.1, or one of"):
+        actions.find_class("taby", 2, ["tabby", "boxer"])
+
+
+def test_a_network_that_can_not_be_fetched_is_told_at_once(monkeypatch):
+    """Nothing listens there, so that the hub does not answer: the client would try for minutes."""
+    constants = pytest.importorskip("huggingface_hub").constants
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    tries = []
+    monkeypatch.setattr("time.sleep", tries.append)  # between tries
+    said = ptame("train", "--classifier", "timm/mobilenetv3_small_100", "--images", "photos", code=1)
+    assert "its hub did not answer within 5 seconds, and the cache does not hold it" in said
+    assert "--weights FILE, or --weights none for random" in said
+    assert "weights=" not in said
+    assert (tries, constants.HF_HUB_OFFLINE) == ([], False)
+    said = ptame("train", "--classifier", "hf/some/network", "--images", "photos", code=1)
+    assert "'hf/some/network' can't be loaded: its hub did not answer within 5 seconds" in said
+    assert tries == []
 
 
 def test_an_explainer_of_other_classes_or_without_a_name_is_refused(trained, tmp_path, monkeypatch):
@@ -514,7 +607,7 @@ def test_an_explainer_is_described_for_its_file(tmp_path):
     assert known["training"]["steps"] == 7
     assert in_one_line(file) == (
         "e.safetensors: P-TAME for embedded/resnet, 10 classes; trained on 5 images, 7 steps, seed 3; "
-        "on 4 held-out images 75 % of its maps keep the decision."
+        "of 4 held-out images, 75 % keep their decision on what the soft map keeps."
     )
     explainer.save(file, **description(CLASSIFIER, model, None))  # made elsewhere
     assert in_one_line(file) == "e.safetensors: P-TAME for embedded/resnet, 10 classes."
