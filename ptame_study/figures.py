@@ -195,11 +195,10 @@ def _draw_whole(axis: Axes, whole: Tensor, size: Sequence[int]) -> None:
     _draw(axis, whole)
     axis.set_title(title, fontsize=8, **PLAIN)
     axis.set_xlabel("the classifier sees what is framed", fontsize=7)
-    (rows, columns), (height, width) = (
-        whole.shape[-2:],
-        (min(s, w) for s, w in zip(size, whole.shape[-2:], strict=True)),
-    )
-    corner = ((columns - width) / 2 - 0.5, (rows - height) / 2 - 0.5)
+    rows, columns = whole.shape[-2:]
+    height, width = (min(pair) for pair in zip(size, whole.shape[-2:], strict=True))
+    # where torchvision's crop begins, and the left and upper edge of that pixel
+    corner = (round((columns - width) / 2) - 0.5, round((rows - height) / 2) - 0.5)
     for look in ({"edgecolor": "white", "linewidth": 2.5}, {"edgecolor": BLACK, "linewidth": 1}):
         axis.add_patch(Rectangle(corner, width, height, fill=False, **look))
 

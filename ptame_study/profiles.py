@@ -28,7 +28,7 @@ OF_A_SEED = {  # notebooks that can be run for another seed of the profile, and 
         "methods": [],
         "fewer": [],
         "explainer_too": [],
-        "only_ranked": True,
+        "measured": "ranked",
     },
 }
 

@@ -16,7 +16,7 @@ from .profiles import load_profile
 BETTER, WORSE = "better", "worse"
 NO_DIFFERENCE, TOO_FEW = "no difference shown", "too few images to tell"
 # in what the values of two training seeds are made from
-OF_A_SEED = ("trained_seed", "methods", "fewer", "only_ranked", "files")
+OF_A_SEED = ("trained_seed", "methods", "fewer", "measured", "files")
 
 
 def with_seeds(per_image: pd.DataFrame, profile: str, seed: int = 0) -> pd.DataFrame:

@@ -369,6 +369,6 @@ def find_class(wanted: str, classes: int, labels: Sequence[str] | None) -> int:
     if found or by_number is not None:
         return found[0] if found else by_number
     names = ", or one of its names" if labels else ""
-    near = difflib.get_close_matches(wanted, labels or (), 1)
+    near = [] if digits.isdecimal() else difflib.get_close_matches(wanted, labels or (), 1)
     hint = f"did you mean {printable(near[0], MOST)}? Or " if near else ""
     raise ValueError(f"the classifier has no class {wanted}: {hint}give a number in 0..{classes - 1}{names}")

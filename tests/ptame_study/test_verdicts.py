@@ -101,8 +101,8 @@ def test_other_seeds_are_found_where_they_were_made_from_the_same(study_root):
     content = {"classifiers": ["net"], "seeds": [0, 1, 2, 3], "notebooks": {"03_compare": {}}}
     (study_root / "workflow" / "profiles" / "p.yaml").write_text(yaml.safe_dump(content))
     table = values([1]).drop(columns="seed")
-    write("p", "net", 0, table, methods=["b", "c"], only_ranked=False)
-    write("p", "net", 1, table, methods=[], only_ranked=True)
+    write("p", "net", 0, table, methods=["b", "c"], measured="all")
+    write("p", "net", 1, table, methods=[], measured="ranked")
     write("p", "net", 2, table, methods=["b"], library="older")  # another code: not the same comparison
     assert sorted(with_seeds(table, "p")["seed"].unique()) == [0, 1]  # there are no values of 3
     assert with_seeds(table, "p", 1)["seed"].unique().tolist() == [1]

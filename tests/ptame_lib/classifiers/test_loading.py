@@ -66,7 +66,8 @@ def test_timm_mean_std_and_size():
 
 def test_unknown_names_are_refused_with_a_remedy():
     with pytest.raises(
-        ValueError, match=r"unknown classifier 'resnet500': choose one of embedded/vgg.*vit_b_16, or 'timm/<model>'"
+        ValueError,
+        match=r"unknown classifier 'resnet500': did you mean resnet50\? Else choose one of embedded/vgg.*vit_b_16, or",
     ):
         load_classifier("resnet500")
     with pytest.raises(

@@ -296,8 +296,8 @@ def test_how_much_of_an_image_the_classifier_sees_is_said_and_drawn(trained, tmp
     picture, middle = drawn[0].axes[0], drawn[0].axes[1]
     assert picture.images[-1].get_array().shape == (73, 87, 3)
     corners = {(*frame.get_xy(), frame.get_width(), frame.get_height()) for frame in picture.patches}
-    assert corners == {(11, 4, 64, 64)}
-    inside = picture.images[-1].get_array()[4:68, 11:75]  # half a pixel to one side, as a crop has it
+    assert corners == {(11.5, 3.5, 64, 64)}
+    inside = picture.images[-1].get_array()[4:68, 12:76]  # half a pixel to one side, as the crop has it
     seen = done.evidence.pixels_shown[0].numpy()
     assert abs(inside[seen] - middle.images[-1].get_array()[seen]).max() < 1e-6
 
@@ -387,6 +387,7 @@ def test_a_short_training_that_is_ended_says_how_to_go_on(number, trained, tmp_p
     file, images, _ = trained
     options = ["train", "--classifier", CLASSIFIER, "--images", images, "--out", tmp_path / "e.safetensors", *TRAIN]
     options += ["--held-out", 3]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
 
     def third(steps, say):
         return lambda row: os.kill(os.getpid(), number) if row["step"] == 2 else None
@@ -394,7 +395,10 @@ def test_a_short_training_that_is_ended_says_how_to_go_on(number, trained, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr(actions, "while_training", third)
         ended = []
-        code = interrupts.after_cleaning(lambda: ended.append(ptame(*options, code=128 + number)))
+        try:
+            code = interrupts.after_cleaning(lambda: ended.append(ptame(*options, code=128 + number)))
+        finally:
+            signal.signal(signal.SIGINT, before)
     assert (code, len(ended)) == (0, 1)
     [said] = ended
     assert "Stopped after 3 of 8 steps, kept in" in said
