@@ -1,6 +1,7 @@
 """Small networks and data shared by the tests."""
 
 import os
+import signal
 
 import pytest
 import torch
@@ -10,6 +11,9 @@ from refusals import Place
 # The nets are tiny: more threads only wait for each other, here and in the processes that tests start.
 torch.set_num_threads(1)
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# A shell that starts the tests in the background has them ignore Ctrl-C, which some tests send to themselves.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -189,7 +189,7 @@ def job_inputs(said, command):
                 "compare_masks": 1,
             },
         ),
-        ("embedded-full", {"train": 9, "train_other": 18, "compare_one": 9, "seeds": 1}),
+        ("embedded-full", {"train": 15, "train_other": 30, "compare_one": 15, "seeds": 1, "strata": 1}),
         (
             "realdata",
             {"train": 1, "compare_one": 1, "figures": 1, "all": 1, "total": 4},
