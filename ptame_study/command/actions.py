@@ -82,8 +82,9 @@ def explain(
     trained for, if a file may name them (`explained_classifier`). ``wanted``: numbers or names of the classes to
     explain, by default each image's decision. ``auxiliary_weights``: needed only where the explainer names a local
     file. ``known``: what `about` says of the explainer, if that is read already. ``say`` is told by what `FAST_FROM`
-    images or more are explained. Raises FileNotFoundError for a missing image or explainer, ValueError for another
-    number of classes or an unknown class, and after all other images for those that can't be read.
+    images or more are explained, and that the explainer was trained for another classifier. Raises FileNotFoundError
+    for a missing image or explainer, ValueError for another number of classes or an unknown class, and after all other
+    images for those that can't be read.
     """
     from .. import figures  # here, since figures take a second to import, and training draws none
 
@@ -92,6 +93,9 @@ def explain(
     known = known or about(explainer)
     model = explained_classifier(explainer, known, classifier, weights)
     trained = _load_explainer_of(model, explainer, auxiliary_weights)
+    own = known.get("classifier")
+    if own and classifier not in (None, own):
+        say(f"Caution: {explainer.name} was trained for {printable(own, MOST)}, not for {classifier}.")
     targets = list(dict.fromkeys(find_class(each, trained.num_classes, model.labels) for each in wanted))
 
     # a figure for each image that can be read, and for each class

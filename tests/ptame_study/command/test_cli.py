@@ -302,6 +302,14 @@ def test_how_much_of_an_image_the_classifier_sees_is_said_and_drawn(trained, tmp
     assert abs(inside[seen] - middle.images[-1].get_array()[seen]).max() < 1e-6
 
 
+def test_an_explainer_of_another_classifier_is_said_to_be_one(trained, tmp_path):
+    file, images, _ = trained
+    told = []
+    for name in (None, CLASSIFIER, "embedded/vgg"):
+        list(actions.explain([images / "1.png"], file, name, out=tmp_path, say=told.append))
+    assert told == [f"Caution: {file.name} was trained for {CLASSIFIER}, not for embedded/vgg."]
+
+
 def test_the_map_shown_is_the_explainers(trained, tmp_path):
     file, images, _ = trained
     [(_, proof, _, _)] = actions.explain([images / "2.png"], file, out=tmp_path)
