@@ -141,9 +141,9 @@ class Rows:
     def _go_on(self) -> None:
         """Read what an earlier run left, as far as it is whole and of the same; raises for a damaged line."""
         first = self.stream.readline()
-        if not first.endswith("\n") or json.loads(first)["made_from"] != self.made_from:
+        if not first.endswith("\n") or (header := json.loads(first))["made_from"] != self.made_from:
             return
-        width, self.header, self.end = len(json.loads(first)["columns"]), json.loads(first), self.stream.tell()
+        width, self.header, self.end = len(header["columns"]), header, self.stream.tell()
         while (line := self.stream.readline()).endswith("\n"):
             rows = json.loads(line)["rows"]
             if any(len(row) != width for row in rows):

@@ -115,6 +115,11 @@ def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
     return content
 
 
+def _content(profile: str) -> dict[str, Any]:
+    """`load_profile`, also of the notebooks' own defaults."""
+    return _small() if profile == DEFAULTS else load_profile(profile)
+
+
 def _small() -> dict[str, Any]:
     # imported here, since it takes seconds, and running a notebook does without
     from ptame_lib.classifiers.loading import EMBEDDED, EMBEDDED_MULTI
@@ -142,7 +147,7 @@ def parameters_for(
     it alone, by the metrics of the ranks. Raises ValueError for a classifier that the profile does not have, and for a
     seed of a notebook without seeds.
     """
-    content = _small() if profile == DEFAULTS else load_profile(profile)
+    content = _content(profile)
     parameters = {"profile": profile, **(content["notebooks"].get(notebook) or {})}
     too = [name for name in content.get("explainer_too", []) if classifier in (None, name)]
     if notebook == "03_compare" and too:
@@ -173,7 +178,7 @@ def parameters_for(
 
 def next_classifier(profile: str, classifier: str) -> str | None:
     """The classifier after this one in the profile's list, after the last the first; None without another."""
-    every = (_small() if profile == DEFAULTS else load_profile(profile)).get("classifiers", [])
+    every = _content(profile).get("classifiers", [])
     after = [*every[every.index(classifier) + 1 :], *every] if classifier in every else every
     return after[0] if after and after[0] != classifier else None
 

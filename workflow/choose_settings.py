@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from ptame_lib import TrainingConfig, build_methods, calibrate, load_classifier, load_embedded, train_ptame
-from ptame_lib.datasets import first
+from ptame_lib.classifiers.loading import EMBEDDED
 from ptame_lib.explainers.loading import TRAINED
 from ptame_lib.metrics.suite import METRICS
 from ptame_lib.training.ptame import lcam_config
@@ -26,7 +26,6 @@ from ptame_study.explainers import new_explainer
 from ptame_study.settings import AuxiliarySettings, ClassifierSettings
 
 TRIALS = ({"lr": 2e-3, "warmup": 0.3}, {"lr": 5e-3, "warmup": 0.3}, {"lr": 1e-2, "warmup": 0.3})
-CLASSIFIERS = ("embedded/vgg", "embedded/resnet", "embedded/vit")
 SCORED = ("AD@25", "deletion", "insertion", "precision@truth")
 CONTROL = "centred Gaussian"
 
@@ -35,7 +34,7 @@ def trials(name: str, method: str, steps: int = 500, images: int = 100) -> list[
     """A row per trial of a method on a classifier: its settings, its values on val, and its score."""
     classifier, auxiliary = load_classifier(name), AuxiliarySettings("embedded/auxiliary")
     train, val = load_embedded("train", 6000, seed=0), load_embedded("val", 200, seed=0)
-    scored = torch.utils.data.Subset(val, range(100, 100 + images))  # the first 100 calibrate
+    scored = torch.utils.data.Subset(val, range(100, 100 + images))  # the first 100 calibrate, as by default
 
     def values(of) -> pd.Series:
         return evaluate(classifier, of, scored)[0][[*SCORED, "AP"]].mean()
@@ -47,7 +46,7 @@ def trials(name: str, method: str, steps: int = 500, images: int = 100) -> list[
         explainer = new_explainer(method, ClassifierSettings(name), auxiliary, classifier, 10)
         config = replace(TrainingConfig(steps=steps, seed=0), **trial)
         train_ptame(explainer, classifier, train, lcam_config(config) if method == "L-CAM-Img" else config)
-        calibrate(explainer, classifier, first(val, 100))
+        calibrate(explainer, classifier, val)
         [own] = build_methods(classifier, {method: explainer}, [])
         found = values(own)
         rows.append({"classifier": name, "method": method, **trial, **found.round(2), "score": score(found, worst)})
@@ -63,7 +62,7 @@ def score(found: pd.Series, control: pd.Series) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="a table (csv), to which rows are added")
-    parser.add_argument("--classifier", choices=CLASSIFIERS, nargs="*", default=CLASSIFIERS)
+    parser.add_argument("--classifier", choices=EMBEDDED, nargs="*", default=EMBEDDED)
     parser.add_argument("--method", choices=TRAINED, nargs="*", default=TRAINED)
     asked = parser.parse_args()
     torch.set_num_threads(1)

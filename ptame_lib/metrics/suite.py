@@ -167,10 +167,9 @@ def _kept(
         found |= {f"{name}{100 * share:.0f}": metric(p, q) for name, metric in DROPS.items()}
     # masks of matched area
     ranks = average_ranks(resize(maps.float(), pixels.shape[-2:]))  # once for all areas
-    fills = {fill: make(pixels) for fill, make in FILLS.items()}
-    for column, (fill, area) in MATCHED.items():
-        if column.format("AD") not in wanted:
-            continue
+    chosen = {column: at for column, at in MATCHED.items() if column.format("AD") in wanted}
+    fills = {fill: FILLS[fill](pixels) for fill in {fill for fill, _ in chosen.values()}}
+    for column, (fill, area) in chosen.items():
         q = matched_confidence(classifier, pixels, targets, maps, area, fills[fill], ranks=ranks)
         found |= {column.format(name): metric(p, q) for name, metric in DROPS.items()}
     return found

@@ -25,14 +25,6 @@ START = {
 }
 
 
-@pytest.fixture(autouse=True)
-def heard():
-    """Signals are heard here and in new processes, also where the tests run in the background and ignore Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.parametrize("number", CODES)
 @pytest.mark.parametrize("command", START)
 @pytest.mark.parametrize("module", ["pandas", "torch"])

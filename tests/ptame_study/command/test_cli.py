@@ -395,7 +395,6 @@ def test_a_short_training_that_is_ended_says_how_to_go_on(number, trained, tmp_p
     file, images, _ = trained
     options = ["train", "--classifier", CLASSIFIER, "--images", images, "--out", tmp_path / "e.safetensors", *TRAIN]
     options += ["--held-out", 3]
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
 
     def third(steps, say):
         return lambda row: os.kill(os.getpid(), number) if row["step"] == 2 else None
@@ -403,10 +402,7 @@ def test_a_short_training_that_is_ended_says_how_to_go_on(number, trained, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr(actions, "while_training", third)
         ended = []
-        try:
-            code = interrupts.after_cleaning(lambda: ended.append(ptame(*options, code=128 + number)))
-        finally:
-            signal.signal(signal.SIGINT, before)
+        code = interrupts.after_cleaning(lambda: ended.append(ptame(*options, code=128 + number)))
     assert (code, len(ended)) == (0, 1)
     [said] = ended
     assert "Stopped after 3 of 8 steps, kept in" in said
