@@ -43,6 +43,11 @@ def embedded() -> Path:
     return _shipped("embedded", "classifiers/weights")
 
 
+def zoo() -> Path:
+    """The folder of the zoo's shipped weights: the study's, else the checkout's, else the package's."""
+    return _shipped("zoo", "classifiers/zoo_weights")
+
+
 def cutouts() -> Path:
     """The folder of the shipped tables of stamps: the study's, else the checkout's, else the package's."""
     return _shipped("cutouts", "datasets/tables")

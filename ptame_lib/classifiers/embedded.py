@@ -62,13 +62,19 @@ class ViTLike(nn.Module):
 
     grid = 8  # tokens per side
 
-    def __init__(self, num_classes: int = 10, dim: int = 96, depth: int = 3, heads: int = 4):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        dim: int = 96,
+        depth: int = 3,
+        heads: int = 4,
+        widths: tuple[int, ...] = (24, 48, 48, 96),
+    ):
         from timm.models.vision_transformer import Block  # here, since timm takes half a second
 
         super().__init__()
-        plan = [(24, 2), (48, 1), (48, 2), (96, 1), (dim, 2)]
         stem, inside = [], 3
-        for width, stride in plan:
+        for width, stride in zip((*widths, dim), (2, 1, 2, 1, 2), strict=True):
             stem.append(Conv2dNormActivation(inside, width, stride=stride))
             inside = width
         self.stem = nn.Sequential(*stem)

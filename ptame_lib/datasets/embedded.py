@@ -101,7 +101,7 @@ def draw_background(split: str, rng: np.random.Generator) -> np.ndarray:
     return pixels * np.float32(rng.uniform(0.6, 1.0))
 
 
-def _strokes(digit: np.ndarray, side: int, angle: float) -> np.ndarray:
+def draw_strokes(digit: np.ndarray, side: int, angle: float) -> np.ndarray:
     """The digit's opacity, enlarged with cubic zoom, rotated and steepened: (side,side) float32 in [0,1].
 
     Zoomed from 8x8 pixels, strokes fade over many pixels, and no mask could separate them from the background.
@@ -125,7 +125,7 @@ def paste(canvas: np.ndarray, opacity: np.ndarray, x: int, y: int, rng: np.rando
 def _clutter(canvas: np.ndarray, digits: np.ndarray, rng: np.random.Generator) -> None:
     """Paint, in place, two pieces of digits and two scrambled ones: the same strokes without the class."""
     for kind in range(4):
-        strokes = _strokes(digits[rng.integers(len(digits))], int(rng.integers(20, 31)), rng.uniform(-20, 20))
+        strokes = draw_strokes(digits[rng.integers(len(digits))], int(rng.integers(20, 31)), rng.uniform(-20, 20))
         half = len(strokes) // 2
         quarters = [strokes[:half, :half], strokes[:half, -half:], strokes[-half:, :half], strokes[-half:, -half:]]
         if kind < 2:
@@ -148,7 +148,7 @@ def _start(split: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray
 def _compose_single(split: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     canvas, digits, labels = _start(split, rng)
     pick = int(rng.integers(len(digits)))
-    opacity = _strokes(digits[pick], int(rng.integers(26, 38)), rng.uniform(-20, 20))
+    opacity = draw_strokes(digits[pick], int(rng.integers(26, 38)), rng.uniform(-20, 20))
     x, y = rng.integers(0, SIZE - len(opacity) + 1, size=2)
     paste(canvas, opacity, int(x), int(y), rng)
     truth = np.zeros((SIZE, SIZE), dtype=bool)
@@ -174,7 +174,7 @@ def _compose_multi(split: str, rng: np.random.Generator) -> tuple[np.ndarray, np
             wanted -= int(rng.random() < 0.02)  # so that a crowded image ends, with fewer digits
             continue
         # paint it
-        opacity = _strokes(digits[pick], side, rng.uniform(-20, 20))
+        opacity = draw_strokes(digits[pick], side, rng.uniform(-20, 20))
         paste(canvas, opacity, x, y, rng)
         truth[label, y : y + side, x : x + side] = opacity > 0
         taken[y : y + side, x : x + side] = True

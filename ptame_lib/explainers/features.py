@@ -16,13 +16,14 @@ from ..classifiers.embedded import MEAN, STD
 from ..classifiers.folding import fold_graph
 from ..classifiers.frozen import Frozen, at_rest, lay_out, type_of
 from ..classifiers.layers import find_layout, to_map
-from ..classifiers.loading import load_embedded_net, load_lite, load_timm, load_torchvision
+from ..classifiers.loading import load_embedded_net, load_lite, load_timm, load_torchvision, load_zoo_net
 from ..classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD, eval_mode
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 EMBEDDED_LAYERS = {
     "embedded/auxiliary": STAGES,
     "embedded/resnet": STAGES,
+    "zoo/rotations": STAGES,
     "embedded/vgg": ("features.2", "features.5", "features.8", "features.11"),
 }
 PUBLISHED_LAYERS = {  # P-TAME, Table 2
@@ -231,9 +232,9 @@ def load_auxiliary(
     ``mean``, ``std`` and timm's options as in `load_classifier`. Raises ValueError for an unknown name or layer,
     FileNotFoundError for a missing file or wheel.
     """
-    # the embedded one
+    # the embedded ones
     if name in EMBEDDED_LAYERS:
-        net = load_embedded_net(name, weights)
+        net = (load_zoo_net if name.startswith("zoo/") else load_embedded_net)(name, weights)
         return FeatureExtractor(net, layers or EMBEDDED_LAYERS[name], mean or MEAN, std or STD, 64, name).own()
 
     # those of the wheels

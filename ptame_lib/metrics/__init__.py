@@ -1,5 +1,6 @@
 """Metrics as pure functions that return one value per image."""
 
+from .attribution import mean_relevance, right_evidence
 from .compactness import saliency_metric, sparseness
 from .contour import contour
 from .curves import deletion, insertion
@@ -31,6 +32,7 @@ __all__ = ["Confusion", "aggregate_masks", "average_drop", "average_gain", "aver
 __all__ += ["background_coverage", "best_iou", "class_confusion", "continuous_iou", "contour", "deletion"]
 __all__ += ["energy_pointing_game", "f1_score", "increase_in_confidence", "insertion", "iou"]
 __all__ += ["known_pixels", "label_confidence", "linear_imputation", "mask_iou", "masked_confidence"]
-__all__ += ["matched_confidence", "matched_mask", "max_sensitivity", "mean_f1", "mean_iou", "object_coverage"]
-__all__ += ["one_by_one", "pointing_game", "precision_at_truth", "rank_stability", "road", "roc_auc", "saco"]
-__all__ += ["saliency_metric", "soft_accuracy", "soft_f1", "sparseness", "specificity", "telea_imputation"]
+__all__ += ["matched_confidence", "matched_mask", "max_sensitivity", "mean_f1", "mean_iou", "mean_relevance"]
+__all__ += ["object_coverage", "one_by_one", "pointing_game", "precision_at_truth", "rank_stability", "right_evidence"]
+__all__ += ["road", "roc_auc", "saco", "saliency_metric", "soft_accuracy", "soft_f1", "sparseness", "specificity"]
+__all__ += ["telea_imputation"]

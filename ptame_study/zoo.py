@@ -1,0 +1,104 @@
+"""How the zoo was made (`train_zoo`), and whether each of its networks looks at its own evidence (`intervene`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ptame_lib import files
+from ptame_lib.classifiers import zoo
+from ptame_lib.classifiers.embedded import MEAN, STD
+from ptame_lib.classifiers.loading import load_classifier
+from ptame_lib.classifiers.wrapper import Classifier, decide
+from ptame_lib.classifiers.zoo import EVIDENCE
+from ptame_lib.datasets import evidence as scenes
+from ptame_lib.datasets.composed import Composed
+from ptame_lib.datasets.evidence import load_evidence
+
+from .embedded_classifiers import train_embedded
+
+TRAIN, VAL, TEST = 6000, 1000, 1000  # images
+PLAN = {  # epochs and batch size of the first trial; further ones have twice and four times as many epochs
+    "badge": (10, 64),
+    "frame": (5, 64),
+    "background": (2, 32),
+    "watermark": (5, 32),
+    "shape": (8, 32),
+    "second": (8, 32),
+    "quadrant": (5, 32),
+    "badge-resnet": (5, 32),
+    "quadrant-vit": (6, 32),
+    "rotations": (3, 32),
+}
+LR = 4e-3  # peak learning rate
+ENOUGH = 0.98  # accuracy on the val part, by which alone a network is chosen
+
+
+def train_zoo(names: Iterable[str] = (*EVIDENCE, "rotations")) -> None:
+    """Train networks of the zoo and write their weights, in half precision, to ``data/zoo``."""
+    for name in names:
+        net, tried = train_one(name)
+        half = {key: value.half() if value.is_floating_point() else value for key, value in net.state_dict().items()}
+        with files.whole(files.zoo() / f"{name}.safetensors") as unfinished:
+            save_file(half, unfinished)
+        print(name, "; ".join(f"{epochs} epochs: {100 * right:.1f} % of val" for epochs, right in tried), flush=True)
+
+
+def train_one(name: str, seed: int = 0) -> tuple[nn.Module, list[tuple[int, float]]]:
+    """A trained network of the zoo, in eval mode, and what was tried: epochs, and accuracy on the val part.
+
+    The first of up to three trials by `PLAN` that reaches `ENOUGH`, else the best. Parts of the images are blackened
+    while it trains, as those of the embedded data are.
+    """
+    train, val = (labelled(name, part, n, seed) for part, n in (("train", TRAIN), ("val", VAL)))
+    tried, best = [], None
+    first, batch_size = PLAN[name]
+    for epochs in (first, 2 * first, 4 * first):
+        torch.manual_seed(seed)
+        net = zoo.build(name)
+        train_embedded(net, train, epochs=epochs, lr=LR, hidden=True, batch_size=batch_size, seed=seed)
+        right = accuracy(Classifier(net, MEAN, STD, scenes.SIZE), val)
+        if best is None or right > max(was for _, was in tried):
+            best = net
+        tried.append((epochs, right))
+        if right >= ENOUGH:
+            break
+    return best, tried
+
+
+def labelled(name: str, split: str, n: int, seed: int = 0) -> Composed:
+    """Images with the labels of a network's own evidence, or turned, with the quarters of the turn as labels."""
+    if name != "rotations":
+        return load_evidence(split, n, EVIDENCE[name], seed=seed).alone()
+    images = load_evidence(split, n, seed=seed).images
+    labels = torch.arange(n) % 4
+    turned = torch.stack([image.rot90(int(quarters), (1, 2)) for image, quarters in zip(images, labels, strict=True)])
+    return Composed(turned, labels, torch.ones(n, scenes.SIZE, scenes.SIZE, dtype=torch.bool))
+
+
+def accuracy(classifier: nn.Module, data: Composed) -> float:
+    """The share of the images that the classifier decides as labelled."""
+    return (decisions(classifier, data.images) == data.labels).float().mean().item()
+
+
+def decisions(classifier: nn.Module, images: Tensor, batch_size: int = 100) -> Tensor:
+    """What the classifier decides for images (N,3,H,W) uint8."""
+    return torch.cat([decide(classifier, part.float() / 255) for part in images.split(batch_size)])
+
+
+def intervene(name: str, n: int = TEST, split: str = "test", seed: int = 0) -> dict[str, float]:
+    """How often the decision of a network of the zoo changes when a factor is redrawn: a share by factor.
+
+    Also ``accuracy``. Pixels outside the factor's masks stay.
+    """
+    classifier = load_classifier(f"zoo/{name}")
+    plain = load_evidence(split, n, EVIDENCE[name], seed=seed)
+    before = decisions(classifier, plain.images)
+    found = {"accuracy": (before == plain.alone().labels).float().mean().item()}
+    for factor in scenes.EVIDENCE:
+        after = decisions(classifier, load_evidence(split, n, changed=factor, seed=seed).images)
+        found[factor] = (after != before).float().mean().item()
+    return found
