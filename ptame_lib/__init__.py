@@ -15,6 +15,7 @@ _HOMES = {  # module: its public names
     "datasets.coco": ["COCO"],
     "datasets.cutouts": ["Cutouts", "load_cutouts"],
     "datasets.embedded": ["Embedded", "load_embedded"],
+    "datasets.evidence": ["load_evidence"],
     "datasets.folders": ["ImageFolder"],
     "datasets.voc": ["VOC"],
     "explainers.card": ["write_model_card"],

@@ -84,7 +84,8 @@ def fingerprint(*made_from: Path, **parameters: Any) -> dict[str, Any]:
     """What a result was made from: parameters, hashes of files, and one of both packages and the weights."""
     here = Path(__file__).resolve().parent.parent
     sources = [file for package in PACKAGES for file in sorted((here / package).rglob("*.py"))]
-    library = _hash(sources + sorted(files.embedded().glob("*.safetensors")))
+    weights = [file for folder in (files.embedded(), files.zoo()) for file in sorted(folder.glob("*.safetensors"))]
+    library = _hash(sources + weights)
     hashes = {files.show(file): _hash([file]) for file in made_from}
     return {**parameters, "files": hashes, "library": library, "torch": version("torch")}
 

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 WEIGHTS = sorted(file.name for file in (ROOT / "data" / "embedded").iterdir())
 TABLES = sorted(file.name for file in (ROOT / "data" / "cutouts").glob("*.csv"))
+ZOO = sorted(file.name for file in (ROOT / "data" / "zoo").glob("*.safetensors"))
 
 
 def pip(*arguments):
@@ -25,7 +26,7 @@ def pip(*arguments):
 def wheel(tmp_path_factory):
     """Built from a copy, because a build leaves folders behind."""
     copy = tmp_path_factory.mktemp("checkout")
-    for part in ("ptame_lib", "ptame_study", "data/embedded", "data/cutouts"):
+    for part in ("ptame_lib", "ptame_study", "data/embedded", "data/cutouts", "data/zoo"):
         shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
@@ -79,7 +80,8 @@ def test_the_wheel_holds_both_packages_the_shipped_weights_and_the_tables(wheel)
         data = {name: content.read(name) for name in held - packages}
     places = {f"ptame_lib/classifiers/weights/{name}": ROOT / "data" / "embedded" / name for name in WEIGHTS}
     places |= {f"ptame_lib/datasets/tables/{name}": ROOT / "data" / "cutouts" / name for name in TABLES}
-    assert (len(WEIGHTS), len(TABLES)) == (6, 2)
+    places |= {f"ptame_lib/classifiers/zoo_weights/{name}": ROOT / "data" / "zoo" / name for name in ZOO}
+    assert (len(WEIGHTS), len(TABLES), len(ZOO)) == (6, 2, 10)
     assert data == {name: file.read_bytes() for name, file in places.items()}
 
 
