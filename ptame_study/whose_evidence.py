@@ -30,12 +30,14 @@ from ptame_lib.metrics.drop import average_drop, confidence
 from ptame_lib.metrics.localisation import average_precision, pointing_game
 from ptame_lib.metrics.matched import matched_confidence
 from ptame_lib.metrics.precision import precision_at_truth
+from ptame_lib.metrics.ranks import average_ranks
 from ptame_lib.metrics.sanity import similarity
 from ptame_lib.metrics.statistics import holm, mean_interval, paired_permutation_test
 from ptame_lib.progress import progress
 from ptame_lib.training.ptame import TrainingConfig, train_ptame
 
 RIGHT = "right evidence"
+BY_RANK = "right evidence by rank"  # the same of the pixels' ranks, which no power of a map moves
 LOCATED = {"AP": average_precision, "pointing": pointing_game, "precision@truth": precision_at_truth}
 SWAPPED = {"AD@25": False, "deletion": False, "precision@truth": True}  # metric: is higher better?
 LEVEL = 0.05
@@ -140,19 +142,20 @@ def explain_all(
 def measure(subjects: Sequence[Subject], maps: Mapping[Key, Tensor], masks: Tensor) -> pd.DataFrame:
     """Per image, in percent: attribution to the right evidence, and where the map points among all the evidence.
 
-    Columns: network, method, seed, evidence, image, own (whether the evidence is the network's), `RIGHT` (NaN but for
-    its own) and `LOCATED`.
+    Columns: network, method, seed, evidence, image, own (whether the evidence is the network's), `RIGHT` and `BY_RANK`
+    (NaN but for its own), and `LOCATED`.
     """
     own, rows = {subject.name: subject.own for subject in subjects}, []
     with progress(len(maps), "measure maps") as bar:
         for key, found in maps.items():
-            truths = masks[: len(found)]
+            truths, number = masks[: len(found)], own[key.network]
+            right = {RIGHT: found, BY_RANK: average_ranks(found).float()}
+            right = {name: 100 * right_evidence(each, truths, number) for name, each in right.items()}
             for number, evidence in enumerate(EVIDENCE):
                 values = {name: 100 * metric(found, truths[:, number]).double() for name, metric in LOCATED.items()}
                 ours = number == own[key.network]
-                right = 100 * right_evidence(found, truths, number) if ours else torch.full((len(found),), torch.nan)
                 about = {**key._asdict(), "evidence": evidence, "image": range(len(found)), "own": ours}
-                rows.append(pd.DataFrame(about | {RIGHT: right, **values}))
+                rows.append(pd.DataFrame(about | (right if ours else dict.fromkeys(right, np.nan)) | values))
             bar.update()
     return pd.concat(rows, ignore_index=True)
 
@@ -165,7 +168,7 @@ def tidy(per_image: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for keys, part in per_image.groupby(["network", "method", "seed", "evidence"], sort=False):
         ours = bool(part["own"].iloc[0])
-        for metric in (RIGHT, *LOCATED) if ours else LOCATED:
+        for metric in (RIGHT, BY_RANK, *LOCATED) if ours else LOCATED:
             values = part[metric].dropna().to_numpy()
             low, high = interval(values) if ours else (np.nan, np.nan)
             rows.append((*keys, metric, values.mean(), low, high, len(values)))

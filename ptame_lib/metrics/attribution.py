@@ -38,7 +38,8 @@ def right_evidence(maps: Tensor, masks: Tensor, own: int | Tensor) -> Tensor:
     >>> right_evidence(torch.tensor([[[0.2, 1.0]]]), masks, 1), right_evidence(torch.ones(1, 1, 2), masks, 1)
     (tensor([1.], dtype=torch.float64), tensor([0.5000], dtype=torch.float64))
     """
-    means = mean_relevance(maps, masks)
+    check_maps(maps, len(masks))
+    means = mean_relevance(maps.float() - maps.float().amin((1, 2), keepdim=True), masks)  # so that constants tie
     numbers = torch.as_tensor(own, device=means.device).expand(len(means))
     if ((numbers < 0) | (numbers >= means.shape[1])).any():
         given = f"{int(numbers.min())} to {int(numbers.max())}"

@@ -8,7 +8,7 @@ from helpers import rand
 
 from ptame_lib.datasets.evidence import EVIDENCE, load_evidence
 from ptame_study import whose_evidence
-from ptame_study.whose_evidence import LOCATED, RIGHT, Key, Subject
+from ptame_study.whose_evidence import BY_RANK, LOCATED, RIGHT, Key, Subject
 
 N = 12
 
@@ -54,13 +54,14 @@ def test_measure_and_tidy(per_image):
         assert row["n"] == n
     right = tidy.loc[("zoo/frame", "RISE", "frame", RIGHT)]
     assert right["low"] < 100 == right["high"]
+    assert tidy.loc[("zoo/frame", "RISE", "frame", BY_RANK)]["value"] == pytest.approx(100)
     # on all evidence, and right evidence only on the own
     assert tidy.loc[("zoo/frame", "P-TAME", "badge", "AP")]["value"] == pytest.approx(100)
     assert tidy.loc[("zoo/frame", "P-TAME", "badge", "precision@truth")]["value"] == pytest.approx(100)
     assert tidy.loc[("zoo/frame", "P-TAME", "badge", "pointing")]["value"] == pytest.approx(100)
     assert tidy.loc[("zoo/frame", "P-TAME", "frame", "precision@truth")]["value"] < 50
     assert ("zoo/frame", "P-TAME", "badge", RIGHT) not in tidy.index
-    assert len(tidy) == 6 * (7 * len(LOCATED) + 1)
+    assert len(tidy) == 6 * (7 * len(LOCATED) + 2)
 
 
 def test_table_has_the_best_method_first(per_image):

@@ -37,6 +37,9 @@ def test_a_map_that_is_the_mask_is_always_right_and_every_number_can_be_own(mask
 
 def test_a_map_without_preference_gets_chance_and_the_shares_of_all_candidates_add_up(masks):
     assert right_evidence(torch.full((5, 8, 8), 0.3), masks, 2).eq(0.25).all()
+    uneven = masks.clone()
+    uneven[:, 0, :3] = uneven[:, 1, 1:, 5:] = False
+    assert right_evidence(torch.full((5, 8, 8), 0.1), uneven, 1).eq(0.25).all()
     maps = rand(5, 8, 8)
     assert sum(right_evidence(maps, masks, k) for k in range(4)).eq(1).all()
 
