@@ -96,8 +96,8 @@ def training_origin(parameters: dict[str, Any], data: Dataset, local: Sequence[P
 
 
 def default_auxiliary(classifier: str) -> str:
-    """The auxiliary where none is named: embedded for embedded classifiers, else the paper's ResNet-18."""
-    return "embedded/auxiliary" if classifier.startswith("embedded/") else "resnet18"
+    """The auxiliary where none is named: embedded for embedded classifiers and the zoo, else the paper's ResNet-18."""
+    return "embedded/auxiliary" if classifier.startswith(("embedded/", "zoo/")) else "resnet18"
 
 
 def fit_explainer(

@@ -26,7 +26,7 @@ PLAN = {  # epochs and batch size of the first trial; further ones have twice an
     "frame": (5, 64),
     "background": (1, 32),
     "watermark": (3, 32),
-    "shape": (8, 32),
+    "shape": (10, 32),
     "second": (7, 32),
     "quadrant": (4, 32),
     "badge-resnet": (3, 32),
