@@ -25,13 +25,13 @@ PLAN = {  # epochs and batch size of the first trial; further ones have twice an
     "badge": (10, 64),
     "frame": (5, 64),
     "background": (1, 32),
-    "watermark": (3, 32),
+    "watermark": (12, 32),
     "shape": (10, 32),
-    "second": (7, 32),
-    "quadrant": (4, 32),
-    "badge-resnet": (3, 32),
-    "quadrant-vit": (4, 32),
-    "rotations": (2, 32),
+    "second": (10, 32),
+    "quadrant": (6, 32),
+    "badge-resnet": (5, 32),
+    "quadrant-vit": (6, 32),
+    "rotations": (4, 32),
 }
 LR = 4e-3  # peak learning rate
 ENOUGH = 0.97  # accuracy on the val part, by which alone a network is chosen
