@@ -63,14 +63,17 @@ def train_embedded(
     lr: float = 4e-3,
     batch_size: int = 64,
     seed: int = 0,
+    change: Callable[[Tensor, Tensor, torch.Generator], Tensor] | None = None,
 ) -> list[float]:
-    """Train a network on the single-label digits, as `_fit` does; return each epoch's mean loss.
+    """Train a network on images with one label each, as `_fit` does; return each epoch's mean loss.
 
-    Label smoothing 0.05. A ViT also learns to classify each token by the digit's true pixels (weight 0.3).
+    Label smoothing 0.05. A ViT also learns to classify each token by the true pixels (weight 0.3). ``change``: what the
+    network gets to see of pixels (B,3,H,W) with a truth (B,H,W) bool.
     """
 
     def loss(pixels: Tensor, labels: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
-        return _loss(net, _normalised(pixels), labels, truth)
+        seen = change(pixels, truth, generator) if change else pixels
+        return _loss(net, _normalised(seen), labels, truth)
 
     return _fit(net, data, loss, epochs, lr, batch_size, seed)
 

@@ -18,7 +18,7 @@ from ptame_lib.classifiers.wrapper import Classifier, device_of
 from ptame_lib.datasets import first
 from ptame_lib.explainers.features import load_auxiliary
 from ptame_lib.explainers.lcam import lcam
-from ptame_lib.explainers.loading import LAST, OWN, load_explainer
+from ptame_lib.explainers.loading import LAST, ON_AUXILIARY, OWN, load_explainer
 from ptame_lib.explainers.names import AUXILIARY_CAM, CHANNEL_MEAN
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.explainers.ttame import LAYERS, ttame
@@ -42,8 +42,8 @@ def new_explainer(
 ) -> PTAME:
     """An untrained explainer of a method.
 
-    P-TAME uses the auxiliary's features, T-TAME and L-CAM-Img those of the ``classifier``'s own ``layers``. Raises
-    ValueError for unknown names and layers, and for a head that does not fit.
+    P-TAME and Swap-TAME use the auxiliary's features, T-TAME and L-CAM-Img those of the ``classifier``'s own
+    ``layers``. Raises ValueError for unknown names and layers, and for a head that does not fit.
     """
     if method == "L-CAM-Img":
         layer = auxiliary.layers[0] if auxiliary.layers else None
@@ -54,7 +54,7 @@ def new_explainer(
             raise ValueError(f"name the layers of {explained.name} for T-TAME: only {known} have known ones")
         layers = auxiliary.layers or LAYERS[explained.name]
         return ttame(classifier, layers, num_classes, f"{OWN}:{explained.name}")
-    explainer = PTAME(load_auxiliary_network(auxiliary), num_classes)
+    explainer = ON_AUXILIARY[method](load_auxiliary_network(auxiliary), num_classes)
     return explainer.start_from_head(load_head(auxiliary)) if auxiliary.head else explainer
 
 

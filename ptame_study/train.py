@@ -31,7 +31,7 @@ import typer
 
 from ptame_lib import files
 from ptame_lib.explainers.loading import TRAINED
-from ptame_lib.training.ptame import lcam_config, train_ptame
+from ptame_lib.training.ptame import config_for, train_ptame
 
 from . import paths, profiles, records
 from .classifiers import count_classes, load_explained
@@ -78,7 +78,7 @@ def train(
     explainer = new_explainer(cfg.method, chosen, AuxiliarySettings.of(cfg), explained, classes)
 
     # train, from the checkpoint where there is one
-    config = lcam_config(cfg.training) if cfg.method == "L-CAM-Img" else cfg.training
+    config = config_for(cfg.method, cfg.training)
     origin = training_origin(plain(cfg), images, cfg.source.files())
     file = paths.explainer(cfg.profile, cfg.classifier, cfg.method, cfg.seed)
     state = {"checkpoint": file.with_suffix(".ckpt"), "made_from": origin}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -20,7 +20,9 @@ from ptame_lib.classifiers.zoo import EVIDENCE as LOOKS_AT
 from ptame_lib.classifiers.zoo import classes_of
 from ptame_lib.datasets.evidence import EVIDENCE, load_evidence
 from ptame_lib.explainers.features import load_auxiliary
+from ptame_lib.explainers.loading import ON_AUXILIARY
 from ptame_lib.explainers.ptame import PTAME
+from ptame_lib.explainers.swap_tame import PARTS
 from ptame_lib.masking import normalise, resize
 from ptame_lib.methods.base import CONTROLS, Budget
 from ptame_lib.methods.catalogue import build_methods
@@ -34,7 +36,7 @@ from ptame_lib.metrics.ranks import average_ranks
 from ptame_lib.metrics.sanity import similarity
 from ptame_lib.metrics.statistics import holm, mean_interval, paired_permutation_test
 from ptame_lib.progress import progress
-from ptame_lib.training.ptame import TrainingConfig, train_ptame
+from ptame_lib.training.ptame import TrainingConfig, config_for, swap_config, train_ptame
 
 RIGHT = "right evidence"
 BY_RANK = "right evidence by rank"  # the same of the pixels' ranks, which no power of a map moves
@@ -42,6 +44,14 @@ LOCATED = {"AP": average_precision, "pointing": pointing_game, "precision@truth"
 SWAPPED = {"AD@25": False, "deletion": False, "precision@truth": True}  # metric: is higher better?
 LEVEL = 0.05
 CHANCE = 100 / len(EVIDENCE)
+
+ABLATIONS = {  # of Swap-TAME, by name: the parts it has, and whether it is trained by swaps
+    "without positions": (("neighbours", "pixels"), True),
+    "without neighbours": (("positions", "pixels"), True),
+    "without pixels": (("positions", "neighbours"), True),
+    "without any part": ((), True),
+    "with P-TAME's loss": (PARTS, False),
+}
 
 Maker = Callable[[Classifier, int, int], nn.Module]  # (classifier, its number of classes, seed) -> trained explainer
 
@@ -84,16 +94,35 @@ def load_images(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return data.images.float() / 255, data.masks()
 
 
-def ptame_by(auxiliary: str, data: Dataset, config: TrainingConfig) -> Maker:
-    """How P-TAME is trained on an auxiliary's features: a `Maker`."""
+def trained_by(
+    method: str, auxiliary: str, data: Dataset, config: TrainingConfig, parts: Sequence[str] | None = None
+) -> Maker:
+    """How a method of `ON_AUXILIARY` is trained on an auxiliary's features: a `Maker`. ``parts``: of Swap-TAME."""
 
     def make(classifier: Classifier, classes: int, seed: int) -> PTAME:
         torch.manual_seed(seed)
-        explainer = PTAME(load_auxiliary(auxiliary), classes)
-        train_ptame(explainer, classifier, data, TrainingConfig(**vars(config) | {"seed": seed}))
+        options = {} if parts is None else {"parts": tuple(parts)}
+        explainer = ON_AUXILIARY[method](load_auxiliary(auxiliary), classes, **options)
+        train_ptame(explainer, classifier, data, replace(config, seed=seed))
         return explainer
 
     return make
+
+
+def makers(
+    auxiliaries: Sequence[str], ablations: Sequence[str], data: Dataset, config: TrainingConfig
+) -> dict[str, Maker]:
+    """P-TAME and Swap-TAME on each auxiliary (the first is not named), and the `ABLATIONS` on the first."""
+    found = {}
+    for auxiliary in auxiliaries:
+        where = "" if auxiliary == auxiliaries[0] else f" on {auxiliary}"
+        for method in ON_AUXILIARY:
+            found[method + where] = trained_by(method, auxiliary, data, config_for(method, config))
+    for name in ablations:
+        parts, swaps = ABLATIONS[name]
+        how = swap_config(config) if swaps else config
+        found[f"Swap-TAME {name}"] = trained_by("Swap-TAME", auxiliaries[0], data, how, parts)
+    return found
 
 
 def train_all(subjects: Sequence[Subject], makers: Mapping[str, Maker], seeds: Sequence[int]) -> dict[Key, nn.Module]:

@@ -59,7 +59,7 @@ def train_one(name: str, seed: int = 0) -> tuple[nn.Module, list[tuple[int, floa
     for epochs in (first, 2 * first, 4 * first):
         torch.manual_seed(seed)
         net = zoo.build(name)
-        train_embedded(net, train, epochs=epochs, lr=LR, hidden=True, batch_size=batch_size, seed=seed)
+        train_embedded(net, train, epochs=epochs, lr=LR, batch_size=batch_size, seed=seed, change=blacken)
         right = accuracy(Classifier(net, MEAN, STD, scenes.SIZE), val)
         if best is None or right > max(was for _, was in tried):
             best = net
@@ -67,6 +67,33 @@ def train_one(name: str, seed: int = 0) -> tuple[nn.Module, list[tuple[int, floa
         if right >= ENOUGH:
             break
     return best, tried
+
+
+def blacken(pixels: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
+    """Black rectangles on a third of the images, black surroundings of the truth on another third.
+
+    Explanations are judged by what the classifier answers to masked images. If it had never seen black, that would be
+    measured and not the explanation.
+    """
+    count, _, height, width = pixels.shape
+    mask = torch.ones(count, height, width)
+    kind = torch.randint(0, 3, (count,), generator=generator).tolist()
+    for i in range(count):
+        # three rectangles
+        if kind[i] == 0:
+            for _ in range(3):
+                h, w = torch.randint(8, 33, (2,), generator=generator).tolist()
+                y, x = (int(torch.randint(0, side, (), generator=generator)) for side in (height - h, width - w))
+                mask[i, y : y + h, x : x + w] = 0
+        # everything but a box around the truth
+        elif kind[i] == 1 and truth[i].any():
+            rows, columns = (truth[i].any(axis).nonzero()[:, 0] for axis in (1, 0))
+            around = torch.randint(1, 13, (4,), generator=generator).tolist()
+            top, bottom = max(rows[0] - around[0], 0), rows[-1] + around[1]
+            left, right = max(columns[0] - around[2], 0), columns[-1] + around[3]
+            mask[i] = 0
+            mask[i, top : bottom + 1, left : right + 1] = 1
+    return pixels * mask[:, None]
 
 
 def labelled(name: str, split: str, n: int, seed: int = 0) -> Composed:

@@ -20,7 +20,7 @@ from ptame_lib import TrainingConfig, build_methods, calibrate, load_classifier,
 from ptame_lib.classifiers.loading import EMBEDDED
 from ptame_lib.explainers.loading import TRAINED
 from ptame_lib.metrics.suite import METRICS
-from ptame_lib.training.ptame import lcam_config
+from ptame_lib.training.ptame import config_for
 from ptame_study.evaluation import evaluate
 from ptame_study.explainers import new_explainer
 from ptame_study.settings import AuxiliarySettings, ClassifierSettings
@@ -45,7 +45,7 @@ def trials(name: str, method: str, steps: int = 500, images: int = 100) -> list[
         torch.manual_seed(0)
         explainer = new_explainer(method, ClassifierSettings(name), auxiliary, classifier, 10)
         config = replace(TrainingConfig(steps=steps, seed=0), **trial)
-        train_ptame(explainer, classifier, train, lcam_config(config) if method == "L-CAM-Img" else config)
+        train_ptame(explainer, classifier, train, config_for(method, config))
         calibrate(explainer, classifier, val)
         [own] = build_methods(classifier, {method: explainer}, [])
         found = values(own)

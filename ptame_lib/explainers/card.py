@@ -91,7 +91,7 @@ def in_one_line(file: str | Path, known: dict[str, Any] | None = None) -> str:
     """
     known = known or about(file)
     shown = {key: printable(known[key], MOST) for key in ("classifier", "images", "seed") if known.get(key)}
-    method, _ = method_and_features(known["auxiliary"])
+    method, _ = method_and_features(known["auxiliary"], known.get("method", "P-TAME"))
     classifier = shown.get("classifier", "an unnamed classifier")
     parts = [f"{printable(Path(file).name)}: {method} for {classifier}, {known['num_classes']} classes"]
 
@@ -124,7 +124,7 @@ def model_card(file: str | Path) -> str:
     """The card of the explainer at ``file``, whose texts are escaped. Raises as `about`."""
     # what the tables say
     known = about(file)
-    method, features = method_and_features(known["auxiliary"])
+    method, features = method_and_features(known["auxiliary"], known.get("method", "P-TAME"))
     classifier = known.get("classifier", "an unnamed classifier")
     licence = printable(known.get("licence", "apache-2.0"), MOST)
     tags = ["explainability", "saliency-maps", method.lower()]

@@ -11,9 +11,12 @@ from .lcam import LCAM
 from .names import EXPLAINER, LAST, OWN, TRAINED, method_and_features
 from .ptame import PTAME
 from .storage import saved_config
+from .swap_tame import SwapTAME
 from .ttame import own_features
 
 __all__ = ["EXPLAINER", "LAST", "OWN", "TRAINED", "load_explainer", "method_and_features", "method_of"]
+
+ON_AUXILIARY = {"P-TAME": PTAME, "Swap-TAME": SwapTAME}  # methods that use a frozen auxiliary's features
 
 
 def load_explainer(
@@ -31,9 +34,9 @@ def load_explainer(
     if Path(file).suffix == ".ckpt":
         return PTAME.load_official_checkpoint(file, auxiliary or load_auxiliary("resnet18"))
     stored = saved_config(file)
-    method, _ = method_and_features(stored["auxiliary"])
-    if method == "P-TAME":
-        return PTAME.load(file, auxiliary, auxiliary_weights)
+    method = _method(stored)
+    if method in ON_AUXILIARY:
+        return ON_AUXILIARY[method].load(file, auxiliary, auxiliary_weights)
     if classifier is None:
         raise ValueError(
             f"{file} uses the features of the classifier it explains ({stored['auxiliary']}): pass that classifier"
@@ -44,4 +47,8 @@ def load_explainer(
 
 def method_of(file: str | Path) -> str:
     """The method of a saved explainer, one of `TRAINED`; raises as `saved_config`."""
-    return method_and_features(saved_config(file)["auxiliary"])[0]
+    return _method(saved_config(file))
+
+
+def _method(config: dict[str, str]) -> str:
+    return method_and_features(config["auxiliary"], config.get("method", "P-TAME"))[0]

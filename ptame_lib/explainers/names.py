@@ -5,6 +5,7 @@ from __future__ import annotations
 TRAINED = {  # method: source; these share notebook 02 and its training loop
     "P-TAME": "Ntrougkas et al., IEEE OJSP 2025",
     "T-TAME": "Ntrougkas et al., IEEE Access 2024",
+    "Swap-TAME": "this study's variant of P-TAME",
     "L-CAM-Img": "Gkartzonika et al., ECCV workshops 2022",
 }
 EXPLAINER = {"Explainer": "Stalder et al., NeurIPS 2022"}  # trained by notebook 07, for some classifiers only
@@ -17,9 +18,12 @@ BESIDE = {  # controls beside P-TAME, not trained on this classifier's answers
 OWN, LAST = "own", "last"  # "own:NAME", "last:NAME": features of the classifier NAME itself, T-TAME's or L-CAM's
 
 
-def method_and_features(auxiliary: str) -> tuple[str, str]:
-    """The method that uses features of this stored name, and the features in words."""
+def method_and_features(auxiliary: str, method: str = "P-TAME") -> tuple[str, str]:
+    """The method that uses features of this stored name, and the features in words.
+
+    ``method``: that of a frozen auxiliary's features, as its file names it.
+    """
     kind, _, classifier = auxiliary.partition(":")
     if kind in (OWN, LAST) and classifier:
         return {OWN: "T-TAME", LAST: "L-CAM-Img"}[kind], f"those of {classifier}: features of the classifier itself"
-    return "P-TAME", f"those of the frozen auxiliary network {auxiliary}"
+    return method, f"those of the frozen auxiliary network {auxiliary}"

@@ -95,6 +95,7 @@ class PTAME(nn.Module):
         super().__init__()
         check_at_least(1, num_classes=num_classes)
         self.auxiliary = auxiliary
+        self.channels = auxiliary.channels  # of each level that the fuser sees
         self.num_classes = num_classes
         self.one_step = one_step
         self.power = 1.0  # of the finished maps, set by `calibrate`
@@ -132,19 +133,19 @@ class PTAME(nn.Module):
 
     def _fuse(self, attended: list[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
         """The fuser's rows ``weight`` (n,sum C_l,1,1), ``bias`` (n,) on each level by itself, upsampled and added."""
-        slices = weight.split(self.auxiliary.channels, dim=1)  # L x (n, C_l, 1, 1)
+        slices = weight.split(self.channels, dim=1)  # L x (n, C_l, 1, 1)
         levels = [F.conv2d(a, w) for a, w in zip(attended, slices, strict=True)]  # L x (B, n, h_l, w_l)
         fused = upsample_and_add(levels, self.one_step)  # (B, n, h_1, w_1)
         return fused if bias is None else fused + bias[:, None, None]
 
-    def forward(self, pixels: Tensor, classes: Tensor | None = None) -> Tensor:
-        """`maps`, for the training loop."""
-        return self.maps(pixels, classes)
+    def forward(self, pixels: Tensor, classes: Tensor | None = None, own: bool = False) -> Tensor:
+        """`maps`, or of each image's ``own`` class `own_maps`, for the training loop."""
+        return self.own_maps(pixels, classes) if own else self.maps(pixels, classes)
 
     def own_maps(self, pixels: Tensor, targets: Tensor) -> Tensor:
         """Raw maps (B,h,w) of each image's own target, without the fuser's bias."""
         attended = self.attention(pixels)  # L x (B, C_l, h_l, w_l)
-        slices = self.fuser.weight[targets, :, 0, 0].split(self.auxiliary.channels, dim=1)  # L x (B, C_l)
+        slices = self.fuser.weight[targets, :, 0, 0].split(self.channels, dim=1)  # L x (B, C_l)
         levels = [torch.einsum("bchw,bc->bhw", a, w)[:, None] for a, w in zip(attended, slices, strict=True)]
         return upsample_and_add(levels, self.one_step)[:, 0]  # L x (B, 1, h_l, w_l) -> (B, h_1, w_1)
 
@@ -173,7 +174,7 @@ class PTAME(nn.Module):
 
     def contributions(self) -> Tensor:
         """Share of each level (L,): softmax over the fuser's inputs, summed per level, mean over classes."""
-        share = self.fuser.weight[:, :, 0, 0].softmax(1).split(self.auxiliary.channels, dim=1)
+        share = self.fuser.weight[:, :, 0, 0].softmax(1).split(self.channels, dim=1)
         return torch.stack([level.sum(1).mean() for level in share])
 
     @torch.no_grad()
@@ -268,11 +269,16 @@ class PTAME(nn.Module):
             )
 
         # build and fill the explainer
-        classes, bias = int(config["num_classes"]), config["fuser_bias"] == "True"
-        one_step, remedy = config.get("one_step") == "True", storage.PTAME_FORMAT.remedy
-        explainer = storage.build(lambda: cls(auxiliary, classes, bias, one_step), state, file, remedy)
+        remedy = storage.PTAME_FORMAT.remedy
+        explainer = storage.build(lambda: cls.from_config(config, auxiliary), state, file, remedy)
         explainer.power = storage.read_power(config, file)
         return explainer
+
+    @classmethod
+    def from_config(cls, config: dict[str, str], auxiliary: FeatureExtractor) -> PTAME:
+        """An untrained explainer as a file's metadata ask for it."""
+        classes, bias, one_step = int(config["num_classes"]), config["fuser_bias"], config.get("one_step")
+        return cls(auxiliary, classes, bias == "True", one_step == "True")
 
     @classmethod
     def load_official_checkpoint(cls, file: str | Path, auxiliary: FeatureExtractor) -> PTAME:

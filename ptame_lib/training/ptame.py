@@ -1,4 +1,4 @@
-"""Train P-TAME, T-TAME and L-CAM-Img: the settings, the loss of a step, the optimizer."""
+"""Train P-TAME, Swap-TAME, T-TAME and L-CAM-Img: the settings, the loss of a step, the optimizer."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from ..classifiers.wrapper import likeliest
 from ..explainers.ptame import PTAME
 from ..losses.ptame import PTAMELoss, PTAMEWeights, ptame_loss
+from ..losses.swaps import SwapLoss, draw_areas, matched_masks, swap, swap_loss
 from ..masking import keep, keep_share, normalise, resize
 from ..validation import check_at_least, check_images
 from . import distributed
@@ -23,7 +24,7 @@ from .batches import planned
 from .checkpoints import TrainingState
 from .loop import TrainingLoop
 
-MASKS = ("sigmoid", "minmax")
+MASKS = ("sigmoid", "minmax", "swap")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class TrainingConfig:
     ``bf16`` or ``fp16``. ``warmup``: the share of the steps in which the rate rises.
 
     Not in the paper, and helpful with few images: ``mask="minmax"`` masks the image as the evaluation does, by its own
-    map, min-max normalised (other classes' maps are then not pressed to be empty). ``shares``: of the largest pixels
+    map, min-max normalised (other classes' maps are then not pressed to be empty). ``mask="swap"``: the loss of
+    `losses.swaps` alone, which needs no weights; see `swap_config`. ``shares``: of the largest pixels
     that the masks keep, one a step in turn. ``tied``: all classes' rows of the fuser move by the same amount, so that
     classes without an image learn too; sensible after `PTAME.start_from_head`.
     """
@@ -65,7 +67,7 @@ class TrainingConfig:
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"warmup is a share of the steps, in [0, 1], got {self.warmup}")
         if self.mask not in MASKS:
-            raise ValueError(f"unknown mask {self.mask!r}: choose sigmoid or minmax")
+            raise ValueError(f"unknown mask {self.mask!r}: choose sigmoid, minmax or swap")
         if not self.shares or not all(0 < share <= 1 for share in self.shares):
             raise ValueError(f"shares must be some numbers in (0, 1], got {self.shares}: 1 keeps the whole map")
 
@@ -76,6 +78,16 @@ def lcam_config(config: TrainingConfig) -> TrainingConfig:
     M are the maps of all targets of the batch; the border lines count .3 in the total variation TV.
     """
     return replace(config, loss=PTAMEWeights(ce=1.5, area=2.0, smooth=0.01, border=0.3, p=0.3, q=2.0))
+
+
+def swap_config(config: TrainingConfig) -> TrainingConfig:
+    """The same training by swaps, for Swap-TAME."""
+    return replace(config, mask="swap")
+
+
+def config_for(method: str, config: TrainingConfig) -> TrainingConfig:
+    """The training of a method of `explainers.names.TRAINED`: L-CAM-Img and Swap-TAME have a loss of their own."""
+    return {"L-CAM-Img": lcam_config, "Swap-TAME": swap_config}.get(method, lambda same: same)(config)
 
 
 def train_ptame(
@@ -112,7 +124,8 @@ def train_ptame(
     explainer.power = 1.0  # of a calibration before
     state = TrainingState(explainer, classifier, *_optimizer(explainer, config), made_from)
     steps = planned(data, config, "pixels", "image", pinned=team.device.type == "cuda")
-    loss = _step_loss(state, _Decisions(classifier, len(data)), config, team)
+    make = _swap_loss if config.mask == "swap" else _step_loss
+    loss = make(state, _Decisions(classifier, len(data)), config, team)
     training = TrainingLoop(state, steps, loss, config, team, "train P-TAME", config.checkpoint_every)
     training.after_step, training.on_step = getattr(classifier, "learn", None), on_step
     training.checkpoint = checkpoint
@@ -134,6 +147,27 @@ def _step_loss(
             kept = own if share == 1 else keep_share(resize(own, pixels.shape[-2:]), share)
             masked_logits = answer(pixels, kept)
         return ptame_loss(masked_logits, targets, masks, config.loss, counts)
+
+    return loss
+
+
+def _swap_loss(
+    state: TrainingState, decisions: _Decisions, config: TrainingConfig, team: Accelerator
+) -> Callable[..., SwapLoss]:
+    """A step's loss for the loop: every image is swapped with another of the batch; the step alone draws which."""
+    if hasattr(state.classifier, "masked"):
+        raise ValueError("a classifier that only answers can't be learned from by swaps: choose the mask sigmoid")
+
+    def loss(model: nn.Module, pixels: Tensor, images: Tensor) -> SwapLoss:
+        targets = decisions(pixels, images)  # (b,)
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + len(state.history))
+        other = torch.randperm(len(pixels), generator=generator).to(pixels.device)
+        areas = draw_areas(len(pixels), generator).to(pixels.device)
+        with team.autocast():
+            own = model(pixels, targets, own=True).float()  # (b,h,w)
+            masks = matched_masks(resize(own, pixels.shape[-2:]), areas)
+            kept, pasted = state.classifier(torch.cat(swap(pixels, pixels[other], masks))).chunk(2)
+        return swap_loss(kept, pasted, targets, targets[other])
 
     return loss
 

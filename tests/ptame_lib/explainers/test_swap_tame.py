@@ -1,0 +1,99 @@
+"""Swap-TAME: P-TAME before its training, saved and loaded with its parts, and it follows its classifier."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import explainer_on, rand, small_auxiliary
+from torch import nn
+from torch.utils.data import Dataset
+
+from ptame_lib import TrainingConfig, train_ptame
+from ptame_lib.explainers.loading import load_explainer, method_of
+from ptame_lib.explainers.swap_tame import PARTS, PIXEL_CHANNELS, SwapTAME
+from ptame_lib.training.ptame import config_for
+
+
+@pytest.mark.parametrize("parts", [(), ("positions",), ("neighbours",), ("pixels",), PARTS])
+def test_before_the_training_it_is_p_tame(auxiliary, parts):
+    ptame = explainer_on(auxiliary)
+    explainer = SwapTAME(auxiliary, 5, parts=parts).eval()
+    state = ptame.trained_state()
+    if "pixels" in parts:  # whose part of the fuser comes first
+        weight = explainer.fuser.weight.detach().clone()
+        weight[:, PIXEL_CHANNELS:] = state["fuser.weight"]
+        state["fuser.weight"] = weight
+    explainer.load_state_dict(state, strict=False)
+    pixels = rand(2, 3, 64, 64)
+    expected = ptame.maps(pixels)
+    if "pixels" in parts:
+        expected = F.interpolate(expected, (64, 64), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(explainer.maps(pixels), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("parts", [(), ("pixels",), PARTS])
+def test_files_keep_the_parts(auxiliary, tmp_path, parts):
+    explainer = SwapTAME(auxiliary, 5, parts=parts)
+    file = tmp_path / "explainer.safetensors"
+    explainer.save(file, classifier="mine")
+    loaded = load_explainer(file, auxiliary=auxiliary)
+    pixels, targets = rand(2, 3, 64, 64), torch.tensor([1, 4])
+    assert isinstance(loaded, SwapTAME)
+    assert method_of(file) == "Swap-TAME"
+    assert loaded.parts == parts
+    assert loaded.explain(pixels, targets).equal(explainer.explain(pixels, targets))
+
+
+def test_an_unknown_part_is_refused(auxiliary):
+    with pytest.raises(ValueError, match="unknown parts colours: choose among positions, neighbours, pixels"):
+        SwapTAME(auxiliary, 5, parts=("pixels", "colours"))
+
+
+class Squares(Dataset):
+    """Noise with two squares of 12 pixels, left and right, each red or blue by a coin of its own."""
+
+    def __len__(self):
+        return 48
+
+    def __getitem__(self, i):
+        pixels = 0.3 * rand(3, 32, 32, seed=i)
+        left, right = torch.randint(0, 2, (2,), generator=torch.Generator().manual_seed(i)).tolist()
+        for colour, square in ((left, slice(2, 14)), (right, slice(18, 30))):
+            pixels[:, 10:22, square] = 0.1
+            pixels[2 * colour, 10:22, square] = 0.9
+        return {"pixels": pixels}
+
+
+class Half(nn.Module):
+    """Decides by the colour of one half of the image."""
+
+    differentiable = True
+
+    def __init__(self, columns):
+        super().__init__()
+        self.columns = columns
+
+    def forward(self, pixels):
+        seen = pixels[..., self.columns].mean((2, 3))
+        return 40 * torch.stack([seen[:, 0] - seen[:, 2], seen[:, 2] - seen[:, 0]], 1)
+
+
+def test_maps_follow_what_decides_for_the_classifier():
+    data = Squares()
+    pixels = torch.stack([data[i]["pixels"] for i in range(12)])
+    left, right = slice(2, 14), slice(18, 30)
+    for columns, own, other in ((slice(0, 16), left, right), (slice(16, 32), right, left)):
+        classifier = Half(columns)
+        torch.manual_seed(0)
+        explainer = SwapTAME(small_auxiliary(("l1", "l2")), 2)
+        config = config_for("Swap-TAME", TrainingConfig(steps=60, batch_size=16, lr=1e-2))
+        history = train_ptame(explainer, classifier, data, config)
+        assert set(history[0]) == {"step", "lr", "total", "kept", "pasted"}
+        maps = explainer.explain(pixels, classifier(pixels).argmax(1))
+        assert maps[:, 10:22, own].mean() > maps[:, 10:22, other].mean() + 0.2
+
+
+def test_a_classifier_that_only_answers_is_refused(auxiliary):
+    classifier = Half(slice(0, 16))
+    classifier.masked = lambda pixels, masks: None
+    with pytest.raises(ValueError, match="choose the mask sigmoid"):
+        train_ptame(SwapTAME(auxiliary, 2), classifier, Squares(), TrainingConfig(steps=1, batch_size=16, mask="swap"))
