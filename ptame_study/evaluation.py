@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,13 @@ from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.masking import keep as keep_part
 from ptame_lib.masking import normalise, resize
 from ptame_lib.methods.base import Method
+from ptame_lib.methods.controls import ChannelMean
 from ptame_lib.metrics.drop import average_drop, confidence, increase_in_confidence, masked_confidence
 from ptame_lib.metrics.evidence import SHOWN, explain_with_evidence
 from ptame_lib.metrics.memory import peak_memory
+from ptame_lib.metrics.moving import moved
 from ptame_lib.metrics.segmentation import aggregate_masks
+from ptame_lib.metrics.statistics import mean_interval
 from ptame_lib.metrics.suite import MAPS, Suite
 from ptame_lib.progress import progress
 from ptame_lib.validation import check_at_least, check_maps
@@ -231,9 +235,12 @@ def measure_explainer(
     """How good the explainer is on images it has not seen: their number, and means in percent.
 
     ``faithful``: the first ``shown`` percent of a map's pixels, all others black, are decided like the whole image;
-    ``rest alike``: so is the rest; AD100 and IC100, of the soft map.
+    ``rest alike``: so is the rest; AD100 and IC100, of the soft map. ``moved``: how often the decision goes along when
+    the map's first pixels are moved to another image; ``moved more``: by how much more often than with those of a map
+    that knows no classifier (`ChannelMean`), and the interval ``from``, ``to`` of this difference, which `follows`
+    judges.
     """
-    names, parts = ("faithful", "rest alike", "AD100", "IC100"), []
+    names, parts, moves = ("faithful", "rest alike", "AD100", "IC100"), [], []
     device = device_of(explainer)
     model = model.to(device)
     for batch in DataLoader(test, batch_size):
@@ -243,6 +250,19 @@ def measure_explainer(
         drop, rise = average_drop(proof.whole, q), increase_in_confidence(proof.whole, q)
         columns = (proof.faithful[:, 0], proof.rest_too[:, 0], drop, rise)
         parts.append(torch.stack([column.double() for column in columns]).cpu())
+        control = ChannelMean(explainer.auxiliary).explain(pixels, proof.targets)
+        moves.append(torch.stack([moved(model, pixels, each, proof.targets) for each in (maps, control)]).cpu())
     means = (100 * torch.cat(parts, 1).mean(1)).tolist()
     found = {name: round(mean, 1) for name, mean in zip(names, means, strict=True)}
-    return {"images": len(test), "shown": round(100 * SHOWN), **found}
+    return {"images": len(test), "shown": round(100 * SHOWN), **found, **_moved(100 * torch.cat(moves, 1))}
+
+
+def _moved(values: Tensor) -> dict[str, float]:
+    """What `measure_explainer` says of moved decisions (2,n), by the map and by the control; {} where none could."""
+    values = values[:, ~values[0].isnan()].numpy()
+    if not values.size:
+        return {}
+    gap = values[0] - values[1]
+    low, high = mean_interval(gap)
+    found = {"moved": values[0].mean(), "moved more": gap.mean(), "from": low, "to": high}
+    return {name: round(float(value), 1) for name, value in found.items() if np.isfinite(value)}

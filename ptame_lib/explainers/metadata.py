@@ -10,6 +10,7 @@ from typing import Any
 
 from .storage import saved_config
 
+CLEARLY = 5.0  # percent points
 LARGEST = 8192  # pixels; the longest side of images that a file may name
 
 
@@ -35,6 +36,17 @@ JSON: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: isinstance(value, dict) and all(map(is_number, value.values())),
     ),
 }
+
+
+def follows(metrics: dict[str, float]) -> str:
+    """Whether a map follows its classifier, by the ``metrics`` of its file: yes, weakly, no; "" if not measured.
+
+    By the interval of how much more often the decision moves with the map's first pixels than with a control's, in
+    percent points: yes from `CLEARLY` on, no if 0 is in it.
+    """
+    if "from" not in metrics:
+        return ""
+    return "yes" if metrics["from"] >= CLEARLY else "weakly" if metrics["from"] > 0 else "no"
 
 
 def about(file: str | Path) -> dict[str, Any]:

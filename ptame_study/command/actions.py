@@ -24,6 +24,7 @@ from ptame_lib.datasets.folders import ImageFolder, Pictures, before_crop
 from ptame_lib.explainers.card import about, write_model_card
 from ptame_lib.explainers.export import INSTALL, Exported, to_onnx, to_torch_export
 from ptame_lib.explainers.loading import load_explainer
+from ptame_lib.explainers.metadata import follows
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.explainers.storage import saved_config
 from ptame_lib.metrics.evidence import Evidence, explain_with_evidence, percent
@@ -96,6 +97,8 @@ def explain(
     own = known.get("classifier")
     if own and classifier not in (None, own):
         say(f"Caution: {explainer.name} was trained for {printable(own, MOST)}, not for {classifier}.")
+    if follows(known.get("metrics", {})) == "no":
+        say(f"Caution: {explainer.name} was not shown to follow its classifier: see its model card.")
     targets = list(dict.fromkeys(find_class(each, trained.num_classes, model.labels) for each in wanted))
 
     # a figure for each image that can be read, and for each class

@@ -245,7 +245,20 @@ def _in_words(metrics: dict[str, float]) -> str:
     return (
         f"On {metrics['images']} held-out images, in percent: {metrics['faithful']} keep their decision on the first "
         f"{metrics['shown']} % of the map's pixels, all others black, {metrics['rest alike']} on the rest; "
-        f"AD100 {metrics['AD100']}, IC100 {metrics['IC100']}."
+        f"AD100 {metrics['AD100']}, IC100 {metrics['IC100']}.{_followed(metrics)}"
+    )
+
+
+def _followed(metrics: dict[str, float]) -> str:
+    """Whether the map follows its classifier, and the interval by which that is said."""
+    from ptame_lib.explainers.metadata import follows  # here, as everything that is not needed for --help
+
+    if not (answer := follows(metrics)):
+        return ""
+    gap = f"{metrics['moved more']:+g} (95 %: {metrics['from']:+g} to {metrics['to']:+g})"
+    return (
+        f" Follows its classifier: {answer}. The decision goes along in {metrics['moved']} % when the map's first "
+        f"pixels are moved to another image; {gap} points against a map that knows no classifier."
     )
 
 

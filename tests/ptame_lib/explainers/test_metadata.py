@@ -11,7 +11,7 @@ from refusals import HOSTILE, Refused, assert_answer, is_one_line, refused, toy_
 
 from ptame_lib import PTAME, Explainer, explain_with_evidence
 from ptame_lib.explainers.card import in_one_line, model_card
-from ptame_lib.explainers.metadata import about
+from ptame_lib.explainers.metadata import about, follows
 from ptame_lib.texts import MOST, printable
 
 TAGS = re.compile(r"<(/?\w+)")
@@ -205,3 +205,12 @@ def test_loading_draws_no_other_random_numbers_than_before(place):
     torch.manual_seed(0)
     toy_auxiliary(), PTAME.load(file, auxiliary)
     assert torch.rand(3).equal(expected)
+
+
+@pytest.mark.parametrize(("low", "answer"), [(5.0, "yes"), (0.1, "weakly"), (0.0, "no"), (-7.5, "no"), (None, "")])
+def test_whether_an_explainer_follows_its_classifier_is_said_by_the_interval(tmp_path, low, answer):
+    metrics = {"images": 40} if low is None else {"images": 40, "moved": 60.0, "moved more": 9.0, "from": low, "to": 20.0}
+    assert follows(metrics) == answer
+    file = tmp_path / "e.safetensors"
+    toy_explainer().save(file, metrics=metrics)
+    assert f"**Follows its classifier: {answer or 'not measured'}.**" in model_card(file)
