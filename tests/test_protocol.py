@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from ptame_lib import files
-from ptame_lib.explainers.names import TRAINED
 from ptame_study import profiles
 
 ROOT = files.root()
@@ -32,7 +31,7 @@ def test_the_best_trials_are_the_settings_of_the_full_study(choose_settings):
     trials = pd.read_csv(ROOT / "results" / "reference" / "trials.csv")
     best = trials.loc[trials.groupby("method")["score"].idxmin()].set_index("method")
     bold = {name: float(rate) for name, rate in re.findall(r"^\| ([\w-]+) \| \*\*([\d.]+)\*\* \|", TEXT, re.MULTILINE)}
-    for method in TRAINED:
+    for method in profiles.load_profile(profiles.FULL)["notebooks"]["03_compare"]["trained"]:
         mine = trials[trials["method"] == method]
         assert [*zip(mine["lr"], mine["warmup"], strict=True)] == [
             (t["lr"], t["warmup"]) for t in choose_settings.TRIALS

@@ -40,13 +40,13 @@ In percent, over held-out images. *faithful*: $kept is decided as the whole imag
 without it; AD100: mean relative drop of the probability on what the soft map keeps (lower is better); \
 IC100: how often it rises (higher is better).
 
-**Follows its classifier: $follows.** *moved*: how often the decision goes along when the map's first 10, 25, 50 and \
-75 % of the
-pixels are moved to another image; *moved more*: than with a map of the features that knows no classifier; *from*, *to*: \
-95 % interval
-of this difference. "Yes" from $clearly points on, "no" if 0 is in the interval. Where the object itself is what decides, \
+**Follows its classifier: $follows.** *moved*: how often the decision goes along when the map's first pixels (10, 25, \
+50 and
+75 %) are moved to another image; *moved more*: than with a map of the features, which knows no classifier; \
+*from*, *to*: the
+95 % interval of this difference. "Yes" from $clearly points on, "no" if 0 is in it. Where the object is what decides, \
 a map that
-only finds objects says "yes", too: whether it would notice another reason, notebook 12 tests.
+only finds objects says "yes", too. Whether it would notice another reason is what notebook 12 tests.
 
 ## Limits
 
