@@ -6,12 +6,15 @@ Pixels (B,3,H,W) in [0,1] and targets (B,) int64 become maps (B,h,w) in [0,1]. `
 
 from .base import BESIDE, CONTROLS, TRUTH, Budget, Explain, Method
 from .cam import CAMS, cam, gradcam
-from .catalogue import CATALOGUE, build_methods
+from .catalogue import CATALOGUE, build_methods, suited
 from .controls import centred_gaussian, random_map
+from .gradient_attention import gradient_attention
 from .gradients import guided_backprop, integrated_gradients
+from .legrad import legrad
 from .occlusion import occlusion
 from .opti_cam import opti_cam
 from .rise import rise
+from .rollout import attention_rollout
 from .superpixels import kernel_shap, lime
 
 __all__ = [
@@ -27,5 +30,5 @@ __all__ = [
     "cam",
     "gradcam",
 ]
-__all__ += ["centred_gaussian", "guided_backprop", "integrated_gradients", "kernel_shap", "lime", "occlusion"]
-__all__ += ["opti_cam", "random_map", "rise"]
+__all__ += ["attention_rollout", "centred_gaussian", "gradient_attention", "guided_backprop", "integrated_gradients"]
+__all__ += ["kernel_shap", "legrad", "lime", "occlusion", "opti_cam", "random_map", "rise", "suited"]

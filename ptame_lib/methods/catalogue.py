@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
+from ..classifiers.attention import attends
 from ..classifiers.trunk import layer_features
 from ..classifiers.wrapper import device_of
 from ..explainers.loading import EXPLAINER, TRAINED
@@ -16,21 +17,31 @@ from .base import BESIDE, EDGES, GAUSSIAN, RANDOM, TRUTH, Budget, Explain, Metho
 from .cam import CAMS, cam
 from .controls import centred_gaussian, edges, random_map, truth_map
 from .extremal_perturbations import AREAS, extremal_perturbations
+from .gradient_attention import gradient_attention
 from .gradients import guided_backprop, integrated_gradients
 from .igos import igos
+from .legrad import legrad
 from .occlusion import occlusion, squares
 from .opti_cam import opti_cam
 from .rise import rise
+from .rollout import attention_rollout
 from .superpixels import kernel_shap, lime
 
 Made = tuple[Explain, int, int]  # what explains, and its forward and backward passes per image
 
+TRANSFORMERS, CONVOLUTIONAL = "vision transformers", "convolutional networks"
+CAN_EXPLAIN = {TRANSFORMERS: attends}  # whether a classifier is of a kind
+
 
 class Entry(NamedTuple):
-    """A method's source, and how it is made for a classifier within a budget."""
+    """A method's source, and how it is made for a classifier within a budget.
+
+    ``only``: the kind of networks it is for, of `CAN_EXPLAIN`; it refuses others. None for all networks.
+    """
 
     source: str
     make: Callable[[nn.Module, Budget], Made]
+    only: str | None = None
 
 
 def _cam(name: str, classifier: nn.Module, budget: Budget) -> Made:
@@ -70,11 +81,28 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "extremal perturbations": Entry("Fong et al., ICCV 2019", _extremal),
     "iGOS++": Entry("Khorram et al., CHIL 2021", _igos),
+    "attention rollout": Entry(
+        "Abnar & Zuidema, ACL 2020", lambda c, _: (attention_rollout(c), 1, 0), only=TRANSFORMERS
+    ),
+    "gradient x attention": Entry(
+        "Chefer et al., ICCV 2021", lambda c, _: (gradient_attention(c), 1, 1), only=TRANSFORMERS
+    ),
+    "LeGrad": Entry("Bousselham et al., ICCV 2025", lambda c, _: (legrad(c), 1, 1), only=TRANSFORMERS),
     EDGES: Entry("control: Sobel filter, ignores the classifier", lambda *_: (edges, 0, 0)),
     GAUSSIAN: Entry("control: ignores image and classifier", lambda *_: (centred_gaussian, 0, 0)),
     RANDOM: Entry("control: ignores image and classifier", lambda _, b: (random_map(b.seed), 0, 0)),
     TRUTH: Entry("control: the mask of the evidence", lambda *_: (truth_map, 0, 0)),
 }
+
+
+def suited(classifier: nn.Module, names: Iterable[str] = CATALOGUE) -> list[str]:
+    """Those of the ``names`` whose methods can explain this kind of classifier; it is asked about one black image.
+
+    Names that are not in the `CATALOGUE` stay.
+    """
+    kinds = {name: CATALOGUE[name].only if name in CATALOGUE else None for name in names}
+    refused = {kind for kind in {*kinds.values()} - {None} if not CAN_EXPLAIN[kind](classifier)}
+    return [name for name, kind in kinds.items() if kind not in refused]
 
 
 def build_methods(
@@ -86,8 +114,9 @@ def build_methods(
     """Methods for one classifier: its trained explainers, then those of the catalogue.
 
     ``trained``: explainers by their names in `TRAINED` or `BESIDE`, or ``Explainer``; ``names``: those of the
-    `CATALOGUE` (default: all), and of ``trained`` those that don't come first. Raises ValueError for an unknown name,
-    and for one of `BESIDE` that is not given.
+    `CATALOGUE` (default: all that are `suited` to the classifier), and of ``trained`` those that don't come first.
+    Raises ValueError for an unknown name, and for one of `BESIDE` that is not given. A method that is named, but not
+    suited to the classifier, raises ValueError when it is asked.
     """
     trained, known = trained or {}, TRAINED | EXPLAINER | BESIDE
     for name in trained:
@@ -100,10 +129,10 @@ def build_methods(
             raise ValueError(f"unknown method {name!r}: choose from {', '.join(CATALOGUE)}")
     given = {name: Method(name, explainer.explain, 1, 0, known[name]) for name, explainer in trained.items()}
     methods = [method for name, method in given.items() if name not in (names or ())]
-    for name in CATALOGUE if names is None else names:
+    for name in suited(classifier) if names is None else names:
         if name in given:
             methods.append(given[name])
             continue
-        source, make = CATALOGUE[name]
-        methods.append(Method(name, *make(classifier, budget), source, sees_truth=name == TRUTH))
+        entry = CATALOGUE[name]
+        methods.append(Method(name, *entry.make(classifier, budget), entry.source, sees_truth=name == TRUTH))
     return methods

@@ -35,7 +35,9 @@ from ptame_lib.methods import (
     opti_cam,
     random_map,
     rise,
+    suited,
 )
+from ptame_lib.methods.catalogue import CONVOLUTIONAL, TRANSFORMERS
 from ptame_lib.methods.controls import ChannelMean, auxiliary_cam
 from ptame_lib.methods.occlusion import squares
 from ptame_lib.methods.rise import rise_masks
@@ -47,12 +49,17 @@ SMALL = Budget(
 )
 
 
-@pytest.mark.parametrize("name", ["embedded/vgg", "embedded/resnet", "embedded/vit"])
+KINDS = {"embedded/vgg": CONVOLUTIONAL, "embedded/resnet": CONVOLUTIONAL, "embedded/vit": TRANSFORMERS}
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_every_method_gives_maps_between_0_and_1(name, pixels):
     classifier, pixels = load_classifier(name), pixels[:2]
     targets = decide(classifier, pixels)
     methods = build_methods(classifier, {"P-TAME": PTAME(load_auxiliary("embedded/auxiliary"), 10)}, budget=SMALL)
-    assert [m.name for m in methods] == ["P-TAME", *CATALOGUE]
+    others = [other for other, entry in CATALOGUE.items() if entry.only not in (None, KINDS[name])]
+    assert len(others) >= 1
+    assert [m.name for m in methods] == ["P-TAME", *(m for m in CATALOGUE if m not in others)]
     before = pixels.clone()
     for method in methods:
         asked = (
@@ -101,6 +108,9 @@ def test_methods_by_name(classifier, auxiliary):
 def test_what_a_method_costs(network, name, pixels):
     """The stated passes are those that happen; one image more may be asked about to find the layer."""
     classifier, asked = load_classifier(network), []
+    if CATALOGUE[name].only not in (None, KINDS[network]):
+        assert suited(classifier, [name]) == []
+        return
     (method,) = build_methods(classifier, names=[name], budget=SMALL)
     classifier.register_forward_hook(lambda module, inputs, output: asked.append(len(inputs[0])))
     method(pixels[:2], decide(load_classifier(network), pixels[:2]))
