@@ -16,21 +16,27 @@ from ..explainers.loading import EXPLAINER, TRAINED
 from .base import BESIDE, EDGES, GAUSSIAN, RANDOM, TRUTH, Budget, Explain, Method
 from .cam import CAMS, cam
 from .controls import centred_gaussian, edges, random_map, truth_map
+from .deep_lift import deep_lift, has_own_activations
 from .extremal_perturbations import AREAS, extremal_perturbations
 from .gradient_attention import gradient_attention
+from .gradient_shap import gradient_shap
 from .gradients import guided_backprop, integrated_gradients
 from .igos import igos
 from .legrad import legrad
+from .lrp import lrp, propagates
 from .occlusion import occlusion, squares
 from .opti_cam import opti_cam
 from .rise import rise
 from .rollout import attention_rollout
+from .smooth_grad import smooth_grad
 from .superpixels import kernel_shap, lime
 
 Made = tuple[Explain, int, int]  # what explains, and its forward and backward passes per image
 
 TRANSFORMERS, CONVOLUTIONAL = "vision transformers", "convolutional networks"
-CAN_EXPLAIN = {TRANSFORMERS: attends}  # whether a classifier is of a kind
+OWN_ACTIVATIONS = "networks whose activations are modules of their own"
+# whether a classifier is of a kind
+CAN_EXPLAIN = {TRANSFORMERS: attends, CONVOLUTIONAL: propagates, OWN_ACTIVATIONS: has_own_activations}
 
 
 class Entry(NamedTuple):
@@ -48,7 +54,7 @@ def _cam(name: str, classifier: nn.Module, budget: Budget) -> Made:
     """A CAM method; those without gradients ask once per channel of the layer."""
     explain, whole = cam(name, classifier), CAMS[name].whole
     if whole is None:
-        return explain, 1, 1
+        return explain, 1, CAMS[name].backwards
     blank = torch.zeros(1, 3, *classifier.input_size, device=device_of(classifier))
     return explain, whole + layer_features(classifier, blank).shape[1], 0
 
@@ -74,6 +80,16 @@ CATALOGUE: dict[str, Entry] = {
         lambda c, b: (integrated_gradients(c, b.path_steps), b.path_steps, b.path_steps),
     ),
     "guided backpropagation": Entry("Springenberg et al., ICLR workshop 2015", lambda c, _: (guided_backprop(c), 1, 1)),
+    "SmoothGrad": Entry(
+        "Smilkov et al., 2017",
+        lambda c, b: (smooth_grad(c, b.noisy_samples, seed=b.seed), b.noisy_samples, b.noisy_samples),
+    ),
+    "GradientSHAP": Entry(
+        "Lundberg & Lee, NeurIPS 2017",
+        lambda c, b: (gradient_shap(c, b.noisy_samples, seed=b.seed), b.noisy_samples, b.noisy_samples),
+    ),
+    "DeepLIFT": Entry("Shrikumar et al., ICML 2017", lambda c, _: (deep_lift(c), 2, 2), only=OWN_ACTIVATIONS),
+    "LRP": Entry("Bach et al., PLoS ONE 2015", lambda c, _: (lrp(c), 1, 1), only=CONVOLUTIONAL),
     "occlusion": Entry("Zeiler & Fergus, ECCV 2014", lambda c, _: (occlusion(c), 1 + squares(c.input_size), 0)),
     "LIME": Entry("Ribeiro et al., KDD 2016", lambda c, b: (lime(c, b.samples, b.segments, b.seed), b.samples, 0)),
     "KernelSHAP": Entry(

@@ -45,7 +45,9 @@ def test_every_method_takes_them(name, kind, where):
     if CATALOGUE[name].only == TRANSFORMERS:
         net = small_transformer()
     classifier = plain(net.to(kind) if where == "weights" else net)
-    budget = Budget(masks=4, samples=8, segments=4, path_steps=2, opti_steps=2, perturbation_steps=2, igos_steps=1)
+    budget = Budget(
+        masks=4, samples=8, segments=4, noisy_samples=2, path_steps=2, opti_steps=2, perturbation_steps=2, igos_steps=1
+    )
     explain, *_ = CATALOGUE[name].make(classifier, budget)
     given = pixels.to(kind) if where == "pixels" else pixels
     maps = explain(given, torch.tensor([2]))

@@ -53,9 +53,9 @@ class FixedAttention(nn.Module):
 # The patches are 1, 0.5, 0, -1. After the first block the class token is 0.4 - 0.1 + 0.2 * 0.5 = 0.4, the patches are
 # doubled. Rollout: half of each row is the identity, so the class token's second row is (.8, .05, .05, .05, .05), its
 # first (.6, .2, .1, .05, .05), and its flow from the patches 0.8 * first + 0.05 = (.21, .13, .09, .09).
-# Gradient x attention, class 0: A2 * dA2 is (.24, .2, .1, 0, <0) in the class token's row, with dA2 the tokens; A1 * dA1
-# is 1.6 * (0, .4, .1, 0, <0) there, and .1 * (1, .5, 0, <0) on the patches' diagonal. Hence 1.24 * (.64, .16, 0, 0) +
-# (.2 * 1.1, .1 * 1.05, 0, 0). Class 1: only the last patch is positive.
+# Gradient x attention, class 0: A2 * dA2 is (.24, .2, .1, 0, <0) in the class token's row, with dA2 the tokens; and
+# A1 * dA1 is 1.6 * (0, .4, .1, 0, <0) there, and .1 * (1, .5, 0, <0) on the patches' diagonal. Hence
+# 1.24 * (.64, .16, 0, 0) + (.2 * 1.1, .1 * 1.05, 0, 0). Class 1: only the last patch is positive.
 # LeGrad, class 0: every row's gradient is a fifth of the tokens, (1, .5, 0, <0) and (2, 1, 0, <0). Class 1: the last.
 BY_HAND = {
     "attention rollout": [(1, 1 / 3, 0, 0), (1, 1 / 3, 0, 0)],

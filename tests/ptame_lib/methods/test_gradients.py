@@ -17,7 +17,15 @@ from ptame_lib.methods import CAMS, CATALOGUE, TRUTH, cam, gradcam, guided_backp
 from ptame_lib.methods.catalogue import TRANSFORMERS
 
 SMALL = Budget(
-    masks=4, path_steps=2, samples=8, segments=4, opti_steps=2, perturbation_steps=2, igos_steps=1, igos_path=2
+    masks=4,
+    path_steps=2,
+    samples=8,
+    segments=4,
+    noisy_samples=2,
+    opti_steps=2,
+    perturbation_steps=2,
+    igos_steps=1,
+    igos_path=2,
 )
 TARGETS = torch.tensor([1, 3])
 

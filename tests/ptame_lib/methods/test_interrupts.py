@@ -2,6 +2,7 @@
 
 import random
 
+import numpy as np
 import pytest
 import torch
 from helpers import rand
@@ -10,13 +11,21 @@ from torch import nn
 from ptame_lib import Budget, Classifier, build_methods
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
 from ptame_lib.methods import CATALOGUE, CONTROLS, TRUTH
-from ptame_lib.methods.catalogue import CONVOLUTIONAL, TRANSFORMERS
+from ptame_lib.methods.catalogue import CONVOLUTIONAL, OWN_ACTIVATIONS, TRANSFORMERS
 
 SMALL = Budget(
-    masks=60, path_steps=4, samples=12, segments=6, opti_steps=3, perturbation_steps=3, igos_steps=1, igos_path=2
+    masks=60,
+    path_steps=4,
+    samples=12,
+    segments=6,
+    noisy_samples=3,
+    opti_steps=3,
+    perturbation_steps=3,
+    igos_steps=1,
+    igos_path=2,
 )
 ASKING = [name for name in CATALOGUE if name not in (*CONTROLS, TRUTH)]
-KINDS = {"convolutions": CONVOLUTIONAL, "tokens": TRANSFORMERS}
+KINDS = {"convolutions": (None, CONVOLUTIONAL, OWN_ACTIVATIONS), "tokens": (None, TRANSFORMERS)}
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -69,7 +78,10 @@ def everything(classifier):
     for name, parameter in classifier.named_parameters():
         found[f"parameter {name}"], found[f"learns {name}"] = id(parameter), parameter.requires_grad
         found[f"gradient {name}"] = None if parameter.grad is None else parameter.grad.clone()
+    for name, module in classifier.named_modules():
+        found[f"attributes {name}"] = sorted(set(vars(module)) - {"calls", "last", "error"})
     found["random"], found["gradients"] = torch.get_rng_state(), torch.is_grad_enabled()
+    found["NumPy's random"] = np.random.get_state()[1].tolist()  # noqa: NPY002
     return found
 
 
@@ -82,7 +94,7 @@ def assert_same(before, after):
 
 def nets_of(name):
     """The networks that a method explains."""
-    return [kind for kind in NETS if CATALOGUE[name].only in (None, KINDS[kind])]
+    return [kind for kind in NETS if CATALOGUE[name].only in KINDS[kind]]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("out of memory")])
