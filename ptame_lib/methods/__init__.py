@@ -4,7 +4,7 @@ Pixels (B,3,H,W) in [0,1] and targets (B,) int64 become maps (B,h,w) in [0,1]. `
 `CATALOGUE` by name. To add one, write its file here and its entry there.
 """
 
-from .base import BESIDE, CONTROLS, TRUTH, Budget, Explain, Method
+from .base import ASKING, BESIDE, CONTROLS, TRUTH, Budget, Explain, Method
 from .cam import CAMS, cam, gradcam
 from .catalogue import CATALOGUE, build_methods, suited
 from .controls import centred_gaussian, random_map
@@ -22,6 +22,7 @@ from .smooth_grad import smooth_grad
 from .superpixels import kernel_shap, lime
 
 __all__ = [
+    "ASKING",
     "BESIDE",
     "Budget",
     "CAMS",

@@ -7,13 +7,15 @@ from dataclasses import asdict, dataclass
 
 from torch import Tensor
 
-from ..explainers.names import BESIDE
+from ..explainers.names import ASKING, BESIDE
 from ..validation import check_at_least
 
 Explain = Callable[[Tensor, Tensor], Tensor]
 
 EDGES, GAUSSIAN, RANDOM, TRUTH = "edges", "centred Gaussian", "random", "ground truth"
 CONTROLS = (*BESIDE, EDGES, GAUSSIAN, RANDOM)
+
+__all__ = ["ASKING", "BESIDE", "CONTROLS", "EDGES", "GAUSSIAN", "RANDOM", "TRUTH", "Budget", "Explain", "Method"]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ..classifiers.attention import attends
 from ..classifiers.trunk import layer_features
 from ..classifiers.wrapper import device_of
 from ..explainers.loading import EXPLAINER, TRAINED
-from .base import BESIDE, EDGES, GAUSSIAN, RANDOM, TRUTH, Budget, Explain, Method
+from .base import ASKING, BESIDE, EDGES, GAUSSIAN, RANDOM, TRUTH, Budget, Explain, Method
 from .cam import CAMS, cam
 from .controls import centred_gaussian, edges, random_map, truth_map
 from .deep_lift import deep_lift, has_own_activations
@@ -67,6 +67,15 @@ def _extremal(c: nn.Module, b: Budget) -> Made:
 def _igos(c: nn.Module, b: Budget) -> Made:
     passes = 4 * b.igos_steps * b.igos_path
     return igos(c, b.igos_steps, b.igos_path, fill="black", seed=b.seed), passes, passes
+
+
+def _asking(name: str, explainer: nn.Module, classifier: nn.Module) -> Method:
+    """P-TAME with questions: a pass through its auxiliary, and four through the classifier for each."""
+    explain = partial(explainer.explain, classifier=classifier, questions=ASKING[name])
+    pairs, source = 2 * ASKING[name], "P-TAME's map, corrected by asking the classifier"
+    if getattr(classifier, "differentiable", True):
+        return Method(name, explain, 1 + pairs, pairs, source)
+    return Method(name, explain, 1 + 2 * pairs, 0, source)
 
 
 CATALOGUE: dict[str, Entry] = {
@@ -130,9 +139,10 @@ def build_methods(
     """Methods for one classifier: its trained explainers, then those of the catalogue.
 
     ``trained``: explainers by their names in `TRAINED` or `BESIDE`, or ``Explainer``; ``names``: those of the
-    `CATALOGUE` (default: all that are `suited` to the classifier), and of ``trained`` those that don't come first.
-    Raises ValueError for an unknown name, and for one of `BESIDE` that is not given. A method that is named, but not
-    suited to the classifier, raises ValueError when it is asked.
+    `CATALOGUE` (default: all that are `suited` to the classifier), of `ASKING`, which are made of the given P-TAME, and
+    of ``trained`` those that don't come first. Raises ValueError for an unknown name, and for one of `BESIDE` or
+    `ASKING` without what is to be given. A method that is named, but not suited to the classifier, raises ValueError
+    when it is asked.
     """
     trained, known = trained or {}, TRAINED | EXPLAINER | BESIDE
     for name in trained:
@@ -141,13 +151,18 @@ def build_methods(
     for name in names or ():
         if name in BESIDE and name not in trained:
             raise ValueError(f"{name!r} needs P-TAME's auxiliary or files: give it among the trained explainers")
-        if name not in CATALOGUE and name not in trained:
+        if name in ASKING and "P-TAME" not in trained:
+            raise ValueError(f"{name!r} starts from P-TAME's map: give P-TAME among the trained explainers")
+        if name not in CATALOGUE and name not in trained and name not in ASKING:
             raise ValueError(f"unknown method {name!r}: choose from {', '.join(CATALOGUE)}")
     given = {name: Method(name, explainer.explain, 1, 0, known[name]) for name, explainer in trained.items()}
     methods = [method for name, method in given.items() if name not in (names or ())]
     for name in suited(classifier) if names is None else names:
         if name in given:
             methods.append(given[name])
+            continue
+        if name in ASKING:
+            methods.append(_asking(name, trained["P-TAME"], classifier))
             continue
         entry = CATALOGUE[name]
         methods.append(Method(name, *entry.make(classifier, budget), entry.source, sees_truth=name == TRUTH))
