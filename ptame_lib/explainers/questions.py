@@ -33,16 +33,16 @@ def ask_further(
     questions: int,
     *,
     cells: int = 16,
-    step: float = 0.2,
+    step: float = 0.15,
     pull: float = 1.0,
     seed: int = 0,
 ) -> Tensor:
     """Maps (B,H,W) in [0,1]: the ``maps`` (B,h,w) in [0,1], corrected by so many ``questions`` to the classifier.
 
     ``cells`` x ``cells`` values correct the ranks, enlarged smoothly. ``step``: the largest change by the first
-    question, as a share of all ranks; it shrinks to 0. ``pull``: the weight of the summed squared correction
-    against the objective. ``seed``: of a black box's patterns, the same for every image. No question gives the maps as they are,
-    (B,h,w). Raises ValueError for negative numbers, no cells, and targets that don't fit the images.
+    question, as a share of all ranks; it shrinks to 0. ``pull``: the weight of the summed squared correction against
+    the objective. ``seed``: of a black box's patterns, the same for every image. No question gives the maps as they
+    are, (B,h,w). Raises ValueError for negative numbers, no cells, and targets that don't fit the images.
     """
     check_at_least(0, questions=questions)
     check_at_least(1, cells=cells)
