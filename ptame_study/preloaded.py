@@ -32,6 +32,7 @@ ADDRESS = "PTAME_PRELOADED"  # the environment's name for where the server liste
 PACKAGES = ("ptame_lib", "ptame_study")  # whose modules are all imported
 ALSO = ("papermill", "ipykernel.kernelapp", "matplotlib.pyplot", "seaborn")  # which modules import when they are used
 ALSO += ("captum.attr", "pytorch_grad_cam", "skimage.segmentation", "sklearn.linear_model", "timm", "torch._dynamo")
+ALSO += ("zennit.composites",)
 PLOTS = "module://matplotlib_inline.backend_inline"  # a kernel's MPLBACKEND, which matplotlib reads when imported
 TAKEN, BACK = b"t", b"b"  # the answers to a request
 LENGTH = 8  # bytes that say how long a request is

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision.models import VisionTransformer
 
 from ptame_lib import PTAME, Classifier, FeatureExtractor, PTAMEWeights, keep
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
@@ -111,6 +112,14 @@ def small_auxiliary(layers=("l1", "l2", "l3", "l4"), **name):
 def small_classifier():
     torch.manual_seed(1)
     return Classifier(TinyBackbone(), IMAGENET_MEAN, IMAGENET_STD, 64).own()
+
+
+def small_transformer():
+    """torchvision's, with one block on 4x4 patches of images of 32 pixels, and 4 classes. A new head would give 0."""
+    torch.manual_seed(0)
+    net = VisionTransformer(32, 8, 1, 2, 8, 8, num_classes=4)
+    nn.init.normal_(net.heads.head.weight)
+    return net.eval()
 
 
 def small_nets(layers=("l1", "l2", "l3", "l4"), kind=PTAME):

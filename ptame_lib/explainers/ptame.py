@@ -31,6 +31,7 @@ from ..masking import normalise
 from ..validation import check_at_least, check_classes, check_images, check_targets
 from . import storage
 from .features import FeatureExtractor, load_auxiliary
+from .questions import ask_further
 
 if TYPE_CHECKING:
     from .fast import Fast
@@ -149,17 +150,26 @@ class PTAME(nn.Module):
         levels = [torch.einsum("bchw,bc->bhw", a, w)[:, None] for a, w in zip(attended, slices, strict=True)]
         return upsample_and_add(levels, self.one_step)[:, 0]  # L x (B, 1, h_l, w_l) -> (B, h_1, w_1)
 
-    def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
+    def explain(
+        self, pixels: Tensor, targets: Tensor, *, classifier: nn.Module | None = None, questions: int = 0
+    ) -> Tensor:
         """Saliency maps (B,h,w) in [0,1], float32: the map of each image's own target, min-max normalised.
 
         A calibrated explainer (`calibrate`) raises them to its ``power``, which moves no rank of their pixels.
-        ``targets`` (B,) int64: usually the classifier's decisions. In eval mode, without gradient. Raises ValueError
-        for pixels that are not (B,3,H,W) in [0,1], and for targets of another number, type or range.
+        ``targets`` (B,) int64: usually the classifier's decisions. In eval mode, without gradient. ``questions``: so
+        many times the ``classifier`` is asked about each image to correct its map, now (B,H,W), at the cost of four
+        passes each (`ask_further`). Raises ValueError for pixels that are not (B,3,H,W) in [0,1], for targets of
+        another number, type or range, and for questions without a classifier.
         """
         check_images(pixels)
         check_targets(targets, pixels.shape[0], self.num_classes)
         with eval_mode(self), torch.no_grad():
-            return self.finished(self.own_maps(pixels, targets))
+            maps = self.finished(self.own_maps(pixels, targets))
+        if classifier is None:
+            if questions:
+                raise ValueError(f"{questions!r} questions, but nobody to ask: pass the classifier, classifier=...")
+            return maps
+        return ask_further(classifier, pixels, targets, maps, questions)
 
     def finished(self, own: Tensor) -> Tensor:
         """The maps of `explain` from `own_maps`."""

@@ -4,17 +4,25 @@ Pixels (B,3,H,W) in [0,1] and targets (B,) int64 become maps (B,h,w) in [0,1]. `
 `CATALOGUE` by name. To add one, write its file here and its entry there.
 """
 
-from .base import BESIDE, CONTROLS, TRUTH, Budget, Explain, Method
+from .base import ASKING, BESIDE, CONTROLS, TRUTH, Budget, Explain, Method
 from .cam import CAMS, cam, gradcam
-from .catalogue import CATALOGUE, build_methods
+from .catalogue import CATALOGUE, build_methods, suited
 from .controls import centred_gaussian, random_map
+from .deep_lift import deep_lift
+from .gradient_attention import gradient_attention
+from .gradient_shap import gradient_shap
 from .gradients import guided_backprop, integrated_gradients
+from .legrad import legrad
+from .lrp import lrp
 from .occlusion import occlusion
 from .opti_cam import opti_cam
 from .rise import rise
+from .rollout import attention_rollout
+from .smooth_grad import smooth_grad
 from .superpixels import kernel_shap, lime
 
 __all__ = [
+    "ASKING",
     "BESIDE",
     "Budget",
     "CAMS",
@@ -27,5 +35,6 @@ __all__ = [
     "cam",
     "gradcam",
 ]
-__all__ += ["centred_gaussian", "guided_backprop", "integrated_gradients", "kernel_shap", "lime", "occlusion"]
-__all__ += ["opti_cam", "random_map", "rise"]
+__all__ += ["attention_rollout", "centred_gaussian", "deep_lift", "gradient_attention", "gradient_shap"]
+__all__ += ["guided_backprop", "integrated_gradients", "kernel_shap", "legrad", "lime", "lrp", "occlusion", "opti_cam"]
+__all__ += ["random_map", "rise", "smooth_grad", "suited"]

@@ -7,13 +7,15 @@ from dataclasses import asdict, dataclass
 
 from torch import Tensor
 
-from ..explainers.names import BESIDE
+from ..explainers.names import ASKING, BESIDE
 from ..validation import check_at_least
 
 Explain = Callable[[Tensor, Tensor], Tensor]
 
 EDGES, GAUSSIAN, RANDOM, TRUTH = "edges", "centred Gaussian", "random", "ground truth"
 CONTROLS = (*BESIDE, EDGES, GAUSSIAN, RANDOM)
+
+__all__ = ["ASKING", "BESIDE", "CONTROLS", "EDGES", "GAUSSIAN", "RANDOM", "TRUTH", "Budget", "Explain", "Method"]
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,17 @@ class Budget:
     """What methods may spend per image, and the ``seed`` of their random draws.
 
     RISE's ``masks``; integrated gradients' ``path_steps``; LIME's and KernelSHAP's ``samples`` on about ``segments``
-    superpixels; Opti-CAM's ``opti_steps``; extremal perturbations' ``perturbation_steps``; iGOS++'s ``igos_steps`` of
-    ``igos_path`` points each. The last two remove to black, as everything in this study does, not to a blur as
-    published; they then peak within about 50 steps, so the published 800 gain nothing. Raises ValueError for a number
-    below 1.
+    superpixels; SmoothGrad's and GradientSHAP's ``noisy_samples``; Opti-CAM's ``opti_steps``; extremal perturbations'
+    ``perturbation_steps``; iGOS++'s ``igos_steps`` of ``igos_path`` points each. The last two remove to black, as
+    everything in this study does, not to a blur as published; they then peak within about 50 steps, so the published
+    800 gain nothing. Raises ValueError for a number below 1.
     """
 
     masks: int = 500
     path_steps: int = 50
     samples: int = 200
     segments: int = 50
+    noisy_samples: int = 50
     opti_steps: int = 100
     perturbation_steps: int = 30
     igos_steps: int = 10

@@ -2,6 +2,7 @@
 
 Grad-CAM: Selvaraju et al., ICCV 2017. Grad-CAM++: Chattopadhay et al., WACV 2018. LayerCAM: Jiang et al., IEEE TIP
 2021. HiResCAM: Draelos & Carin, 2020. Score-CAM: Wang et al., CVPRW 2020. Ablation-CAM: Desai & Ramaswamy, WACV 2020.
+XGrad-CAM: Fu et al., BMVC 2020. Eigen-CAM: Muhammad & Yeasin, IJCNN 2020. Finer-CAM: Zhang et al., CVPR 2025.
 
 The package is imported where it is used: it imports scikit-learn and matplotlib, which takes more than a second.
 """
@@ -28,19 +29,22 @@ if TYPE_CHECKING:
 class Cam(NamedTuple):
     """A method of the package, by the name of its class there, and its source.
 
-    ``whole``: its forward passes besides one per channel; None for one forward and one backward pass.
+    ``whole``: its forward passes besides one per channel; None for one forward pass and ``backwards``. ``finer``: what
+    it explains is the difference between the target's logit and those of the classes that come closest to it.
     """
 
     name: str
     source: str
     whole: int | None = None
+    backwards: int = 1
+    finer: bool = False
 
     @property
     def kind(self) -> type[BaseCAM]:
         """The package's class."""
         import pytorch_grad_cam
 
-        return getattr(pytorch_grad_cam, self.name)
+        return _signed(pytorch_grad_cam.EigenCAM) if self.name == "EigenCAM" else getattr(pytorch_grad_cam, self.name)
 
 
 CAMS = {
@@ -48,16 +52,19 @@ CAMS = {
     "Grad-CAM++": Cam("GradCAMPlusPlus", "Chattopadhay et al., WACV 2018"),
     "LayerCAM": Cam("LayerCAM", "Jiang et al., IEEE TIP 2021"),
     "HiResCAM": Cam("HiResCAM", "Draelos & Carin, 2020"),
-    "Score-CAM": Cam("ScoreCAM", "Wang et al., CVPR workshops 2020", whole=1),
-    "Ablation-CAM": Cam("AblationCAM", "Desai & Ramaswamy, WACV 2020", whole=2),
+    "XGrad-CAM": Cam("XGradCAM", "Fu et al., BMVC 2020"),
+    "Eigen-CAM": Cam("EigenCAM", "Muhammad & Yeasin, IJCNN 2020", backwards=0),
+    "Finer-CAM": Cam("GradCAM", "Zhang et al., CVPR 2025", finer=True),
+    "Score-CAM": Cam("ScoreCAM", "Wang et al., CVPR workshops 2020", whole=1, backwards=0),
+    "Ablation-CAM": Cam("AblationCAM", "Desai & Ramaswamy, WACV 2020", whole=2, backwards=0),
 }
 
 
 def cam(name: str, classifier: nn.Module, layer: nn.Module | None = None) -> Explain:
     """A method of `CAMS` on ``layer`` (default: `target_layer`); maps (B,H,W), as the package makes them.
 
-    Score-CAM and Ablation-CAM ask the classifier once per channel of the layer, the others need one forward and one
-    backward pass. Raises ValueError for an unknown name.
+    Score-CAM and Ablation-CAM ask the classifier once per channel of the layer, Eigen-CAM needs one forward pass, the
+    others one forward and one backward pass. Raises ValueError for an unknown name.
     """
     if name not in CAMS:
         raise ValueError(f"unknown CAM method {name!r}: choose one of {', '.join(CAMS)}")
@@ -66,13 +73,45 @@ def cam(name: str, classifier: nn.Module, layer: nn.Module | None = None) -> Exp
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
         check_request(classifier, pixels, targets)
-        wanted, kind = [ClassifierOutputTarget(int(t)) for t in targets], CAMS[name].kind
+        target_of, kind = Closest if CAMS[name].finer else ClassifierOutputTarget, CAMS[name].kind
+        wanted = [target_of(target) for target in targets.tolist()]
         # the package shows a progress bar for every batch: hide it
         with cam_of(kind, classifier, pixels, layer) as method, torch.enable_grad(), redirect_stderr(StringIO()):
             maps = method(pixels.detach().clone().requires_grad_(), wanted)
         return torch.from_numpy(maps).to(pixels.device)
 
     return explain
+
+
+def _signed(kind: type[BaseCAM]) -> type[BaseCAM]:
+    """Eigen-CAM whose first component has its largest value on the positive side, by the package's own correction.
+
+    Otherwise its sign is that of the machine's library for linear algebra.
+    """
+    from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection_with_sign_correction
+
+    class Signed(kind):
+        def get_cam_image(self, pixels, layer, targets, activations, *others):
+            return get_2d_projection_with_sign_correction(activations)
+
+    return Signed
+
+
+class Closest:
+    """Finer-CAM's target: a class's logit against those of the ``count`` classes that come closest, as the package's.
+
+    The package's own class for it takes the classifier's decisions only.
+    """
+
+    def __init__(self, target: int, count: int = 3):
+        self.target, self.count = target, count
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        from pytorch_grad_cam.utils.model_targets import FinerWeightedTarget
+
+        order = (logits - logits[self.target]).abs().argsort(stable=True).tolist()
+        closest = [other for other in order if other != self.target][: self.count]
+        return FinerWeightedTarget(self.target, closest, alpha=1)(logits)
 
 
 def gradcam(classifier: nn.Module, layer: nn.Module | None = None) -> Explain:

@@ -58,7 +58,7 @@ def guided_backprop(classifier: nn.Module) -> Explain:
         check_request(classifier, pixels, targets)
         nodes = Counter()
         guided.clear()
-        hook = classifier.register_forward_hook(lambda _, __, logits: nodes.update(_graph(logits)))
+        hook = classifier.register_forward_hook(lambda _, __, logits: nodes.update(operations(logits)))
         try:
             with observable(classifier), torch.enable_grad(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Setting backward hooks on ReLU")  # captum says so at every call
@@ -71,7 +71,7 @@ def guided_backprop(classifier: nn.Module) -> Explain:
     return explain
 
 
-def _graph(logits: Tensor) -> Iterator[str]:
+def operations(logits: Tensor) -> Iterator[str]:
     """The names of all operations whose gradients lead to the logits."""
     todo, seen = [logits.grad_fn], set()
     while todo:

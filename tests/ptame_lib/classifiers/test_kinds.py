@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from helpers import TinyBackbone, plain, rand, small_auxiliary
+from helpers import TinyBackbone, plain, rand, small_auxiliary, small_transformer
 from torch import nn
 
 from ptame_lib import PTAME, BlackBox, Classifier, FeatureExtractor, decide, load_auxiliary, load_classifier
 from ptame_lib.methods.base import Budget
-from ptame_lib.methods.catalogue import CATALOGUE, TRUTH
+from ptame_lib.methods.catalogue import CATALOGUE, TRANSFORMERS, TRUTH
 
 TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 CLOSE = {torch.float64: 1e-5, torch.float32: 1e-5, torch.bfloat16: 0.1, torch.float16: 0.02}
@@ -42,8 +42,12 @@ def test_pixels_and_weights_of_any_type(pixels_of, weights_of, moved):
 @pytest.mark.parametrize("name", [name for name in CATALOGUE if name != TRUTH])
 def test_every_method_takes_them(name, kind, where):
     net, pixels = network(), rand(1, 3, 32, 32)
+    if CATALOGUE[name].only == TRANSFORMERS:
+        net = small_transformer()
     classifier = plain(net.to(kind) if where == "weights" else net)
-    budget = Budget(masks=4, samples=8, segments=4, path_steps=2, opti_steps=2, perturbation_steps=2, igos_steps=1)
+    budget = Budget(
+        masks=4, samples=8, segments=4, noisy_samples=2, path_steps=2, opti_steps=2, perturbation_steps=2, igos_steps=1
+    )
     explain, *_ = CATALOGUE[name].make(classifier, budget)
     given = pixels.to(kind) if where == "pixels" else pixels
     maps = explain(given, torch.tensor([2]))

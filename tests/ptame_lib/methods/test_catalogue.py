@@ -35,7 +35,9 @@ from ptame_lib.methods import (
     opti_cam,
     random_map,
     rise,
+    suited,
 )
+from ptame_lib.methods.catalogue import CONVOLUTIONAL, OWN_ACTIVATIONS, TRANSFORMERS
 from ptame_lib.methods.controls import ChannelMean, auxiliary_cam
 from ptame_lib.methods.occlusion import squares
 from ptame_lib.methods.rise import rise_masks
@@ -43,16 +45,33 @@ from ptame_lib.methods.superpixels import superpixels
 from ptame_lib.metrics import one_by_one
 
 SMALL = Budget(
-    masks=12, path_steps=4, samples=60, segments=12, opti_steps=3, perturbation_steps=2, igos_steps=1, igos_path=2
+    masks=12,
+    path_steps=4,
+    samples=60,
+    segments=12,
+    noisy_samples=3,
+    opti_steps=3,
+    perturbation_steps=2,
+    igos_steps=1,
+    igos_path=2,
 )
 
 
-@pytest.mark.parametrize("name", ["embedded/vgg", "embedded/resnet", "embedded/vit"])
+KINDS = {
+    "embedded/vgg": (None, CONVOLUTIONAL, OWN_ACTIVATIONS),
+    "embedded/resnet": (None, CONVOLUTIONAL),
+    "embedded/vit": (None, TRANSFORMERS),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_every_method_gives_maps_between_0_and_1(name, pixels):
     classifier, pixels = load_classifier(name), pixels[:2]
     targets = decide(classifier, pixels)
     methods = build_methods(classifier, {"P-TAME": PTAME(load_auxiliary("embedded/auxiliary"), 10)}, budget=SMALL)
-    assert [m.name for m in methods] == ["P-TAME", *CATALOGUE]
+    others = [other for other, entry in CATALOGUE.items() if entry.only not in KINDS[name]]
+    assert len(others) >= 1
+    assert [m.name for m in methods] == ["P-TAME", *(m for m in CATALOGUE if m not in others)]
     before = pixels.clone()
     for method in methods:
         asked = (
@@ -101,6 +120,9 @@ def test_methods_by_name(classifier, auxiliary):
 def test_what_a_method_costs(network, name, pixels):
     """The stated passes are those that happen; one image more may be asked about to find the layer."""
     classifier, asked = load_classifier(network), []
+    if CATALOGUE[name].only not in KINDS[network]:
+        assert suited(classifier, [name]) == []
+        return
     (method,) = build_methods(classifier, names=[name], budget=SMALL)
     classifier.register_forward_hook(lambda module, inputs, output: asked.append(len(inputs[0])))
     method(pixels[:2], decide(load_classifier(network), pixels[:2]))
@@ -314,22 +336,46 @@ class CamNet(nn.Module):
         return self.fc(self.relu3(self.bn3(self.conv3(x))).mean((2, 3)))
 
 
-@pytest.mark.parametrize("method", CAMS)
-@pytest.mark.parametrize("case", [0, 1])
-def test_cams_are_the_packages(case, method, monkeypatch):
-    monkeypatch.setattr(validation, "LOWEST", -4.0)  # the arrays' images are normalised, and so masked by Score-CAM
+def parity_net(case, monkeypatch):
+    """The parity files' classifier and arrays; their images are normalised, and so masked by Score-CAM."""
+    monkeypatch.setattr(validation, "LOWEST", -4.0)
     monkeypatch.setattr(validation, "HIGHEST", 4.0)
     arrays = Arrays(f"gradcam_{case}")
     net = CamNet(arrays.description["c3"], arrays.description["num_classes"])
     net.load_state_dict(arrays.part("model/"))
-    classifier = plain(net, 48)
+    return plain(net, 48), arrays
+
+
+IN_THE_ARRAYS = [name for name in CAMS if name not in ("XGrad-CAM", "Finer-CAM", "Eigen-CAM")]
+
+
+@pytest.mark.parametrize("method", IN_THE_ARRAYS)
+@pytest.mark.parametrize("case", [0, 1])
+def test_cams_are_the_packages(case, method, monkeypatch):
+    classifier, arrays = parity_net(case, monkeypatch)
     for layer in ("relu3", "layer"):
-        maps = cam(method, classifier, net.get_submodule(layer))(arrays["images"], arrays["targets"])
+        maps = cam(method, classifier, classifier.model.get_submodule(layer))(arrays["images"], arrays["targets"])
         torch.testing.assert_close(maps, arrays[f"cam/{CAMS[method].kind.__name__}/{layer}"], atol=1e-4, rtol=0)
     assert not any(m._forward_hooks or m._backward_hooks for m in classifier.modules())
 
 
-@pytest.mark.parametrize("method", CAMS)
+@pytest.mark.parametrize("case", [0, 1])
+def test_eigen_cam_is_the_packages_but_for_the_sign(case, monkeypatch):
+    """The package leaves the sign to the machine; here the component's largest value is positive."""
+    classifier, arrays = parity_net(case, monkeypatch)
+    same = 0
+    for layer in ("relu3", "layer"):
+        module = classifier.model.get_submodule(layer)
+        maps = cam("Eigen-CAM", classifier, module)(arrays["images"], arrays["targets"])
+        assert maps.equal(cam("Eigen-CAM", classifier, module)(arrays["images"], 0 * arrays["targets"]))  # no class
+        for found, expected in zip(maps, arrays[f"cam/EigenCAM/{layer}"], strict=True):
+            close = torch.allclose(found, expected, atol=1e-4)
+            same += close
+            assert close or torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1] < 0
+    assert same >= 1
+
+
+@pytest.mark.parametrize("method", [name for name in CAMS if name != "Eigen-CAM"])
 @pytest.mark.parametrize("k", [0, 3])
 def test_every_cam_points_into_the_right_quadrant(method, k, noise):
     shares = quadrant_shares(cam(method, plain(Quadrants()))(noise, torch.full((3,), k)))
@@ -341,6 +387,49 @@ def test_every_cam_works_on_tokens(method, noise):
     maps = cam(method, plain(TokenNet()))(noise, torch.tensor([0, 1, 2]))
     assert maps.shape == (3, SIDE, SIDE)
     assert maps.isfinite().all()
+
+
+class Fixed(nn.Module):
+    """A layer of two maps, their means, and five classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Conv2d(3, 2, 4, 4), nn.Linear(2, 5, bias=False)
+
+    def forward(self, x):
+        return self.head(self.layer(x).mean((2, 3)))
+
+
+def test_finer_cam_is_grad_cam_of_the_difference_to_the_closest_classes(noise):
+    """Weighted by their probabilities, as the paper has it; Grad-CAM of a head of such differences shows the same."""
+    torch.manual_seed(0)
+    net = Fixed().eval()
+    classifier, image = plain(net), noise[:1]
+    logits = classifier(image)[0].detach()
+    for target in range(5):
+        closest = sorted(set(range(5)) - {target}, key=lambda k: abs(logits[k] - logits[target]))[:3]
+        found = cam("Finer-CAM", classifier, net.layer)(image, torch.tensor([target]))
+        # d/dz of sum w (z_t - z_k) / sum w, where w, the softmax's probabilities, depends on z, too
+        z = logits.clone().requires_grad_()
+        weights = z.softmax(0)[closest]
+        (gradient,) = torch.autograd.grad((weights * (z[target] - z[closest])).sum() / weights.sum(), z)
+        features = net.layer((image - classifier.mean) / classifier.std)
+        expected = torch.einsum("c,bchw->bhw", gradient @ net.head.weight, features).relu()
+        expected = nn.functional.interpolate(normalise(expected.detach())[:, None], scale_factor=4, mode="bilinear")
+        torch.testing.assert_close(found, normalise(expected[:, 0]), atol=1e-3, rtol=0)
+
+
+def test_xgrad_cam_by_hand(noise):
+    """Channels are weighted by the gradients, each by its share of the channel's activation."""
+    torch.manual_seed(0)
+    net = Fixed().eval()
+    classifier, targets = plain(net), torch.tensor([0, 1, 2])
+    features = net.layer((noise - classifier.mean) / classifier.std).detach()
+    # the gradient is the same everywhere: its weighted sum over a channel is that gradient
+    expected = torch.einsum("bc,bchw->bhw", net.head.weight[targets], features).relu()
+    expected = nn.functional.interpolate(normalise(expected.detach())[:, None], scale_factor=4, mode="bilinear")
+    found = cam("XGrad-CAM", classifier, net.layer)(noise, targets)
+    torch.testing.assert_close(found, normalise(expected[:, 0]), atol=1e-3, rtol=0)
 
 
 def test_an_unknown_cam_is_named(classifier):

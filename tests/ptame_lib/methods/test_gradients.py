@@ -7,16 +7,25 @@ import pytest
 import torch
 import torch.nn.functional as F
 from functorch.compile import aot_module, nop
-from helpers import rand
+from helpers import rand, small_transformer
 from torch import nn
 from torchvision.models import googlenet, inception_v3
 
 from ptame_lib import Budget, Classifier, build_methods
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
 from ptame_lib.methods import CAMS, CATALOGUE, TRUTH, cam, gradcam, guided_backprop, opti_cam, random_map
+from ptame_lib.methods.catalogue import TRANSFORMERS
 
 SMALL = Budget(
-    masks=4, path_steps=2, samples=8, segments=4, opti_steps=2, perturbation_steps=2, igos_steps=1, igos_path=2
+    masks=4,
+    path_steps=2,
+    samples=8,
+    segments=4,
+    noisy_samples=2,
+    opti_steps=2,
+    perturbation_steps=2,
+    igos_steps=1,
+    igos_path=2,
 )
 TARGETS = torch.tensor([1, 3])
 
@@ -94,7 +103,8 @@ def test_what_is_compiled_ahead_of_time_is_told():
 
 @pytest.mark.parametrize("name", [name for name in CATALOGUE if name != TRUTH])
 def test_pixels_that_require_a_gradient_change_nothing(name):
-    classifier, pixels = classifier_of(made()), rand(2, 3, 32, 32)
+    net = small_transformer() if CATALOGUE[name].only == TRANSFORMERS else made()
+    classifier, pixels = classifier_of(net), rand(2, 3, 32, 32)
     (method,) = build_methods(classifier, names=[name], budget=SMALL)
     expected = method(pixels, TARGETS)
     learning = pixels.clone().requires_grad_()
