@@ -1,4 +1,4 @@
-"""The command ``ptame``: train an explainer for a classifier, explain images with it, and export it.
+"""The command ``ptame``: train an explainer for a classifier, explain images, report on one, export the explainer.
 
 At the top only what parsing and help need is imported. The rest needs torch, which takes seconds: each command imports
 it when its work begins.
@@ -92,6 +92,8 @@ app = typer.Typer(
 
     `ptame explain cat.jpg --explainer mine.safetensors`
 
+    `ptame report cat.jpg --explainer mine.safetensors --out report.html`
+
     `ptame export mine.safetensors --onnx mine.onnx`
     """,
 )
@@ -178,6 +180,60 @@ def explain(
         images, explainer, classifier, weights, wanted or (), out, auxiliary_weights, known, by
     ):
         say(done.said())
+
+
+@app.command()
+def report(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.", show_default=False)],
+    explainer: Annotated[Path, option("The explainer (.safetensors), as `ptame train` writes it.", shown=False)],
+    out: Annotated[Path, option("Where to write the page; the same goes into JSON beside it.")] = Path("report.html"),
+    wanted: Annotated[
+        list[str] | None,
+        option(
+            "Explain this class, too, number or name; #N is the number in any case. Give it again for several.",
+            "--class",
+            metavar="N",
+            shown="the decision and the next four classes",
+        ),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        option(
+            "Why the decision and not this class. Give it again for several.",
+            "--against",
+            metavar="N",
+            shown="those of --class, else the second likeliest",
+        ),
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        option(
+            "Other methods to show side by side: RISE,Grad-CAM,LayerCAM ... Separate them by commas.",
+            "--methods",
+            metavar="NAMES",
+            shown="none",
+        ),
+    ] = None,
+    classifier: Saved = None,
+    weights: SavedWeights = None,
+    auxiliary_weights: SavedAuxiliaryWeights = None,
+) -> None:
+    """Report on one decision: a page to read, print and hand on, in one file of HTML.
+
+    It shows the image, the decision and the next four classes, the map of each, what each map keeps and removes and
+    what that is worth in words, why the decision is not another class, and from which files and versions all this was
+    made. It needs no network and holds no scripts. For a PDF, print it in a browser. The same is in JSON beside it.
+
+    Example: `ptame report photo.jpg --explainer mine.safetensors --out report.html --methods RISE,LayerCAM`
+    """
+    with interrupts.nothing_begun():
+        from .reporting import report as write
+
+    names = [name.strip() for each in methods or () for name in each.split(",") if name.strip()]
+    chosen = {"wanted": wanted or (), "against": against or (), "methods": names}
+    networks = {"classifier": classifier, "weights": weights, "auxiliary_weights": auxiliary_weights}
+    for file in write(image, explainer, out, **chosen, **networks, say=partial(say, err=True)):
+        say(f"written: {file}")
 
 
 @app.command()

@@ -605,6 +605,7 @@ def test_help_says_what_defaults_and_an_example():
             "caution",
         ],
         "train": ["Example: ptame train", "resnet18", "2000", "--resume", "no labels are needed"],
+        "report": ["Example: ptame report", "--methods", "--against", "second likeliest", "For a PDF, print it"],
         "export": ["Example: ptame export", "--onnx", "ptame-study[export]"],
     }.items():
         said = ptame(command, "--help")
