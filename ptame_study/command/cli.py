@@ -1,4 +1,4 @@
-"""The command ``ptame``: train an explainer for a classifier, explain images, report on one, export the explainer.
+"""The command ``ptame``: train an explainer for a classifier, explain images, report on one, score maps, export.
 
 At the top only what parsing and help need is imported. The rest needs torch, which takes seconds: each command imports
 it when its work begins.
@@ -95,6 +95,8 @@ app = typer.Typer(
     `ptame report cat.jpg --explainer mine.safetensors --out report.html`
 
     `ptame export mine.safetensors --onnx mine.onnx`
+
+    `ptame score maps --images photos --classifier timm/mobilenetv3_small_100`
     """,
 )
 
@@ -233,6 +235,59 @@ def report(
     chosen = {"wanted": wanted or (), "against": against or (), "methods": names}
     networks = {"classifier": classifier, "weights": weights, "auxiliary_weights": auxiliary_weights}
     for file in write(image, explainer, out, **chosen, **networks, say=partial(say, err=True)):
+        say(f"written: {file}")
+
+
+@app.command()
+def score(
+    maps: Annotated[
+        Path, typer.Argument(metavar="MAPS", help="A folder of maps, named as the images.", show_default=False)
+    ],
+    images: Annotated[Path, option("The folder of the images.", "--images", shown=False)],
+    classifier: Annotated[str, option(f"What the maps explain: {CLASSIFIERS}.", "--classifier", shown=False)],
+    weights: Weights = "default",
+    out: Annotated[Path, option("Where to write the scores; those of each image go into CSV beside it.")] = Path(
+        "scores.json"
+    ),
+    whole: Annotated[
+        bool, option("The maps cover whole images, not the middle that the classifier sees.", "--whole")
+    ] = False,
+    truth: Annotated[
+        Path | None, option("A folder of masks of the whole images, not 0 where the evidence is.", shown=False)
+    ] = None,
+    targets: Annotated[
+        Path | None,
+        option("A CSV of file, class_id: the classes that the maps explain.", shown="what the classifier decides"),
+    ] = None,
+    method: Annotated[
+        str | None, option("The method that made the maps (Grad-CAM, RISE ...), to ask it again.", shown=False)
+    ] = None,
+    explainer: Annotated[
+        Path | None, option("The explainer (.safetensors) that made them, to ask it again.", shown=False)
+    ] = None,
+    quick: Annotated[
+        bool, option("Leave out ROAD, insertion, deletion and SaCo: most of the time.", "--quick")
+    ] = False,
+    seed: Annotated[int, option("Seed of what is drawn: noise, and randomised networks.", min=0)] = 0,
+) -> None:
+    """Score maps of any origin: every metric, with 95 % intervals over the images.
+
+    A map is a file beside the others that is named as its image: `cat.npy`, `cat.png` (in grey, 8 or 16 bits) or
+    `cat.safetensors` (one tensor) for `cat.jpg`, in the same sub-folder. It holds (h,w) numbers of any range, larger
+    where the evidence is. With `--method` or `--explainer`, also robustness (max-sensitivity) is measured, and with
+    `--method` whether the maps change when the classifier is randomised. The main metrics are printed; all are written.
+
+    Example: `ptame score maps --images photos --classifier timm/mobilenetv3_small_100 --method Grad-CAM`
+    """
+    with interrupts.nothing_begun():
+        from .scoring import score_maps
+
+    chosen = {"weights": weights, "whole": whole, "truth": truth, "targets": targets}
+    again = {"method": method, "explainer": explainer, "quick": quick, "seed": seed}
+    found, written = score_maps(maps, images, classifier, out, **chosen, **again)
+    for line in found.text().splitlines():
+        say(line)
+    for file in written:
         say(f"written: {file}")
 
 

@@ -69,7 +69,7 @@ def report(
     # all that can be refused before anything is loaded
     beside = _check_out(image, out)
     known = about(explainer)
-    _check_methods(methods)
+    check_methods(methods)
     loaded = load_both(explainer, known, classifier, weights, auxiliary_weights, say)
     picture = read_picture(image, loaded.model.input_size)
 
@@ -121,7 +121,7 @@ def _check_out(image: Path, out: Path) -> Path:
     return beside
 
 
-def _check_methods(names: Sequence[str]) -> None:
+def check_methods(names: Sequence[str]) -> None:
     """Raise ValueError for a method that the catalogue lacks."""
     from ptame_lib.classifiers.loading import nearest
 

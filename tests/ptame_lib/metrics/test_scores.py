@@ -33,7 +33,7 @@ def test_every_metric_of_the_suite_is_there_with_its_interval(found):
     assert list(found.values) == list(METRICS)
     for name, values in expected.items():
         torch.testing.assert_close(found.values[name], values.double(), atol=1e-3, rtol=1e-4)
-    for name, share in (("deletion", False), ("pointing", True)):
+    for name, share in (("deletion", False), ("IC100", True)):
         low, high = mean_interval(found.values[name].numpy(), share=share)
         assert found[name] == (pytest.approx(found.values[name].mean().item()), low, high, N)
 

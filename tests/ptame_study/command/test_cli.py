@@ -606,6 +606,7 @@ def test_help_says_what_defaults_and_an_example():
         ],
         "train": ["Example: ptame train", "resnet18", "2000", "--resume", "no labels are needed"],
         "report": ["Example: ptame report", "--methods", "--against", "second likeliest", "For a PDF, print it"],
+        "score": ["Example: ptame score", "--truth", "--whole", "max-sensitivity", "cat.safetensors"],
         "export": ["Example: ptame export", "--onnx", "ptame-study[export]"],
     }.items():
         said = ptame(command, "--help")
