@@ -30,6 +30,7 @@ _HOMES = {  # module: its public names
     "methods.base": ["Budget", "Method"],
     "methods.catalogue": ["build_methods"],
     "metrics.evidence": ["Evidence", "explain_with_evidence"],
+    "metrics.scores": ["score", "Scores"],
     "metrics.suite": ["measure", "measure_masks"],
     "training.black_box": ["train_black_box"],
     "training.calibration": ["calibrate"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
@@ -130,21 +129,31 @@ def _draw(axis: Axes, picture: Tensor, alpha: float | None = None) -> None:
 def annotate(axes: Sequence[Axes], proof: Evidence, whole: bool = True) -> None:
     """Write below each image of the pixels shown what they are worth, in red where there is reason for doubt.
 
-    ``proof``: the evidence of as many images as there are axes, whose pixels not shown are black. ``whole``: also the
-    probability on the whole image.
+    ``proof``: the evidence of as many images as there are axes, whose pixels not shown are black, as they are for the
+    probabilities; a line for each fill says whether the pixels shown are enough. ``whole``: also the probability on the
+    whole image.
     """
     for i, axis in enumerate(axes):
-        share = float(proof.share[i, 0])
         lines = [f"whole {percent(proof.whole[i])}"] if whole else []
-        lines += [
-            f"kept {percent(proof.kept[i, 0])}, rest {percent(proof.rest[i, 0])}",
-            "no part enough" if math.isnan(share) else f"{percent(share)} enough",
-        ]
-        axis.set_xlabel("\n".join([*lines, proof.doubt(i)]), fontsize=6.5, labelpad=2, linespacing=1.1)
-        if proof.doubt(i):
+        lines += [f"kept {percent(proof.kept[i, 0])}, rest {percent(proof.rest[i, 0])}", *_enough(proof, i)]
+        lines += [doubt for doubt in proof.doubts(i) if doubt != "not enough"]  # which a line of its fill says
+        axis.set_xlabel("\n".join(lines), fontsize=6.5, labelpad=2, linespacing=1.1)
+        if proof.doubts(i):
             axis.xaxis.label.set(color=DOUBT)
     if axes:
         axes[0].figure.tight_layout(pad=0.3)
+
+
+def _enough(proof: Evidence, i: int) -> list[str]:
+    """For each fill of what is not shown a line: the smallest share that is enough, or that the one shown is not."""
+    if not proof.pixels_shown[i].any():
+        return []
+    lines = []
+    for k, fill in enumerate(FILLS):
+        share, shown = percent(proof.share[i, k]), percent(proof.shown[i])
+        enough = f"{share} enough" if proof.faithful[i, k] else f"{shown} not enough"
+        lines.append(f"{fill}: {'says little' if proof.empty_too[i, k] else enough}")
+    return lines
 
 
 def explanation(
@@ -169,7 +178,8 @@ def explanation(
     seen = row.pixels_shown.to(image.device)
     name = textwrap.shorten(lettered(row.name(row.targets[0])), 28)
     grey = image.mean(0, keepdim=True).expand(3, -1, -1)
-    cells = [[(f"{name}: {percent(row.whole[0])}", image)], [("map", grey)]]
+    first = "" if row.decided[0] else "NOT THE DECISION\n"
+    cells = [[(f"{first}{name}: {percent(row.whole[0])}", image)], [("map", grey)]]
     for k, (cell, fill) in enumerate(zip(cells, FILLS, strict=True)):
         first = f"first {percent(row.shown[0])}, others {fill}: {percent(row.kept[0, k])}"
         without = f"without them ({fill}): {percent(row.rest[0, k])}"

@@ -40,31 +40,39 @@ class Record:
 
 def provenance(cfg: Any, seconds: float) -> dict[str, Any]:
     """Commit, versions, seed, device, parameters, seconds, and peak memory of this process in MB."""
-    import torch
-
-    # what ran
-    versions = {"python": platform.python_version()}
-    for package in RECORDED:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "absent"
-    # where it ran
-    cpu = f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
     parameters = asdict(cfg)
     return {
-        "commit": _commit(),
-        "versions": versions,
+        "commit": commit(),
+        "versions": versions(),
         "seed": parameters.get("seed"),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
+        "device": device_name(),
         "parameters": parameters,
         "seconds": round(seconds, 1),
         "peak_memory_mb": round(peak),
     }
 
 
-def _commit() -> str:
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in RECORDED:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def device_name() -> str:
+    """The GPU, else the kind of CPU and the number of threads."""
+    import torch
+
+    cpu = f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else cpu
+
+
+def commit() -> str:
     """The commit of the checkout, with a mark if the code was changed since."""
 
     def git(*arguments: str) -> str:
@@ -78,6 +86,12 @@ def _commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         pass
     return "unknown (no git checkout)"
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file's content, in 64 hexadecimal digits, as the command sha256sum prints it."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def fingerprint(*made_from: Path, **parameters: Any) -> dict[str, Any]:

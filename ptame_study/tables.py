@@ -6,7 +6,6 @@ where all methods are measured on the images that all share: `two_parts` makes t
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,7 +43,6 @@ CORE = ("AD@25", "IC@25", "AD@10", "IC@10", "MoRF confidence", "LeRF confidence"
 CORE += ("pointing", "precision@truth", "AP", "contour")
 UNKNOWN = "n/a"  # a metric that is not defined for any image, such as the AP of an empty truth
 LEVEL = 0.05  # of every test
-SHARE = re.compile(r"IC.*|pointing|.* accuracy \d+")  # metrics that are yes or no for one image
 FAMILIES = {  # metrics that say similar things, by how their names begin; families count alike in mean ranks
     "kept": ("AD", "IC", "AG", "saliency"),  # the decision on what the map keeps
     "ROAD": ("MoRF", "LeRF", "TELEA"),
@@ -100,7 +98,9 @@ def tidy(per_image: pd.DataFrame) -> pd.DataFrame:
         # values over the same images are resampled together
         defined = wide.notna().to_numpy()
         yes_or_no = wide.isin([0, 100]).to_numpy() | ~defined  # means over seeds are not
-        shares = [bool(SHARE.fullmatch(at[0])) and whole for at, whole in zip(wide, yes_or_no.all(0), strict=True)]
+        shares = [
+            bool(suite.SHARE.fullmatch(at[0])) and whole for at, whole in zip(wide, yes_or_no.all(0), strict=True)
+        ]
         alike = wide.columns.to_series().groupby([[d.tobytes() for d in defined.T], np.array(shares)], sort=False)
         bounds = {}
         for (_, share), columns in alike:

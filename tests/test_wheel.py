@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 WEIGHTS = sorted(file.name for file in (ROOT / "data" / "embedded").iterdir())
+PAGES = sorted((ROOT / "ptame_study" / "command" / "templates").iterdir())
 TABLES = sorted(file.name for file in (ROOT / "data" / "cutouts").glob("*.csv"))
 ZOO = sorted(file.name for file in (ROOT / "data" / "zoo").glob("*.safetensors"))
 
@@ -81,7 +82,8 @@ def test_the_wheel_holds_both_packages_the_shipped_weights_and_the_tables(wheel)
     places = {f"ptame_lib/classifiers/weights/{name}": ROOT / "data" / "embedded" / name for name in WEIGHTS}
     places |= {f"ptame_lib/datasets/tables/{name}": ROOT / "data" / "cutouts" / name for name in TABLES}
     places |= {f"ptame_lib/classifiers/zoo_weights/{name}": ROOT / "data" / "zoo" / name for name in ZOO}
-    assert (len(WEIGHTS), len(TABLES), len(ZOO)) == (6, 2, 10)
+    assert (len(WEIGHTS), len(TABLES), len(ZOO), len(PAGES)) == (6, 2, 10, 1)
+    assert {file.relative_to(ROOT).as_posix() for file in PAGES} <= held
     assert data == {name: file.read_bytes() for name, file in places.items()}
 
 

@@ -88,6 +88,7 @@ Method: $source. P-TAME:
 }
 ```
 """)
+LICENCE = "apache-2.0"  # of the parameters, unless the file says another
 UNKNOWN = "Not stored with the explainer."
 MOST_OF_A_ROW = 5000  # letters
 
@@ -132,13 +133,39 @@ def model_card(file: str | Path) -> str:
     """The card of the explainer at ``file``, whose texts are escaped. Raises as `about`."""
     # what the tables say
     known = about(file)
-    method, features = method_and_features(known["auxiliary"], known.get("method", "P-TAME"))
-    classifier = known.get("classifier", "an unnamed classifier")
-    licence = printable(known.get("licence", "apache-2.0"), MOST)
+    explains, trained, metrics = sections(known).values()
+    method, _ = method_and_features(known["auxiliary"], known.get("method", "P-TAME"))
+    licence = printable(known.get("licence", LICENCE), MOST)
     tags = ["explainability", "saliency-maps", method.lower()]
     header = {"license": licence, "library_name": "ptame-study", "tags": tags}
+
+    # fill in the card
+    return CARD.substitute(
+        header=yaml.safe_dump(header, sort_keys=False),
+        method=method,
+        classifier=in_markdown(explains["classifier"], MOST),
+        name=in_code(explains["classifier"], MOST),
+        explains=_table(explains),
+        trained=_table(trained) or UNKNOWN,
+        metrics=_table(metrics, ("metric", "value")) or UNKNOWN,
+        kept=_kept(metrics),
+        follows=follows(metrics) or "not measured",
+        clearly=f"{CLEARLY:g}",
+        loaded=in_python(known.get("classifier", "...")),
+        file=in_python(Path(file).name),
+        licence=in_markdown(licence),
+        source=TRAINED[method],
+    )
+
+
+def sections(known: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The card's tables by their headings: names and values as the file has them, None or empty if it does not.
+
+    ``known``: what `about` says of the file.
+    """
+    _, features = method_and_features(known["auxiliary"], known.get("method", "P-TAME"))
     explains = {
-        "classifier": classifier,
+        "classifier": known.get("classifier", "an unnamed classifier"),
         "classes": known["num_classes"],
         "names of the classes": _shorten(known.get("labels")),
         "image size": " x ".join(map(str, known.get("input_size", ()))),
@@ -147,24 +174,7 @@ def model_card(file: str | Path) -> str:
     }
     told = ("images", "calibrated", "profile", "seed")
     trained = {key: known.get(key) for key in told} | _settings(known.get("training", {}))
-
-    # fill in the card
-    return CARD.substitute(
-        header=yaml.safe_dump(header, sort_keys=False),
-        method=method,
-        classifier=in_markdown(classifier, MOST),
-        name=in_code(classifier, MOST),
-        explains=_table(explains),
-        trained=_table(trained) or UNKNOWN,
-        metrics=_table(known.get("metrics", {}), ("metric", "value")) or UNKNOWN,
-        kept=_kept(known.get("metrics", {})),
-        follows=follows(known.get("metrics", {})) or "not measured",
-        clearly=f"{CLEARLY:g}",
-        loaded=in_python(known.get("classifier", "...")),
-        file=in_python(Path(file).name),
-        licence=in_markdown(licence),
-        source=TRAINED[method],
-    )
+    return {"What it explains": explains, "How it was trained": trained, "Metrics": known.get("metrics", {})}
 
 
 def write_model_card(file: str | Path) -> Path:

@@ -88,43 +88,72 @@ class Evidence:
         return f"class {int(c)}" if self.labels is None else printable(self.labels[int(c)], MOST)
 
     def text(self, i: int = 0) -> str:
-        """What the pixels shown of image ``i`` are worth, in a few sentences to quote."""
-        name, whole = self.name(self.targets[i]), percent(self.whole[i])
-        if not self.pixels_shown[i].any():
-            return f"{name}: {whole} on the whole image. The map puts no pixels first, so none are shown."
-        kept, rest = (map(percent, values[i]) for values in (self.kept, self.rest))
-        alone = ", ".join(f"{p} (all others {fill})" for fill, p in zip(FILLS, kept, strict=True))
-        without = ", ".join(f"{p} ({fill} in their place)" for fill, p in zip(FILLS, rest, strict=True))
-        return (
-            f"{name}: {whole} on the whole image. On the first {percent(self.shown[i])} of the map's pixels alone: "
-            f"{alone}. On the image without them: {without}. {self._enough(i)}"
-        )
+        """What the pixels shown of image ``i`` are worth, to quote: the whole image, then a sentence for each fill.
 
-    def _enough(self, i: int) -> str:
-        """The smallest shares that are enough, for each fill with which this says something."""
-        to = f"to {'find' if self.multi_label else 'decide for'} {self.name(self.targets[i])}"
-        useless = self.empty_too[i].tolist()
-        found = {fill: share for fill, share, no in zip(FILLS, self.share[i].tolist(), useless, strict=True) if not no}
-        parts = [f"{'none' if share != share else percent(share)} (others {fill})" for fill, share in found.items()]
-        told = [f"The smallest first part that is enough {to}: {', '.join(parts)}."] if parts else []
-        told += [
-            f"The image {fill} all over is enough, too, so this fill says little."
-            for fill, no in zip(FILLS, useless, strict=True)
-            if no
-        ]
-        return " ".join(told) if parts else f"Enough {to}? {' '.join(told)}"
+        A class that is not decided for is said to be so first.
+        """
+        if not self.pixels_shown[i].any():
+            return f"{self._whole(i)} The map puts no pixels first, so none are shown."
+        shown = f"Shown are the {percent(self.shown[i])} of the pixels that the map puts first."
+        return " ".join([self._whole(i), shown, *(self._filled(i, k) for k in range(len(FILLS)))])
+
+    def _whole(self, i: int) -> str:
+        """The class and what it has on the whole image."""
+        name, whole = self.name(self.targets[i]), percent(self.whole[i])
+        if self.decided[i]:
+            return f"{name}: {whole} on the whole image."
+        if self.multi_label:
+            return f"{name}: not found on the whole image, where it has {whole}."
+        decision = f"On the whole image the classifier decides for {self.name(self.decisions[i])}"
+        return f"{name}: not the decision. {decision}; {name} has {whole}."
+
+    def _filled(self, i: int, k: int) -> str:
+        """Whether the pixels shown are enough with fill ``k`` in place of all others, and what is left without them."""
+        fill, name = list(FILLS)[k], self.name(self.targets[i])
+        kept, rest, empty = (percent(values[i, k]) for values in (self.kept, self.rest, self.empty))
+        if self.empty_too[i, k]:
+            both = f"With all others {fill}, {name} has {kept}, and with these {fill} instead {rest}"
+            found = f"{name} is found in" if self.multi_label else f"the classifier decides for {name} on"
+            return f"{both}, which says little, since {found} a wholly {fill} image, too ({empty})."
+        part, without = self._smallest_part(i, k), f"with them {fill} instead, {name} has {rest}"
+        if self.faithful[i, k]:
+            enough = f"they are enough to {'find' if self.multi_label else 'decide for'} {name} ({kept}; {part})"
+            return f"With all others {fill}, {enough}, and {without}."
+        no = f"they are not enough: the classifier {self._instead(i, k)}, and {name} has {kept} ({part})"
+        return f"With all others {fill}, {no}; {without}."
+
+    def _smallest_part(self, i: int, k: int) -> str:
+        """Which first part is enough, beside the pixels shown."""
+        share, shown = float(self.share[i, k]), float(self.shown[i])
+        if math.isnan(share):
+            return "no first part that was tried is"
+        if share == shown:
+            return "no smaller part that was tried is"
+        if self.faithful[i, k]:
+            return f"the first {percent(share)} alone are, too"
+        fewer = ": more pixels are not always better here" if share < shown else ""
+        return f"the first {percent(share)} are{fewer}"
+
+    def _instead(self, i: int, k: int) -> str:
+        """What the classifier does on the pixels shown with fill ``k``, where it does not decide for the target."""
+        if self.multi_label:
+            return f"does not find {self.name(self.targets[i])}"
+        return f"decides for {self.name(self.kept_decisions[i, k])}"
+
+    def doubts(self, i: int = 0) -> list[str]:
+        """The reasons to doubt what is shown of image ``i``, in a few words for figures, as `warning` has them."""
+        gravest = {
+            "nothing shown": not self.pixels_shown[i].any(),
+            "not enough": not self.faithful[i].all(),
+            "black image too": bool(self.empty_too[i, 0]),
+            "rest alike": bool(self._alike(i)),
+        }
+        other = [] if self.decided[i] else ["not the decision"]
+        return other + [doubt for doubt, there in gravest.items() if there][:1]
 
     def doubt(self, i: int = 0) -> str:
-        """The strongest reason to doubt what is shown of image ``i``, in a few words for figures; empty if none."""
-        if not self.pixels_shown[i].any():
-            return "nothing shown"
-        if not self.faithful[i].all():
-            return "not enough"
-        if self.empty_too[i, 0]:
-            return "black image too"
-        if not self.decided[i]:
-            return "not the decision"
-        return "rest alike" if self._alike(i) else ""
+        """The first of the `doubts`; empty if there is none."""
+        return next(iter(self.doubts(i)), "")
 
     def _alike(self, i: int) -> list[str]:
         """The fills with which the rest is decided as the whole, where a filled image is not."""
@@ -132,45 +161,45 @@ class Evidence:
         return [fill for fill, alike in zip(FILLS, found, strict=True) if alike]
 
     def warning(self, i: int = 0) -> str:
-        """The same in a sentence."""
-        doubt, target = self.doubt(i), self.name(self.targets[i])
-        if doubt == "not enough":
-            return self._not_enough(i)
+        """The `doubts` in sentences: first that the class is not the decision, then the gravest of the others."""
+        target = self.name(self.targets[i])
         on_whole = "does not find it" if self.multi_label else f"decides for {self.name(self.decisions[i])}"
-        return {
-            "": "",
+        sentences = {
             "nothing shown": "Do not rely on this map: its largest values are all alike, so it puts no pixels first.",
+            "not enough": self._not_enough(i),
             "black image too": f"This says little: the classifier decides for {target} on a black image as well.",
             "not the decision": f"The map explains {target}, but on the whole image the classifier {on_whole}.",
             "rest alike": "The pixels shown are not all the evidence: without them, "
             f"{' or '.join(self._alike(i))} in their place, the image is decided for {target} as well.",
-        }[doubt]
+        }
+        return " ".join(sentences[doubt] for doubt in self.doubts(i))
 
     def _not_enough(self, i: int) -> str:
-        """What is decided on the pixels shown instead, and whether fewer would have been enough."""
-        shown, target, fewer = float(self.shown[i]), self.name(self.targets[i]), []
+        """What is decided on the pixels shown instead, and the fill, if any, with which they are enough."""
         instead: dict[str, list[str]] = {}
         for k, fill in enumerate(FILLS):
             if not self.faithful[i, k]:
-                decides = f"decides for {self.name(self.kept_decisions[i, k])}"
-                instead.setdefault(f"does not find {target}" if self.multi_label else decides, []).append(fill)
-                if self.share[i, k] < shown and not self.empty_too[i, k]:
-                    fewer.append(f"{percent(self.share[i, k])} (others {fill})")
-        answer = " and ".join(f"{found} (others {' or '.join(fills)})" for found, fills in instead.items())
-        other = "" if self.multi_label else f", not for {target}"
-        less = f" Fewer are, the first {', '.join(fewer)}: more pixels are not always better here." if fewer else ""
-        shown = f"Do not rely on the {percent(shown)} of the pixels shown"
-        return f"{shown}: on them alone the classifier {answer}{other}.{less}"
+                instead.setdefault(self._instead(i, k), []).append(fill)
+        answers = [f"with all others {' or '.join(on)} the classifier {found}" for found, on in instead.items()]
+        other = "" if self.multi_label else f", not for {self.name(self.targets[i])}"
+        enough = [fill for k, fill in enumerate(FILLS) if self.faithful[i, k] and not self.empty_too[i, k]]
+        though = f" They are enough only with all others {enough[0]}." if enough else ""
+        shown = f"Do not rely on the {percent(self.shown[i])} of the pixels shown"
+        return f"{shown}: {' and '.join(answers)}{other}.{though}"
 
     def as_dict(self, i: int = 0) -> dict[str, Any]:
         """The evidence of image ``i`` as plain values for JSON, with the sentences; shares and probabilities in [0,1].
 
-        ``decided`` is whether the classifier decides for the explained class; ``enough`` is None where no share is.
+        ``is the decision`` and ``decided`` are whether the classifier decides for the explained class, on the whole
+        image and where it stands; ``enough`` is None where no share is.
         """
         parts = {"kept": (self.kept, self.kept_decisions, self.faithful)}
         parts["removed"] = (self.rest, self.rest_decisions, self.rest_too)
         return {
             "class": self._class(self.targets[i]),
+            "is the decision": bool(self.decided[i]),
+            "text": self.text(i),
+            "warning": self.warning(i),
             "whole": self._answer(self.whole[i], self.decisions[i], self.decided[i]),
             "shown": float(self.shown[i]),
             **{
@@ -185,8 +214,6 @@ class Evidence:
                 fill: None if math.isnan(share) else share
                 for fill, share in zip(FILLS, self.share[i].tolist(), strict=True)
             },
-            "text": self.text(i),
-            "warning": self.warning(i),
         }
 
     def _class(self, c: Tensor) -> dict[str, Any]:

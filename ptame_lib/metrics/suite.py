@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -95,6 +96,7 @@ METRICS: dict[str, Metric] = {
         for share in REMOVED
     },
 }
+SHARE = re.compile(r"IC.*|pointing|.* accuracy \d+")  # metrics that are yes or no for one image
 # what methods are ranked by; the other main metrics depend on the map's values
 RANKED = [name for name, metric in METRICS.items() if metric.main and not metric.published]
 

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,7 +36,9 @@ from ..evaluation import measure_explainer
 from ..explainers import description, fit_explainer
 from ..images import load_parts, open_images
 from ..settings import AuxiliarySettings, ClassifierSettings, ImageSettings
+from . import origin
 from .explained import explained_classifier
+from .naming import figure_files, shown_names
 from .timing import while_training
 
 if TYPE_CHECKING:
@@ -49,11 +50,13 @@ FAST_FROM = 1000  # images: making the runtime takes seconds, which each image g
 class Explanation(NamedTuple):
     """What `explain` gives for an image and a class.
 
-    The image's ``file``, the ``evidence``, the ``figure``'s file, beside which the same is in JSON, and how much of the
-    image is ``seen``, a share in (0, 1]: a classifier is asked about the middle of an image.
+    The image's ``file``, the ``name`` that tells it from the others, the ``evidence``, the ``figure``'s file, beside
+    which the same is in JSON, and how much of the image is ``seen``, a share in (0, 1]: a classifier is asked about the
+    middle of an image.
     """
 
     file: Path
+    name: str
     evidence: Evidence
     figure: Path
     seen: float
@@ -63,7 +66,15 @@ class Explanation(NamedTuple):
         proof = self.evidence
         caution = f" Caution: {proof.warning()}" if proof.warning() else ""
         middle = f" The classifier sees the middle of the image, {percent(self.seen)} of it." if self.seen < 1 else ""
-        return f"{self.file.name}: {proof.text()}{caution}{middle} [{self.figure}]"
+        return f"{self.name}: {proof.text()}{caution}{middle} [{self.figure}]"
+
+
+class Loaded(NamedTuple):
+    """A classifier, its trained ``explainer``, and the ``origin`` of both: names, hashes and versions for JSON."""
+
+    model: Classifier | BlackBox
+    explainer: PTAME
+    origin: dict[str, Any]
 
 
 def explain(
@@ -90,75 +101,101 @@ def explain(
     from .. import figures  # here, since figures take a second to import, and training draws none
 
     # the classifier and its explainer
-    found = list(image_files(images))
-    known = known or about(explainer)
-    model = explained_classifier(explainer, known, classifier, weights)
-    trained = _load_explainer_of(model, explainer, auxiliary_weights)
-    own = known.get("classifier")
-    if own and classifier not in (None, own):
-        say(f"Caution: {explainer.name} was trained for {printable(own, MOST)}, not for {classifier}.")
-    if follows(known.get("metrics", {})) == "no":
-        say(f"Caution: {explainer.name} was not shown to follow its classifier: see its model card.")
+    found = list(dict.fromkeys(image_files(images)))
+    loaded = load_both(explainer, known or about(explainer), classifier, weights, auxiliary_weights, say)
+    model, trained, _ = loaded
     targets = list(dict.fromkeys(find_class(each, trained.num_classes, model.labels) for each in wanted))
 
     # a figure for each image that can be read, and for each class
     figures.use_style()
-    quick = quickest(trained, model.input_size, say) if len(found) >= FAST_FROM else trained
-    unread, size = [], model.input_size
-    for file, output in zip(found, figure_files(found, out), strict=True):
+    size, unread = model.input_size, []
+    loaded = loaded._replace(explainer=quickest(trained, size, say) if len(found) >= FAST_FROM else trained)
+    for file, name, outputs in zip(found, shown_names(found), figure_files(found, out, targets), strict=True):
         try:
-            pictures = ImageFolder(file.parent, size, before_crop(size), [file.name])
-            whole = pictures.whole(0)
+            picture = read_picture(file, size)
         except ValueError as error:
             unread.append(str(error))
             continue
-        for target in targets or [None]:
-            of_class = output if len(targets) < 2 else output.with_name(f"{output.name[:-14]}.{target}.explained.png")
-            yield _explained(quick, model, file, whole, pictures.middle(whole), target, of_class)
+        for target, output in zip(targets or [None], outputs, strict=True):
+            yield _explained(loaded, file, name, picture, target, output)
     if unread:
         counted = f"{len(unread)} of {len(found)} images could not be explained: " if len(found) > 1 else ""
         raise ValueError(counted + "; ".join(unread))
 
 
-def _load_explainer_of(model: Classifier | BlackBox, file: Path, auxiliary_weights: str | None) -> PTAME:
-    """The trained explainer; ValueError if it explains another number of classes than the classifier has."""
+def load_both(
+    file: Path,
+    known: dict[str, Any],
+    classifier: str | None,
+    weights: str | None,
+    auxiliary_weights: str | None,
+    say: Callable[[str], None],
+) -> Loaded:
+    """The trained explainer in ``file`` with its classifier; arguments and ``say`` as of `explain`.
+
+    ``known``: what `about` says of the file. Raises as `explain`.
+    """
+    model = explained_classifier(file, known, classifier, weights)
     trained = load_explainer(file, model, auxiliary_weights=auxiliary_weights)
     classes = count_classes(model, torch.zeros(3, *model.input_size))
     if classes != trained.num_classes:
         both = f"{file} explains {trained.num_classes} classes, the classifier has {classes}"
         raise ValueError(f"{both}: name the one it was trained for")
-    return trained
+    own = known.get("classifier")
+    if own and classifier not in (None, own):
+        say(f"Caution: {file.name} was trained for {printable(own, MOST)}, not for {classifier}.")
+    if follows(known.get("metrics", {})) == "no":
+        say(f"Caution: {file.name} was not shown to follow its classifier: see its model card.")
+    named = origin.of_classifier(model, classifier or own, weights or known.get("weights", "default"))
+    return Loaded(model, trained, {"classifier": named, "explainer": origin.of_explainer(file, known), **origin.code()})
+
+
+class Picture(NamedTuple):
+    """An image: ``whole`` (3,H,W) in [0,1], its middle ``pixels`` that the classifier sees, and how much that is."""
+
+    whole: Tensor
+    pixels: Tensor
+    seen: float
+
+
+def read_picture(file: Path, size: tuple[int, int]) -> Picture:
+    """An image file for a classifier of images of this ``size``. Raises ValueError for one that can't be read."""
+    pictures = ImageFolder(file.parent, size, before_crop(size), [file.name])
+    whole = pictures.whole(0)
+    pixels = pictures.middle(whole)
+    sides = zip(whole.shape[-2:], pixels.shape[-2:], strict=True)
+    return Picture(whole, pixels, math.prod(min(side, middle) / side for side, middle in sides))
 
 
 def _explained(
-    explainer: PTAME | Fast,
-    model: Classifier | BlackBox,
-    file: Path,
-    whole: Tensor,
-    pixels: Tensor,
-    target: int | None,
-    output: Path,
+    loaded: Loaded, file: Path, name: str, picture: Picture, target: int | None, output: Path
 ) -> Explanation:
-    """Explain one class (None: the decision) of one image, and write figure and JSON."""
+    """Explain one class (None: the decision) of one image, and write JSON and figure."""
     import matplotlib.pyplot as plt
 
     from .. import figures
 
-    # ask, and draw
+    # ask
     targets = None if target is None else torch.tensor([target])
-    maps, proof = explain_with_evidence(explainer, model, pixels[None], targets)
-    figure = figures.explanation(pixels, maps[0], proof, whole=whole)
+    maps, proof = explain_with_evidence(loaded.explainer, loaded.model, picture.pixels[None], targets)
+
+    # for programs, and the mark by which a later call knows whose figure this is
+    made_from = {"image": origin.of_image(file, name), **loaded.origin}
+    told = {"image": printable(name), "figure": printable(output.name), "seen": picture.seen, **proof.as_dict()}
+    write_json(output.with_suffix(".json"), told | {"provenance": made_from})
+
+    # draw
+    figure = figures.explanation(picture.pixels, maps[0], proof, whole=picture.whole)
     with files.whole(output) as unfinished:
         figure.savefig(unfinished)
     plt.close(figure)
+    return Explanation(file, name, proof, output, picture.seen)
 
-    # the same for programs
-    sides = zip(whole.shape[-2:], pixels.shape[-2:], strict=True)
-    seen = math.prod(min(side, middle) / side for side, middle in sides)
-    told = {"image": printable(file.name), "figure": printable(output.name), "seen": seen, **proof.as_dict()}
-    with files.whole(output.with_suffix(".json")) as unfinished:
+
+def write_json(file: Path, told: dict[str, Any]) -> None:
+    """Write plain values as JSON, whole or not at all."""
+    with files.whole(file) as unfinished:
         unfinished.write_text(json.dumps(told, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    return Explanation(file, proof, output, seen)
 
 
 def quickest(trained: PTAME, size: tuple[int, int], say: Callable[[str], None]) -> PTAME | Fast:
@@ -339,23 +376,6 @@ def image_files(images: Iterable[Path]) -> Iterator[Path]:
         if not image.exists():
             raise FileNotFoundError(f"no image at {image}: check the path")
         yield from ImageFolder(image).files if image.is_dir() else [image]
-
-
-def figure_files(files: Sequence[Path], out: Path) -> Iterator[Path]:
-    """A figure's file for each image; a second image of one name gets the first free number.
-
-    Upper and lower case count as one name, as they do on some disks.
-    """
-    names, given = {file.stem.casefold() for file in files}, set()
-    for file in files:
-        numbers = (f"{file.stem}-{i}" for i in count(2))
-        stem = (
-            next(n for n in numbers if n.casefold() not in names | given)
-            if file.stem.casefold() in given
-            else file.stem
-        )
-        given.add(stem.casefold())
-        yield out / f"{stem}.explained.png"
 
 
 def find_class(wanted: str, classes: int, labels: Sequence[str] | None) -> int:

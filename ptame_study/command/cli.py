@@ -1,4 +1,4 @@
-"""The command ``ptame``: train an explainer for a classifier, explain images with it, and export it.
+"""The command ``ptame``: train an explainer for a classifier, explain images, report on one, score maps, export.
 
 At the top only what parsing and help need is imported. The rest needs torch, which takes seconds: each command imports
 it when its work begins.
@@ -92,7 +92,11 @@ app = typer.Typer(
 
     `ptame explain cat.jpg --explainer mine.safetensors`
 
+    `ptame report cat.jpg --explainer mine.safetensors --out report.html`
+
     `ptame export mine.safetensors --onnx mine.onnx`
+
+    `ptame score maps --images photos --classifier timm/mobilenetv3_small_100`
     """,
 )
 
@@ -178,6 +182,113 @@ def explain(
         images, explainer, classifier, weights, wanted or (), out, auxiliary_weights, known, by
     ):
         say(done.said())
+
+
+@app.command()
+def report(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.", show_default=False)],
+    explainer: Annotated[Path, option("The explainer (.safetensors), as `ptame train` writes it.", shown=False)],
+    out: Annotated[Path, option("Where to write the page; the same goes into JSON beside it.")] = Path("report.html"),
+    wanted: Annotated[
+        list[str] | None,
+        option(
+            "Explain this class, too, number or name; #N is the number in any case. Give it again for several.",
+            "--class",
+            metavar="N",
+            shown="the decision and the next four classes",
+        ),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        option(
+            "Why the decision and not this class. Give it again for several.",
+            "--against",
+            metavar="N",
+            shown="those of --class, else the second likeliest",
+        ),
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        option(
+            "Other methods to show side by side: RISE,Grad-CAM,LayerCAM ... Separate them by commas.",
+            "--methods",
+            metavar="NAMES",
+            shown="none",
+        ),
+    ] = None,
+    classifier: Saved = None,
+    weights: SavedWeights = None,
+    auxiliary_weights: SavedAuxiliaryWeights = None,
+) -> None:
+    """Report on one decision: a page to read, print and hand on, in one file of HTML.
+
+    It shows the image, the decision and the next four classes, the map of each, what each map keeps and removes and
+    what that is worth in words, why the decision is not another class, and from which files and versions all this was
+    made. It needs no network and holds no scripts. For a PDF, print it in a browser. The same is in JSON beside it.
+
+    Example: `ptame report photo.jpg --explainer mine.safetensors --out report.html --methods RISE,LayerCAM`
+    """
+    with interrupts.nothing_begun():
+        from .reporting import report as write
+
+    names = [name.strip() for each in methods or () for name in each.split(",") if name.strip()]
+    chosen = {"wanted": wanted or (), "against": against or (), "methods": names}
+    networks = {"classifier": classifier, "weights": weights, "auxiliary_weights": auxiliary_weights}
+    for file in write(image, explainer, out, **chosen, **networks, say=partial(say, err=True)):
+        say(f"written: {file}")
+
+
+@app.command()
+def score(
+    maps: Annotated[
+        Path, typer.Argument(metavar="MAPS", help="A folder of maps, named as the images.", show_default=False)
+    ],
+    images: Annotated[Path, option("The folder of the images.", "--images", shown=False)],
+    classifier: Annotated[str, option(f"What the maps explain: {CLASSIFIERS}.", "--classifier", shown=False)],
+    weights: Weights = "default",
+    out: Annotated[Path, option("Where to write the scores; those of each image go into CSV beside it.")] = Path(
+        "scores.json"
+    ),
+    whole: Annotated[
+        bool, option("The maps cover whole images, not the middle that the classifier sees.", "--whole")
+    ] = False,
+    truth: Annotated[
+        Path | None, option("A folder of masks of the whole images, not 0 where the evidence is.", shown=False)
+    ] = None,
+    targets: Annotated[
+        Path | None,
+        option("A CSV of file, class_id: the classes that the maps explain.", shown="what the classifier decides"),
+    ] = None,
+    method: Annotated[
+        str | None, option("The method that made the maps (Grad-CAM, RISE ...), to ask it again.", shown=False)
+    ] = None,
+    explainer: Annotated[
+        Path | None, option("The explainer (.safetensors) that made them, to ask it again.", shown=False)
+    ] = None,
+    quick: Annotated[
+        bool, option("Leave out ROAD, insertion, deletion and SaCo: most of the time.", "--quick")
+    ] = False,
+    seed: Annotated[int, option("Seed of what is drawn: noise, and randomised networks.", min=0)] = 0,
+) -> None:
+    """Score maps of any origin: every metric, with 95 % intervals over the images.
+
+    A map is a file beside the others that is named as its image: `cat.npy`, `cat.png` (in grey, 8 or 16 bits) or
+    `cat.safetensors` (one tensor) for `cat.jpg`, in the same sub-folder. It holds (h,w) numbers of any range, larger
+    where the evidence is. With `--method` or `--explainer`, also robustness (max-sensitivity) is measured, and with
+    `--method` whether the maps change when the classifier is randomised. The main metrics are printed; all are written.
+
+    Example: `ptame score maps --images photos --classifier timm/mobilenetv3_small_100 --method Grad-CAM`
+    """
+    with interrupts.nothing_begun():
+        from .scoring import score_maps
+
+    chosen = {"weights": weights, "whole": whole, "truth": truth, "targets": targets}
+    again = {"method": method, "explainer": explainer, "quick": quick, "seed": seed}
+    found, written = score_maps(maps, images, classifier, out, **chosen, **again)
+    for line in found.text().splitlines():
+        say(line)
+    for file in written:
+        say(f"written: {file}")
 
 
 @app.command()

@@ -165,7 +165,7 @@ def test_the_slider_moves_and_the_probability_changes(lab, browser):
     assert percents(browser, "rest") != before["rest"]
     said = [each.text for each in browser.find_elements(By.CSS_SELECTOR, ".ptame-verdict")]
     assert len(said) == len(whole)
-    assert all("On the first 100% of the map's pixels alone: " in text for text in said)
+    assert all("Shown are the 100% of the pixels that the map puts first." in text for text in said)
 
     kinds = ", ".join(f"[data-mime-type='application/vnd.jupyter.{kind}']" for kind in ("stderr", "error"))
     problems = [output.text for output in browser.find_elements(By.CSS_SELECTOR, f".jp-Notebook :is({kinds})")]

@@ -53,10 +53,10 @@ def test_everything_is_about_the_pixels_shown_by_hand():
     # more than half of the 25 pixels are needed: 10 % of the image are 10 pixels, 15 % are 15
     assert found.share.tolist() == [[0.15, 0.01]]
     assert found.text() == (
-        "bright: 99% on the whole image. On the first 15% of the map's pixels alone: 73% (all others black), "
-        "99% (all others blurred). On the image without them: 27% (black in their place), 99% (blurred in their "
-        "place). The smallest first part that is enough to decide for bright: 15% (others black). "
-        "The image blurred all over is enough, too, so this fill says little."
+        "bright: 99% on the whole image. Shown are the 15% of the pixels that the map puts first. With all others "
+        "black, they are enough to decide for bright (73%; no smaller part that was tried is), and with them black "
+        "instead, bright has 27%. With all others blurred, bright has 99%, and with these blurred instead 99%, which "
+        "says little, since the classifier decides for bright on a wholly blurred image, too (99%)."
     )
     assert found.warning() == ""
 
@@ -79,9 +79,13 @@ def test_a_map_that_misses_the_evidence_is_warned_about():
     assert found.rest_too.tolist() == [[True, True]]
     assert found.share.tolist() == [[0.9, 0.01]]  # 75 pixels elsewhere, then 15 of the quarter
     assert found.warning() == (
-        "Do not rely on the 25% of the pixels shown: on them alone the classifier decides for dark (others black), "
-        "not for bright."
+        "Do not rely on the 25% of the pixels shown: with all others black the classifier decides for dark, not for "
+        "bright."
     )
+    assert (
+        " With all others black, they are not enough: the classifier decides for dark, and bright has 0.7% (the first "
+        "90% are); with them black instead, bright has 99%. "
+    ) in found.text()
 
 
 def test_a_constant_map_shows_nothing():
@@ -99,7 +103,7 @@ def test_tied_values_are_not_shown_and_the_share_says_so():
     values[0, 0, 0] = 2
     few, all_ = (evidence(Quarter(), WHITE, BRIGHT, values, share=share) for share in (0.15, 0.25))
     assert (few.shown.item(), all_.shown.item()) == (0.01, 0.2)
-    assert "On the first 1% of the map's pixels alone" in few.text()
+    assert "Shown are the 1% of the pixels that the map puts first." in few.text()
 
 
 class Narrow(nn.Module):
@@ -116,12 +120,13 @@ def test_that_fewer_pixels_are_enough_is_no_contradiction():
     found = evidence(Narrow(), WHITE, BRIGHT, values)
     assert found.share[0, 0] == 0.05
     assert found.warning() == (
-        "Do not rely on the 25% of the pixels shown: on them alone the classifier decides for class 0 (others black), "
-        "not for class 1. Fewer are, the first 5% (others black): more pixels are not always better here."
+        "Do not rely on the 25% of the pixels shown: with all others black the classifier decides for class 0, not for "
+        "class 1."
     )
+    assert "has 27% (the first 5% are: more pixels are not always better here); with them" in found.text()
     none = evidence(Narrow(), WHITE, BRIGHT, values, shares=(0.2, 0.5))
     assert none.share[0, 0].isnan()
-    assert "to decide for class 1: none (others black). " in none.text()
+    assert "class 1 has 27% (no first part that was tried is); " in none.text()
 
 
 @pytest.mark.parametrize("share", [0.03, 0.07, 0.15, 0.6, 0.9])
@@ -150,8 +155,8 @@ def test_another_share_is_as_if_asked_for_at_once(classifier, pixels):
     ("bias", "target", "map_", "message"),
     [
         (-1.0, 1, ramp(), "a black image as well"),
-        (1.5, 1, ramp(), r"the classifier decides for dark \(others black or blurred\), not for bright"),
-        (0.5, 0, ramp(top_left=False), r"decides for bright \(others blurred\), not for dark"),
+        (1.5, 1, ramp(), "with all others black or blurred the classifier decides for dark, not for bright"),
+        (0.5, 0, ramp(top_left=False), "with all others blurred the classifier decides for bright, not for dark"),
         (0.2, 1, ramp() * 0.5 + ramp(False) * 0.5, "black in their place, the image is decided for bright as well"),
     ],
 )
@@ -176,6 +181,29 @@ def test_a_class_that_is_not_decided_for():
     assert found.decisions.tolist() == [2]
     alone = replace(found, faithful=torch.tensor([[True, True]]))
     assert alone.warning() == "The map explains class 1, but on the whole image the classifier decides for class 2."
+    start = "class 1: not the decision. On the whole image the classifier decides for class 2; class 1 has "
+    assert found.text().startswith(start)
+    assert alone.doubts() == ["not the decision"]
+    # with another doubt, this comes first all the same
+    assert found.faithful.tolist() == [[True, False]]
+    assert found.doubts() == ["not the decision", "not enough"]
+    assert found.warning() == (
+        f"{alone.warning()} Do not rely on the 50% of the pixels shown: with all others blurred the classifier decides "
+        "for class 2, not for class 1. They are enough only with all others black."
+    )
+    assert list(found.as_dict())[:3] == ["class", "is the decision", "text"]
+    assert found.as_dict()["is the decision"] is False
+    figure = figures.explanation(pictures[0], halves[0], found)
+    assert figure.axes[0].get_title().startswith("NOT THE DECISION\nclass 1: ")
+    assert figure.texts[0].get_text().startswith("The map explains class 1, but")
+    plt.close(figure)
+    # no line of a grid contradicts another
+    figure = figures.grid([list(pictures), list(halves)], ["a"])
+    figures.annotate(figure.axes[1:], found)
+    assert figure.axes[1].get_xlabel().split("\n")[2:] == [
+        "black: 15% enough", "blurred: 50% not enough", "not the decision",
+    ]  # fmt: skip
+    plt.close(figure)
 
 
 def test_a_batch_is_its_images_one_by_one(classifier, pixels):
@@ -288,13 +316,14 @@ def test_a_label_of_a_multi_label_classifier_is_judged_by_its_own_sigmoid():
     assert found.faithful.all()
     assert found.rest_too[:, 0].tolist() == [False] * 2
     assert [found.doubt(0), found.doubt(1)] == ["", ""]
-    assert "enough to find left: " in found.text()
+    enough = "enough to find left (over 99%; no smaller part that was tried is)"
+    assert f"{enough}, and with them black instead, left has 12%" in found.text()
     single = Two()
     single.multi_label = False
-    assert evidence(single, WHITE, both[1:], half[1:], share=0.5).doubt() == "not enough"  # blurred, both are there
+    assert "not enough" in evidence(single, WHITE, both[1:], half[1:], share=0.5).doubts()  # blurred, both are there
     swapped = evidence(Two(), WHITE, both[1:], half[:1], share=0.5)  # the left half says nothing about the right one
     assert swapped.warning() == (
-        "Do not rely on the 50% of the pixels shown: on them alone the classifier does not find right (others black)."
+        "Do not rely on the 50% of the pixels shown: with all others black the classifier does not find right."
     )
     absent = WHITE.clone()
     absent[..., 5:] = 0.39  # just below what it needs
@@ -346,8 +375,9 @@ def test_images_of_a_grid_are_annotated_with_their_own_evidence():
     figure = figures.grid([list(WHITE.expand(2, -1, -1, -1)), [ramp()[0], ramp(False)[0]]], ["a", "b"])
     figures.annotate(figure.axes[2:], both)
     good, bad = figure.axes[2:]
-    assert good.get_xlabel().split("\n") == ["whole 99%", "kept 99%, rest 0.7%", "15% enough", ""]
-    assert bad.get_xlabel().split("\n") == ["whole 99%", "kept 0.7%, rest 99%", "90% enough", "not enough"]
+    alike = "blurred: says little"
+    assert good.get_xlabel().split("\n") == ["whole 99%", "kept 99%, rest 0.7%", "black: 15% enough", alike]
+    assert bad.get_xlabel().split("\n") == ["whole 99%", "kept 0.7%, rest 99%", "black: 25% not enough", alike]
     assert (bad.xaxis.label.get_color(), good.xaxis.label.get_color() == figures.DOUBT) == (figures.DOUBT, False)
     figures.annotate(figure.axes[:1], both[1], whole=False)
     assert figure.axes[0].get_xlabel().startswith("kept 0.7%")

@@ -1,5 +1,6 @@
 """The command ``ptame``, from a folder of images to figures and exports, on an embedded classifier."""
 
+import hashlib
 import importlib
 import json
 import os
@@ -29,7 +30,7 @@ from ptame_lib.explainers.card import about, in_one_line
 from ptame_lib.explainers.export import Exported
 from ptame_lib.explainers.loading import load_explainer
 from ptame_study import figures, interrupts
-from ptame_study.command import actions, explained
+from ptame_study.command import actions, explained, origin
 from ptame_study.command.cli import app
 from ptame_study.explainers import default_auxiliary, description, usual_labels
 from ptame_study.images import open_images
@@ -114,13 +115,13 @@ def test_images_are_explained_with_figures_and_verdicts(trained, tmp_path):
         "e.safetensors: P-TAME for embedded/resnet, 10 classes; "
         "trained on 4 images of the folder photos, 8 steps, seed 0; "
         f"of 3 held-out images, {known['faithful']:g} % keep their decision on the first 25 % of the map's pixels, "
-        "all others black. 0.png: "
+        "all others black. photos/0.png: "
     )
     assert (
         len(
             re.findall(
-                r"0\.png: \d: [^.]+% on the whole image\. On the first 25% of the map's pixels alone: "
-                r"[^()]+% \(all others black\), .*? enough to decide for \d: ",
+                r"(?:photos|more)/0\.png: \d: [^.]+% on the whole image\. Shown are the 25% of the pixels that the map "
+                r"puts first\. With all others black, .*? With all others blurred, ",
                 said,
             )
         )
@@ -189,8 +190,54 @@ def test_what_a_folder_holds_besides_is_one_line(trained, tmp_path):
 )
 def test_no_figure_overwrites_another(stems, expected):
     files = [Path(str(i), f"{stem}.png") for i, stem in enumerate(stems)]
-    found = [p.name.removesuffix(".explained.png") for p in actions.figure_files(files, Path("out"))]
+    found = [figure.name.removesuffix(".explained.png") for [figure] in actions.figure_files(files, Path("out"))]
     assert found == expected
+
+
+def test_images_of_one_name_are_told_apart_in_print():
+    named = {"a/x.png": "a/x.png", "b/x.png": "b/x.png", "c/y.png": "y.png", "d/b/x.png": "d/b/x.png"}
+    assert actions.shown_names([Path(file) for file in named]) == list(named.values())
+    assert actions.shown_names([Path("x.png"), Path("a/x.png")]) == ["x.png", "a/x.png"]
+    assert actions.shown_names([Path("/a/x.png"), Path("a/x.png")]) == ["//a/x.png", "a/x.png"]
+    assert actions.shown_names([]) == []
+
+
+def test_a_later_call_replaces_only_what_is_of_the_same_image_and_class(trained, tmp_path):
+    file, images, _ = trained
+    other, out = write_images(tmp_path / "more", 1, seed=1), tmp_path / "out"
+    (out / "x").mkdir(parents=True)
+    (out / "0.explained.png").write_bytes(b"somebody's own")
+    for _ in range(2):  # the second time it finds its own again
+        for asked in ([images / "0.png"], [other / "0.png"], [images / "0.png", "--class", 3],
+                      [images / "0.png", "--class", 4], [images / "0.png", "--class", 3, "--class", 4]):  # fmt: skip
+            ptame("explain", *asked, "--explainer", file, "--out", out)
+        names = {figure.name.removesuffix(".explained.png") for figure in out.glob("*.png")}
+        assert names == {"0", "0-2", "0-3", "0.3", "0.4"}
+    assert (out / "0.explained.png").read_bytes() == b"somebody's own"
+    of = {name: json.loads((out / f"{name}.explained.json").read_text()) for name in names - {"0"}}
+    images_of = {name: told["provenance"]["image"]["sha256"] for name, told in of.items()}
+    assert images_of["0-2"] == images_of["0.3"] == images_of["0.4"] != images_of["0-3"]
+    assert [of[name]["class"]["number"] for name in ("0.3", "0.4")] == [3, 4]
+
+
+def test_json_says_what_the_explanation_was_made_from(trained, tmp_path):
+    file, images, _ = trained
+    ptame("explain", images / "0.png", "--explainer", file, "--out", tmp_path)
+    made_from = json.loads((tmp_path / "0.explained.json").read_text())["provenance"]
+    for what, hashed in (("image", images / "0.png"), ("explainer", file)):
+        assert made_from[what]["file"] == hashed.name
+        assert made_from[what]["sha256"] == hashlib.sha256(hashed.read_bytes()).hexdigest()
+    assert (made_from["explainer"]["method"], made_from["ptame"]) == ("P-TAME", ptame_lib.__version__)
+    assert (made_from["classifier"]["name"], made_from["classifier"]["weights"]) == (CLASSIFIER, "default")
+    assert torch.__version__.startswith(made_from["versions"]["torch"])
+    assert len(made_from["commit"]) >= 40 or made_from["commit"].startswith("unknown")
+    # the classifier's hash is one of its weights, wherever they came from
+    model = load_classifier(CLASSIFIER)
+    weights = made_from["classifier"]["weights_sha256"]
+    assert origin.weights_hash(model) == origin.weights_hash(load_classifier(CLASSIFIER)) == weights
+    next(iter(model.parameters())).data.view(-1)[0] += 1e-3
+    assert origin.weights_hash(model) != weights
+    assert origin.weights_hash(BlackBox(lambda pixels: pixels.mean((2, 3)), 64)) is None
 
 
 def test_a_new_training_does_not_replace_an_interrupted_one(trained, tmp_path, monkeypatch):
@@ -253,7 +300,7 @@ def test_a_classifier_of_oblong_images_is_asked_about_oblong_images(tmp_path):
     ptame("explain", images / "0.png", "--explainer", file, *named, "--out", tmp_path)
 
     # what it is asked about: the short side resized to 48 * 8 // 7, and the middle
-    [(_, proof, _, seen)] = actions.explain([images / "0.png"], file, named[1], out=tmp_path)
+    [(_, _, proof, _, seen)] = actions.explain([images / "0.png"], file, named[1], out=tmp_path)
     assert seen == pytest.approx(32 / 54 * 48 / 64)  # of 54 x 64, as 75 x 90 are resized
     pixels = ImageFolder(images, (32, 48), 54)[0]["pixels"]
     classifier = load_classifier(named[1])
@@ -312,7 +359,7 @@ def test_an_explainer_of_another_classifier_is_said_to_be_one(trained, tmp_path)
 
 def test_the_map_shown_is_the_explainers(trained, tmp_path):
     file, images, _ = trained
-    [(_, proof, _, _)] = actions.explain([images / "2.png"], file, out=tmp_path)
+    [(_, _, proof, _, _)] = actions.explain([images / "2.png"], file, out=tmp_path)
     pixels = ImageFolder(images, 64, 73)[2]["pixels"][None]
     classifier = load_classifier(CLASSIFIER)
     _, expected = explain_with_evidence(load_explainer(file), classifier, pixels)
@@ -358,7 +405,7 @@ def test_weights_of_ones_own_are_remembered(trained, tmp_path):
     assert asked in ptame("explain", images, "--explainer", file, "--weights", own, code=1)
     assert asked in ptame("export", file, "--torch", tmp_path / "e.pt2", code=1)
     given = {"weights": own, "auxiliary_weights": learned}
-    [(_, proof, _, _)] = actions.explain([images / "2.png"], file, **given, out=tmp_path)
+    [(_, _, proof, _, _)] = actions.explain([images / "2.png"], file, **given, out=tmp_path)
     pixels = ImageFolder(images, 64, 73)[2]["pixels"][None]
     assert proof.whole.item() == pytest.approx(nets["resnet"](pixels).softmax(1).max().item(), abs=1e-6)
     (tmp_path / "resnet.safetensors").unlink()
@@ -558,6 +605,8 @@ def test_help_says_what_defaults_and_an_example():
             "caution",
         ],
         "train": ["Example: ptame train", "resnet18", "2000", "--resume", "no labels are needed"],
+        "report": ["Example: ptame report", "--methods", "--against", "second likeliest", "For a PDF, print it"],
+        "score": ["Example: ptame score", "--truth", "--whole", "max-sensitivity", "cat.safetensors"],
         "export": ["Example: ptame export", "--onnx", "ptame-study[export]"],
     }.items():
         said = ptame(command, "--help")

@@ -1,0 +1,59 @@
+"""Names of explained images in print, and of the files about them: no two images share one."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import chain, count
+from pathlib import Path
+
+from ..records import sha256
+
+ENDING = ".explained"  # of figures and their JSON, before the suffix
+
+
+def shown_names(files: Sequence[Path]) -> list[str]:
+    """For each file its name, after as many of its folders as tell it from the others.
+
+    >>> shown_names([Path("a/x.png"), Path("b/x.png"), Path("b/y.png")])
+    ['a/x.png', 'b/x.png', 'y.png']
+    """
+    names, depth = [file.name for file in files], 1
+    while depth < max((len(file.parts) for file in files), default=0):
+        depth += 1
+        often = Counter(names)
+        names = [
+            "/".join(file.parts[-depth:]) if often[name] > 1 else name for file, name in zip(files, names, strict=True)
+        ]
+    return names
+
+
+def figure_files(files: Sequence[Path], out: Path, classes: Sequence[int] = ()) -> Iterator[list[Path]]:
+    """The figures' files of each image: one for each class asked for, else one for the decision.
+
+    The file of an asked class has its number. A second image of one name, in this call or an earlier one, gets the
+    first free number: what is there of another image is never replaced, what is there of the same image is. Upper and
+    lower case count as one name, as they do on some disks.
+    """
+    names, given = {file.stem.casefold() for file in files}, set()
+    for file in files:
+        others = (f"{file.stem}-{i}" for i in count(2))
+        stems = chain([file.stem], (stem for stem in others if stem.casefold() not in names))
+        for stem in stems:
+            figures = [out / f"{stem}{part}{ENDING}.png" for part in ([f".{c}" for c in classes] or [""])]
+            if stem.casefold() not in given and not any(_is_of_another(figure, file) for figure in figures):
+                break
+        given.add(stem.casefold())
+        yield figures
+
+
+def _is_of_another(figure: Path, image: Path) -> bool:
+    """Whether a figure is there that the JSON beside it does not say to be of this image's very content."""
+    if not figure.exists():
+        return False
+    try:
+        told = json.loads(figure.with_suffix(".json").read_text(encoding="utf-8"))
+        return told["provenance"]["image"]["sha256"] != sha256(image)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # no such JSON: somebody else's figure
+        return True
