@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from typing import NamedTuple
 
@@ -145,9 +146,13 @@ def explain_all(
     methods: Sequence[str],
     budget: Budget,
     fewer: Mapping[str, int],
+    questions: Sequence[int] = (),
     batch_size: int = 20,
 ) -> dict[Key, Tensor]:
-    """Maps (n,64,64) in [0,1] of every network's decisions; of a method in ``fewer``, of so many images only."""
+    """Maps (n,64,64) in [0,1] of every network's decisions; of a method in ``fewer``, of so many images only.
+
+    The explainers' maps also with so many ``questions`` to the network about the image, as a method of their own.
+    """
     size, maps = tuple(pixels.shape[-2:]), {}
 
     def batched(explain: Callable[[Tensor, Tensor], Tensor], targets: Tensor, n: int) -> Tensor:
@@ -161,6 +166,10 @@ def explain_all(
             for key, explainer in explainers.items():
                 if key.network == subject.name:
                     maps[key] = batched(explainer.explain, subject.targets, len(pixels))
+                    for n in questions:
+                        asking = partial(explainer.explain, classifier=subject.classifier, questions=n)
+                        asked = key._replace(method=f"{key.method}+{n}")
+                        maps[asked] = batched(asking, subject.targets, len(pixels))
             for method in build_methods(subject.classifier, names=methods, budget=budget):
                 n = min(len(pixels), fewer.get(method.name, len(pixels)))
                 maps[Key(subject.name, method.name, 0)] = batched(method, subject.targets, n)
