@@ -37,6 +37,7 @@ from ptame_lib.metrics.ranks import average_ranks
 from ptame_lib.metrics.sanity import similarity
 from ptame_lib.metrics.statistics import holm, mean_interval, paired_permutation_test
 from ptame_lib.progress import progress
+from ptame_lib.training.calibration import calibrate
 from ptame_lib.training.ptame import TrainingConfig, config_for, swap_config, train_ptame
 
 RIGHT = "right evidence"
@@ -96,33 +97,43 @@ def load_images(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def trained_by(
-    method: str, auxiliary: str, data: Dataset, config: TrainingConfig, parts: Sequence[str] | None = None
+    method: str,
+    auxiliary: str,
+    data: Dataset,
+    config: TrainingConfig,
+    held: Dataset | None = None,
+    parts: Sequence[str] | None = None,
 ) -> Maker:
-    """How a method of `ON_AUXILIARY` is trained on an auxiliary's features: a `Maker`. ``parts``: of Swap-TAME."""
+    """How a method of `ON_AUXILIARY` is trained on an auxiliary's features: a `Maker`.
+
+    It is calibrated on the images ``held`` back, if there are any. ``parts``: of Swap-TAME.
+    """
 
     def make(classifier: Classifier, classes: int, seed: int) -> PTAME:
         torch.manual_seed(seed)
         options = {} if parts is None else {"parts": tuple(parts)}
         explainer = ON_AUXILIARY[method](load_auxiliary(auxiliary), classes, **options)
         train_ptame(explainer, classifier, data, replace(config, seed=seed))
+        if held is not None:
+            calibrate(explainer, classifier, held)
         return explainer
 
     return make
 
 
 def makers(
-    auxiliaries: Sequence[str], ablations: Sequence[str], data: Dataset, config: TrainingConfig
+    auxiliaries: Sequence[str], ablations: Sequence[str], data: Dataset, config: TrainingConfig, held: Dataset
 ) -> dict[str, Maker]:
     """P-TAME and Swap-TAME on each auxiliary (the first is not named), and the `ABLATIONS` on the first."""
     found = {}
     for auxiliary in auxiliaries:
         where = "" if auxiliary == auxiliaries[0] else f" on {auxiliary}"
         for method in ON_AUXILIARY:
-            found[method + where] = trained_by(method, auxiliary, data, config_for(method, config))
+            found[method + where] = trained_by(method, auxiliary, data, config_for(method, config), held)
     for name in ablations:
         parts, swaps = ABLATIONS[name]
         how = swap_config(config) if swaps else config
-        found[f"Swap-TAME {name}"] = trained_by("Swap-TAME", auxiliaries[0], data, how, parts)
+        found[f"Swap-TAME {name}"] = trained_by("Swap-TAME", auxiliaries[0], data, how, held, parts)
     return found
 
 
