@@ -45,6 +45,8 @@ BY_RANK = "right evidence by rank"  # the same of the pixels' ranks, which no po
 LOCATED = {"AP": average_precision, "pointing": pointing_game, "precision@truth": precision_at_truth}
 SWAPPED = {"AD@25": False, "deletion": False, "precision@truth": True}  # metric: is higher better?
 LEVEL = 0.05
+POOR = 75  # percent: what an explainer that follows its classifier should reach
+OURS = ("P-TAME", "Swap-TAME", "P-TAME+2", "Swap-TAME+2")
 CHANCE = 100 / len(EVIDENCE)
 
 ABLATIONS = {  # of Swap-TAME, by name: the parts it has, and whether it is trained by swaps
@@ -327,33 +329,43 @@ def likeness(maps: Mapping[Key, Tensor]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "network", "other", "Spearman", "alike"])
 
 
-def sentences(per_image: pd.DataFrame, found: pd.DataFrame, alike: pd.DataFrame, ours: str = "P-TAME") -> list[str]:
-    """The answer, computed, what is lost first."""
+def sentences(
+    per_image: pd.DataFrame, found: pd.DataFrame, alike: pd.DataFrame, ours: Sequence[str] = OURS
+) -> list[str]:
+    """The answer, computed, for each method of ``ours``; what is lost comes first."""
     means = of_seeds(per_image).groupby(["network", "method"], sort=False)[RIGHT].mean().unstack()
-    told = []
-    # where our map does not choose the right evidence
-    mine = means[ours].sort_values()
-    poor = ", ".join(f"{name.removeprefix('zoo/')} {value:.0f} %" for name, value in mine.items() if value < 75)
-    told.append(f"{ours} attributes to the right evidence in less than 75 % of the images for: {poor or 'none'}.")
-    others = [method for method in means if method != ours]
-    for name, row in means.iterrows():
-        better = ", ".join(f"{m} {row[m]:.0f}" for m in others if row[m] > row[ours])
-        if better:
-            told.append(f"{name}: {ours} {row[ours]:.0f} %; higher: {better}.")
+    free, told = [method for method in means if method not in CONTROLS], []
+    ours = [method for method in ours if method in means]
+    # where our maps do not choose the right evidence, or others do so more often
+    for method in ours:
+        poor = means.loc[means[method] < POOR, method].sort_values()
+        named = ", ".join(f"{_short(name)} {value:.0f} %" for name, value in poor.items())
+        told.append(f"{method} shows the right evidence in less than {POOR} % of the images for: {named or 'none'}.")
+        others = means[[other for other in free if other not in ours]]
+        behind = ", ".join(
+            f"{_short(name)} ({row[method]:.0f}, {others.loc[name].idxmax()} {others.loc[name].max():.0f})"
+            for name, row in means.iterrows()
+            if others.loc[name].max() > row[method]
+        )
+        told.append(f"{method} is behind the best other method for: {behind or 'none'}.")
     # where another's explainer does as well
-    part = found[(found["method"] == ours) & ~found["alike"]]
-    shown = (part["p"] < LEVEL) & part["agree"] & (part["gap"] > 0)
-    for metric, rows in part.assign(shown=shown).groupby("metric", sort=False):
-        total = f"{rows['shown'].sum()} of {len(rows)} explainers of networks with other evidence"
-        told.append(f"{metric}: its own {ours} is significantly better than {total}.")
+    for method in filter(set(found["method"]).__contains__, ours):  # what asks questions is not swapped
+        part = found[(found["method"] == method) & ~found["alike"]]
+        shown = (part["p"] < LEVEL) & part["agree"] & (part["gap"] > 0)
+        counts = [f"{metric} {rows.sum()} of {len(rows)}" for metric, rows in shown.groupby(part["metric"], sort=False)]
+        better = f"its own {method} is significantly better than that of a network with other evidence"
+        told.append(f"For a network, {better}: {', '.join(counts)}.")
     # how alike the maps of different networks are, and what is gained
     likest = alike[~alike["alike"]].groupby("method")["Spearman"].mean().sort_values(ascending=False)
     told.append("Maps of networks with other evidence correlate: " + _list(likest))
-    free = [method for method in means if method not in CONTROLS]
     told.append(
         f"Right evidence, mean over networks (chance {CHANCE:.0f} %): " + _list(means[free].mean().sort_values())
     )
     return told
+
+
+def _short(network: str) -> str:
+    return network.removeprefix("zoo/")
 
 
 def _list(values: pd.Series) -> str:

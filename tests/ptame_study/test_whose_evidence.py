@@ -120,11 +120,10 @@ def test_sentences_say_first_what_is_lost(per_image):
     alike = pd.DataFrame([("P-TAME", "zoo/badge", "zoo/frame", 99.0, False)])
     alike.columns = ["method", "network", "other", "Spearman", "alike"]
     told = whose_evidence.sentences(per_image, whose_evidence.gaps(swapped(own, own + 5)), alike)
-    assert told[0].endswith("in less than 75 % of the images for: frame 0 %.")
-    assert told[1] == "zoo/frame: P-TAME 0 %; higher: RISE 100, centred Gaussian 14."
-    assert (
-        "AD@25: its own P-TAME is significantly better than 2 of 2 explainers of networks with other evidence." in told
-    )
+    assert told[0] == "P-TAME shows the right evidence in less than 75 % of the images for: frame 0 %."
+    assert told[1] == "P-TAME is behind the best other method for: frame (0, RISE 100)."
+    better = "its own P-TAME is significantly better than that of a network with other evidence"
+    assert f"For a network, {better}: AD@25 2 of 2, deletion 2 of 2, precision@truth 2 of 2." in told
     assert "Maps of networks with other evidence correlate: P-TAME 99 %." in told
     assert told[-1] == "Right evidence, mean over networks (chance 14 %): P-TAME 50, RISE 100 %."
 
@@ -140,9 +139,10 @@ def test_explainers_are_asked_for_each_network_and_swapped():
         def __init__(self, classes):
             self.classes = classes
 
-        def explain(self, x, targets):
+        def explain(self, x, targets, classifier=None, questions=0):
             assert targets.max() < self.classes
-            return x[:, 0]
+            assert (classifier is None) == (questions == 0)
+            return x[:, 0] ** (1 + questions)
 
     def make(classifier, classes, seed):
         asked.append((classifier, classes, seed))
@@ -151,11 +151,27 @@ def test_explainers_are_asked_for_each_network_and_swapped():
     explainers = whose_evidence.train_all(subjects, {"P-TAME": make}, [3])
     assert [(classes, seed) for _, classes, seed in asked] == [(10, 3), (4, 3)]
     budget = whose_evidence.Budget(masks=5)
-    maps = whose_evidence.explain_all(subjects, pixels, explainers, ["Grad-CAM", "RISE"], budget, {"RISE": 2})
+    maps = whose_evidence.explain_all(subjects, pixels, explainers, ["Grad-CAM", "RISE"], budget, {"RISE": 2}, [2])
+    counts = {"P-TAME": 4, "P-TAME+2": 4, "Grad-CAM": 4, "RISE": 2}
     assert {(key.network, key.method): len(found) for key, found in maps.items()} == {
-        (subject.name, method): n for subject in subjects for method, n in (("P-TAME", 4), ("Grad-CAM", 4), ("RISE", 2))
+        (subject.name, method): n for subject in subjects for method, n in counts.items()
     }
+    assert not maps[Key("zoo/badge", "P-TAME", 3)].equal(maps[Key("zoo/badge", "P-TAME+2", 3)])
     values = whose_evidence.swap(subjects, explainers, pixels, masks, steps=2)
     assert len(values) == 2 * 2 * 4
     wide = values.pivot(index=["network", "image"], columns="of", values="deletion")
     np.testing.assert_allclose(wide["zoo/badge"], wide["zoo/quadrant"])  # both show the same
+
+
+def test_makers_are_named_by_what_they_train():
+    config = whose_evidence.TrainingConfig(steps=1, batch_size=4)
+    data = load_evidence("train", 4, cached=False)
+    made = whose_evidence.makers(["embedded/auxiliary", "zoo/rotations"], ["without any part"], data, config, data)
+    assert list(made) == [
+        *("P-TAME", "Swap-TAME"),
+        *("P-TAME on zoo/rotations", "Swap-TAME on zoo/rotations"),
+        "Swap-TAME without any part",
+    ]
+    [network] = whose_evidence.load_subjects(["zoo/quadrant"], data.images.float() / 255)
+    explainer = made["Swap-TAME without any part"](network.classifier, 4, 0)
+    assert (explainer.method, explainer.parts, explainer.num_classes) == ("Swap-TAME", (), 4)
