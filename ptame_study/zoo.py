@@ -25,7 +25,7 @@ PLAN = {  # epochs and batch size of the first trial; further ones have twice an
     "badge": (10, 64),
     "frame": (5, 64),
     "background": (1, 32),
-    "watermark": (12, 32),
+    "watermark": (24, 32),
     "shape": (10, 32),
     "second": (10, 32),
     "quadrant": (6, 32),
