@@ -85,7 +85,9 @@ def test_the_objective_does_not_get_worse(asked, differentiable):
 def test_questions_find_the_right_quadrant_from_nowhere(k, noise):
     """From maps that say nothing the answers alone lead there."""
     flat, targets = torch.zeros(3, 8, 8), torch.full((3,), k)
-    found = ask_further(plain(Quadrants()), noise, targets, flat + torch.linspace(0, 1, 64).view(8, 8), 12, pull=0.0)
+    found = ask_further(
+        plain(Quadrants()), noise, targets, flat + torch.linspace(0, 1, 64).view(8, 8), 12, step=0.4, pull=0.0
+    )
     assert found.shape == (3, SIDE, SIDE)
     assert quadrant_shares(found).argmax(1).eq(k).all()
 
