@@ -70,11 +70,15 @@ class Explanation(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A classifier, its trained ``explainer``, and the ``origin`` of both: names, hashes and versions for JSON."""
+    """A classifier, its trained ``explainer``, and the ``origin`` of both: names, hashes and versions for JSON.
+
+    ``cautions``: sentences about the two, whatever the image.
+    """
 
     model: Classifier | BlackBox
     explainer: PTAME
     origin: dict[str, Any]
+    cautions: tuple[str, ...] = ()
 
 
 def explain(
@@ -103,7 +107,7 @@ def explain(
     # the classifier and its explainer
     found = list(dict.fromkeys(image_files(images)))
     loaded = load_both(explainer, known or about(explainer), classifier, weights, auxiliary_weights, say)
-    model, trained, _ = loaded
+    model, trained = loaded.model, loaded.explainer
     targets = list(dict.fromkeys(find_class(each, trained.num_classes, model.labels) for each in wanted))
 
     # a figure for each image that can be read, and for each class
@@ -141,13 +145,17 @@ def load_both(
     if classes != trained.num_classes:
         both = f"{file} explains {trained.num_classes} classes, the classifier has {classes}"
         raise ValueError(f"{both}: name the one it was trained for")
-    own = known.get("classifier")
+    # what to know beforehand, and what they are
+    own, cautions = known.get("classifier"), []
     if own and classifier not in (None, own):
-        say(f"Caution: {file.name} was trained for {printable(own, MOST)}, not for {classifier}.")
+        cautions.append(f"{file.name} was trained for {printable(own, MOST)}, not for {classifier}.")
     if follows(known.get("metrics", {})) == "no":
-        say(f"Caution: {file.name} was not shown to follow its classifier: see its model card.")
+        cautions.append(f"{file.name} was not shown to follow its classifier: see its model card.")
+    for caution in cautions:
+        say(f"Caution: {caution}")
     named = origin.of_classifier(model, classifier or own, weights or known.get("weights", "default"))
-    return Loaded(model, trained, {"classifier": named, "explainer": origin.of_explainer(file, known), **origin.code()})
+    made_from = {"classifier": named, "explainer": origin.of_explainer(file, known), **origin.code()}
+    return Loaded(model, trained, made_from, tuple(map(printable, cautions)))
 
 
 class Picture(NamedTuple):
@@ -182,7 +190,8 @@ def _explained(
     # for programs, and the mark by which a later call knows whose figure this is
     made_from = {"image": origin.of_image(file, name), **loaded.origin}
     told = {"image": printable(name), "figure": printable(output.name), "seen": picture.seen, **proof.as_dict()}
-    write_json(output.with_suffix(".json"), told | {"provenance": made_from})
+    told |= {"cautions about the explainer": list(loaded.cautions), "provenance": made_from}
+    write_json(output.with_suffix(".json"), told)
 
     # draw
     figure = figures.explanation(picture.pixels, maps[0], proof, whole=picture.whole)

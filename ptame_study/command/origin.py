@@ -12,7 +12,7 @@ from torch import nn
 import ptame_lib
 from ptame_lib.classifiers.loading import is_file_name
 from ptame_lib.classifiers.wrapper import device_of
-from ptame_lib.explainers.loading import method_and_features
+from ptame_lib.explainers.loading import method_and_features, method_of
 from ptame_lib.texts import MOST, printable
 
 from ..records import commit, device_name, sha256, versions
@@ -35,7 +35,8 @@ def of_classifier(model: nn.Module, name: str, weights: str) -> dict[str, Any]:
 
 def of_explainer(file: Path, known: dict[str, Any]) -> dict[str, Any]:
     """The explainer's file, method and features, and the hash of the file; ``known``: what `about` says of it."""
-    method, features = method_and_features(known["auxiliary"])
+    _, features = method_and_features(known["auxiliary"])
+    method = printable(method_of(file), MOST)
     return {"file": printable(file.name), "method": method, "features": printable(features), "sha256": sha256(file)}
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from ptame_lib import files
 from ptame_lib.classifiers.contrast import contrast
 from ptame_lib.explainers.card import about, sections
-from ptame_lib.explainers.loading import method_and_features
+from ptame_lib.explainers.loading import method_of
+from ptame_lib.explainers.metadata import follows
 from ptame_lib.explainers.names import TRAINED
 from ptame_lib.methods.base import Method
 from ptame_lib.methods.catalogue import CATALOGUE, build_methods
@@ -81,7 +82,7 @@ def report(
     foils = foils or [c for c, _ in likeliest[1:2]]
     classes = dict.fromkeys([*(c for c, _ in likeliest[:MOST_CLASSES]), *asked])
     first, *others = [_of_class(loaded, picture.pixels, c) for c in classes]
-    trained, _ = method_and_features(known["auxiliary"])
+    trained = method_of(explainer)
     beside_it = list(_by_methods(loaded, picture.pixels, decision, trained, methods, say)) if methods else []
     contrasts = [_contrasted(loaded, picture.pixels, first.proof, c) for c in dict.fromkeys(foils)]
 
@@ -96,7 +97,9 @@ def report(
         "others": [part.told() for part in others],
         "methods": [part.told() for part in beside_it],
         "contrasts": [part.told() for part in contrasts],
+        "cautions": list(loaded.cautions),
         "card": _finite(sections(known)),
+        "follows its classifier": follows(known.get("metrics", {})) or "not measured",
         "provenance": {"image": origin.of_image(image, image.name), **loaded.origin},
     }
     parts = {"decision": [first], "others": others, "methods": beside_it, "contrasts": contrasts}

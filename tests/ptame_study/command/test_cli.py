@@ -354,7 +354,9 @@ def test_an_explainer_of_another_classifier_is_said_to_be_one(trained, tmp_path)
     told = []
     for name in (None, CLASSIFIER, "embedded/vgg"):
         list(actions.explain([images / "1.png"], file, name, out=tmp_path, say=told.append))
-    assert told == [f"Caution: {file.name} was trained for {CLASSIFIER}, not for embedded/vgg."]
+    caution = f"{file.name} was trained for {CLASSIFIER}, not for embedded/vgg."
+    assert told == [f"Caution: {caution}"]
+    assert json.loads((tmp_path / "1.explained.json").read_text())["cautions about the explainer"] == [caution]
 
 
 def test_the_map_shown_is_the_explainers(trained, tmp_path):

@@ -153,6 +153,23 @@ def test_the_page_can_be_read_by_everybody(written):
     assert all(each["aria-labelledby"] in ids for each in page.all("section"))
 
 
+def test_cautions_about_the_explainer_are_on_the_page(tmp_path):
+    """One of another classifier, whose maps were not shown to follow their own."""
+    metrics = {"moved": 5.0, "moved more": 0.1, "from": -1.0, "to": 1.2}
+    file, said = explainer(tmp_path / "<i>.safetensors", metrics=metrics), []
+    image = photograph(tmp_path / "cat.png")
+    [out, told] = reporting.report(image, file, tmp_path / "r.html", classifier="embedded/resnet", say=said.append)
+    told, page = json.loads(told.read_text()), Page(out)
+    assert told["cautions"] == [
+        "<i>.safetensors was trained for embedded/vgg, not for embedded/resnet.",
+        "<i>.safetensors was not shown to follow its classifier: see its model card.",
+    ]
+    assert said == [f"Caution: {caution}" for caution in told["cautions"]]
+    assert all(caution in page.said for caution in told["cautions"])
+    assert told["follows its classifier"] == "no"
+    assert_harmless(page)
+
+
 def assert_harmless(page):
     assert {tag for tag, _ in page.elements}.isdisjoint({"script", "iframe", "object", "link", "form", "svg", "base"})
     for tag, attributes in page.elements:
