@@ -58,7 +58,7 @@ def test_the_lines_of_a_terminal_obey_no_text(name, place):
     _, proof = explain_with_evidence(toy_explainer(), classifier, torch.rand(4, 3, 16, 16))
     for i in range(4):
         assert is_one_line(proof.text(i) + proof.warning(i))
-        assert len(proof.text(i)) < 1000
+        assert len(proof.text(i)) < 2000  # each sentence names the class, to be quoted alone
 
 
 DEEP = "[" * 100_000 + "]" * 100_000
