@@ -13,7 +13,7 @@
 #   make bench      speed and memory side by side, into results/bench.csv (ARGS="--only explainer" for a part)
 #   make lab        open the notebooks in JupyterLab
 #   make docs       the site, README and notebooks, into site/
-#   make readme [PROFILE=embedded-full]   copy a finished profile's tables to results/reference, and their figures into README.md
+#   make readme [PROFILE=embedded-full]   copy a finished profile's tables to results/reference, and their numbers into README.md and docs/results.md
 #   make lock       renew constraints.txt (needs uv)
 #   make clean      remove everything that can be made again, except .venv
 

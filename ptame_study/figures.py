@@ -39,7 +39,7 @@ STYLES = {  # method: its colour in all figures, and its marker on lines; the ot
     "Score-CAM": (PALETTE[5], "o"),
     "extremal perturbations": (PALETTE[6], "o"),
     "iGOS++": (PALETTE[8], "o"),
-    "Explainer": ("#332288", "v"),
+    "NN-Explainer": ("#332288", "v"),
     "RTIS": (PALETTE[9], "P"),
     "guided backpropagation": (GREY, "X"),
     "integrated gradients": (GREY, "p"),

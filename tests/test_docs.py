@@ -72,8 +72,11 @@ def test_a_page(site, name):
 
 def test_the_readme_is_the_first_page(site):
     text = (site / "index.html").read_text()
-    assert "<table>" in text[text.index("end of main table") - 5000 :]
-    assert 'src="figures/reference/methods.png"' in text
+    assert "<table>" in text[text.index("end of results") - 5000 :]
+    assert 'src="figures/reference/photographs.png"' in text
+    results = (site / "docs" / "results.html").read_text()
+    assert 'src="../figures/reference/methods.png"' in results
+    assert "<table>" in results[results.index("end of main table") - 5000 :]
     assert 'href="notebooks/00_data.html"' in text[text.index("The notebooks") :]
 
 
