@@ -13,6 +13,7 @@
 #   make bench      speed and memory side by side, into results/bench.csv (ARGS="--only explainer" for a part)
 #   make lab        open the notebooks in JupyterLab
 #   make docs       the site, README and notebooks, into site/
+#   make html       every notebook as one HTML file, into site/html/
 #   make readme [PROFILE=embedded-full]   copy a finished profile's tables to results/reference, and their numbers into README.md and docs/results.md
 #   make lock       renew constraints.txt (needs uv)
 #   make clean      remove everything that can be made again, except .venv
@@ -47,7 +48,7 @@ WHERE := $(if $(CLUSTER),--profile "workflow/cluster/$$CLUSTER",--cores "$$CORES
 # A name for snakemake's --config, which reads YAML: quoted in a list, so that 010, a' and "b: c" stay what they are.
 TEXT = "$(1)=['$$(printf %s "$$$(2)" | sed "s/'/''/g")']"
 
-.PHONY: help setup data reproduce test lint bench lab docs readme lock clean
+.PHONY: help setup data reproduce test lint bench lab docs html readme lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -94,6 +95,9 @@ lab: setup
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet
 	@echo "site/index.html"
+
+html: setup
+	$(PYTHON) -m jupyter nbconvert --to html --template folded --TemplateExporter.extra_template_basedirs=workflow/templates --output-dir site/html notebooks/*.ipynb
 
 readme: setup
 	$(PYTHON) -m ptame_study readme $(if $(filter file,$(origin PROFILE)),,--profile "$$PROFILE")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -59,15 +60,32 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_content(content: str, page: Page, **_: object) -> str:
-    """Give a notebook's figures the alternative texts of its outputs (`ptame_study.figures.show`)."""
+    """Fold a notebook's set-up, and give figures the alternative texts of its outputs (`ptame_study.figures.show`)."""
     if not page.file.src_uri.endswith(".ipynb"):
         return content
+    content = folded(content)
     first, *others = content.split(NO_ALT)
     texts = alternatives(ROOT / page.file.src_uri)
     if len(texts) != len(others):
         found = f"{len(others)} images, and alternative texts of {len(texts)}"
         raise PluginError(f"{page.file.src_uri} has {found}: show every figure by figures.show")
     return first + "".join(f'alt="{html.escape(text)}"{rest}' for text, rest in zip(texts, others, strict=True))
+
+
+def folded(content: str) -> str:
+    """The code of cells with the tag hide-input, to be opened by a click."""
+    cell = re.compile(r'<div[^>]*celltag_hide-input[^>]*>\s*<div class="jp-Cell-inputWrapper">')
+    begin = 0
+    while found := cell.search(content, begin):
+        depth, end = 1, found.end()
+        while depth:  # to the end of the input's own div
+            tag = re.compile(r"<(/?)div\b").search(content, end)
+            depth, end = depth + (-1 if tag[1] else 1), tag.end()
+        inside = content[found.end() : tag.start()]
+        opened = f'<details class="folded"><summary>code</summary>{inside}</details>'
+        content = content[: found.end()] + opened + content[tag.start() :]
+        begin = found.end() + len(opened)
+    return content
 
 
 def alternatives(notebook: Path) -> list[str]:
