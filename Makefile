@@ -11,7 +11,7 @@
 #   make data       the photographs of the data set cutouts, a Debian package (161 MB), by apt-get download; no root needed
 #   make setup      the environment: .venv, or the activated environment if it has this package
 #   make bench      speed and memory side by side, into results/bench.csv (ARGS="--only explainer" for a part)
-#   make lab        open the notebooks in JupyterLab
+#   make lab        open the notebooks in JupyterLab, at a page with the picture and answer of each
 #   make docs       the site, README and notebooks, into site/
 #   make html       every notebook as one HTML file, into site/html/
 #   make readme [PROFILE=embedded-full]   copy a finished profile's tables to results/reference, and their numbers into README.md and docs/results.md
@@ -90,7 +90,7 @@ bench: setup
 	OMP_NUM_THREADS="$$CORES" MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1073741824 $(PYTHON) workflow/bench $(ARGS)
 
 lab: setup
-	$(PYTHON) -m jupyterlab notebooks --ServerApp.tornado_settings="{'websocket_max_message_size': 268435456}"
+	$(PYTHON) -m jupyterlab notebooks/index.ipynb --ServerApp.tornado_settings="{'websocket_max_message_size': 268435456}"
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet

@@ -86,11 +86,14 @@ def of_masks(paired: pd.DataFrame, specific: dict[str, dict[str, float]], classe
     """
     lost = paired[paired["verdict"] == WORSE].groupby("metric", sort=False)["method"].agg(list)
     losses = [f"in {metric} to {_listed(methods)}" for metric, methods in lost.items()] or ["no comparison"]
+    won = f"it wins {(paired['verdict'] == BETTER).sum()} of {len(paired)} comparisons"
+    told = f"{reference} loses {_listed(losses)}; {won}."
+    if reference not in specific:
+        return told
     own = specific[reference]
     left = [f"{means['others']:.0f} % with {name}" for name, means in specific.items()]
     return (
-        f"{reference} loses {_listed(losses)}; it wins {(paired['verdict'] == BETTER).sum()} of {len(paired)} "
-        f"comparisons. A class in the image has a probability of {own['whole']:.0f} %, and {own['own']:.0f} % on what "
+        f"{told} A class in the image has a probability of {own['whole']:.0f} %, and {own['own']:.0f} % on what "
         f"its mask by {reference} keeps. On what masks of other classes keep, it has {_listed(left)} "
         f"(chance: {100 / classes:.0f} %)."
     )

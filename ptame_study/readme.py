@@ -160,16 +160,15 @@ def summary(compare: pd.DataFrame, paired: pd.DataFrame, cost: pd.DataFrame) -> 
         values = [f"{wide[metric][name]:.1f}" for metric in SUMMARY]
         found = [counts[name].get(word, 0) for word in (WORSE, BETTER)] if name in counts else []
         told = [str(n) for n in (*found, counts[name].sum() - sum(found))] if name in counts else ["–"] * 3
-        star = "*" * int(images[name] < images.max())
         spent = f"{milliseconds[name]:.1f}" if milliseconds[name] >= 0.05 else "0"
-        rows.append([in_markdown(name) + star, str(passes[name]), spent, *values, *told])
+        rows.append([_row_name(name, images), str(passes[name]), spent, *values, *told])
     few = sorted({int(images[name]) for name in rivals if images[name] < images.max()})
     stars = f"; methods with a star explain {few[0]} of them, so their values compare with no others" if few else ""
     return _table(rows) + f"\n{images.max()} held-out images{stars}. Passes and milliseconds are per image.\n"
 
 
 def comparison_section(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame) -> str:
-    """Means over the classifiers, one row per method: the best mean rank first, controls last.
+    """Means over the classifiers, one row per method: the best mean rank first, controls in their rank's place.
 
     Best values are bold. Methods measured on fewer images than others have a star and neither rank nor bold values;
     those that explain only some classifiers have a sentence below instead of a row.
@@ -187,24 +186,27 @@ def comparison_section(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.Da
     milliseconds, passes = cost.groupby("method")["ms_per_image"].mean(), _passes(cost)
 
     # the rows
-    last = [name for name in (*CONTROLS, TRUTH) if name in wide.index]
-    starred = [m for m in compare.method.unique() if m not in ranks and m not in last]
+    unranked = [name for name in compare.method.unique() if name not in ranks and name != TRUTH]
     rows = [["method", "mean rank", *(f"{m} {'↑' if up else '↓'}" for m, up in rising.items()), "passes", "ms"]]
-    for name in [*(m for m in ranks.index if m not in last), *starred, *last]:
+    for name in [*ranks.index, *unranked, *([TRUTH] if TRUTH in wide.index else [])]:
         values = [tables.UNKNOWN if pd.isna(wide[m][name]) else f"{wide[m][name]:.1f}" for m in COLUMNS]
         if name in ranks:
             values = [f"**{v}**" if wide[m][name] == best[m] else v for m, v in zip(COLUMNS, values, strict=True)]
         rank = f"{ranks[name]:.1f}" if name in ranks else "–"
         spent = f"{milliseconds[name]:.1f}" if milliseconds[name] >= 0.05 else "0"
-        rows.append(
-            [in_markdown(name) + "*" * int(images[name] < images.max()), rank, *values, str(passes[name]), spent]
-        )
+        rows.append([_row_name(name, images), rank, *values, str(passes[name]), spent])
 
     # the sentences below
     few = sorted({int(n) for n in images if n < images.max()})
     stars = f"; methods with a star explain {few[0]} of them and are not ranked with the others" if few else ""
     below = "".join(f"{in_markdown(sentence)}\n" for sentence in told)
     return _table(rows) + f"\n{images.max()} held-out images{stars}.\n{below}"
+
+
+def _row_name(name: str, images: pd.Series) -> str:
+    """A method in a table: controls are called so, those measured on fewer ``images`` than others have a star."""
+    control = " (control)" if name in (*CONTROLS, TRUTH) else ""
+    return in_markdown(name) + control + "*" * int(images[name] < images.max())
 
 
 def place(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame) -> str:

@@ -17,9 +17,10 @@ from ptame_study import figures
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "workflow" / "check_notebooks.py"
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 sys.path.insert(0, str(SCRIPT.parent))
-check_notebooks, fold_notebooks = map(importlib.import_module, ("check_notebooks", "fold_notebooks"))
+modules = ("check_notebooks", "fold_notebooks", "start_page")
+check_notebooks, fold_notebooks, start_page = map(importlib.import_module, modules)
 
 
 def cell(source, count=None, outputs=(), kind="code"):
@@ -190,6 +191,33 @@ def test_a_long_parameters_cell_is_a_fault():
     long["cells"][1]["source"] = ["n: int = 1\n"] * 16
     (fault,) = check_notebooks.openings(long)
     assert fault.startswith("the parameters cell has 16 lines, more than 15")
+
+
+def test_the_start_page_has_each_notebooks_question_picture_and_answer():
+    told = fold_notebooks.ready(opening())
+    told["cells"][2]["metadata"]["tags"] = ["answer"]
+    told["cells"][2]["outputs"] = [stream("It loses 3 of *5* cells.\nwritten: results/a.json\n")]
+    page = start_page.page({"00_a.ipynb": told, "01_b.ipynb": {"cells": [cell("# 01 · B", kind="markdown")]}})
+    start, first, second = ("".join(each["source"]) for each in page["cells"])
+    assert start.startswith("# P-TAME study")
+    assert first == (
+        "## [00 · A title](00_a.ipynb)\n\n**Question.** What\nis it?\n\n![a (p)](attachment:picture.png)\n\n"
+        "**Answer.** It loses 3 of \\*5\\* cells."
+    )
+    assert page["cells"][1]["attachments"] == {"picture.png": {"image/png": "p"}}
+    assert second == "## [01 · B](01_b.ipynb)"
+    nbformat.validate(nbformat.from_dict(page))
+
+
+def test_a_long_answer_is_cut():
+    lines = [stream("".join(f"{i}\n" for i in range(7)))]
+    told = {"cells": [cell("print(1)", 1, lines) | {"metadata": {"tags": ["answer"]}}]}
+    assert start_page.answer(told) == "**Answer.**\n\n- 0\n- 1\n- 2\n- 3\n- 4\n- ... and 2 more lines there."
+    assert start_page.answer({"cells": [cell("print(1)", 1, lines)]}) == ""
+
+
+def test_the_committed_start_page_is_that_of_the_notebooks():
+    assert json.loads((ROOT / "notebooks" / "index.ipynb").read_text()) == fold_notebooks.start()
 
 
 def test_html_folds_the_set_up(tmp_path):

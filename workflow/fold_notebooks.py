@@ -3,7 +3,8 @@
 ``python workflow/fold_notebooks.py [NOTEBOOK...]`` (default: all in notebooks/) changes metadata and the first cell
 only, so outputs stay valid, and is to be run after a notebook was executed; `check_notebooks.py` says so. A code cell
 that shows nothing, or imports, is set-up: its tag ``hide-input`` folds it on the site and in HTML, ``source_hidden`` in
-JupyterLab. The picture is that of the cell with the tag ``picture``, else the first one. It needs no package.
+JupyterLab. The picture is that of the cell with the tag ``picture``, else the first one. Last it makes the start page
+(`start_page`). It needs no package.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import start_page
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDED = "hide-input"
-QUESTION, PICTURE = "**Question.**", "picture.png"
 
 
 def ready(notebook: dict[str, Any]) -> dict[str, Any]:
@@ -64,21 +66,36 @@ def _fold(metadata: dict[str, Any], folded: bool) -> None:
 def _show(cell: dict[str, Any], png: str, alt: str) -> None:
     """Put the picture under the question's paragraph of the first cell, in place of an earlier one."""
     paragraphs = "".join(cell["source"]).split("\n\n")
-    paragraphs = [text for text in paragraphs if f"(attachment:{PICTURE})" not in text]
-    at = next((i for i, text in enumerate(paragraphs) if text.startswith(QUESTION)), 0)
+    paragraphs = [text for text in paragraphs if f"(attachment:{start_page.PICTURE})" not in text]
+    at = next((i for i, text in enumerate(paragraphs) if text.startswith(start_page.QUESTION)), 0)
     plain = alt.replace("[", "(").replace("]", ")").replace("\n", " ")
-    paragraphs.insert(at + 1, f"![{plain}](attachment:{PICTURE})")
+    paragraphs.insert(at + 1, f"![{plain}](attachment:{start_page.PICTURE})")
     cell["source"] = "\n\n".join(paragraphs).splitlines(keepends=True)
-    cell["attachments"] = {PICTURE: {"image/png": png}}
+    cell["attachments"] = {start_page.PICTURE: {"image/png": png}}
+
+
+def notebooks() -> list[Path]:
+    """The study's notebooks, in order, without the start page."""
+    return sorted(file for file in (ROOT / "notebooks").glob("*.ipynb") if file.name != start_page.NAME)
+
+
+def start() -> dict[str, Any]:
+    """The start page as it should be."""
+    return start_page.page({file.name: json.loads(file.read_text(encoding="utf-8")) for file in notebooks()})
 
 
 def main(arguments: list[str]) -> None:
-    for file in [Path(name) for name in arguments] or sorted((ROOT / "notebooks").glob("*.ipynb")):
-        old = file.read_text(encoding="utf-8")
-        new = json.dumps(ready(json.loads(old)), indent=1, ensure_ascii=False) + "\n"
-        if new != old:
-            file.write_text(new, encoding="utf-8")
-            print("written:", file)
+    for file in [Path(name) for name in arguments] or notebooks():
+        _write(file, ready(json.loads(file.read_text(encoding="utf-8"))))
+    _write(ROOT / "notebooks" / start_page.NAME, start())
+
+
+def _write(file: Path, notebook: dict[str, Any]) -> None:
+    """Write a notebook as Jupyter does, where it changed."""
+    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        file.write_text(text, encoding="utf-8")
+        print("written:", file)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import re
@@ -15,7 +16,8 @@ from mkdocs.structure.pages import Page
 
 NO_ALT = 'alt="No description has been provided for this image"'  # nbconvert's template ignores the output's own text
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/*.md", "CONTRIBUTING.md", "CHANGELOG.md")  # README.md is the first page
+START = "notebooks/index.ipynb"  # the first page
+PAGES = ("README.md", "docs/*.md", "CONTRIBUTING.md", "CHANGELOG.md")
 LINKED = (  # files that pages link to
     "LICENSE",
     "CITATION.cff",
@@ -26,8 +28,8 @@ LINKED = (  # files that pages link to
 
 
 def notebooks() -> list[Path]:
-    """All notebooks, in the order of their numbers."""
-    return sorted((ROOT / "notebooks").glob("*.ipynb"))
+    """All notebooks but the start page, in the order of their numbers."""
+    return sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 
 def title(page: Path) -> str:
@@ -40,6 +42,7 @@ def title(page: Path) -> str:
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     pages = [{title(notebook): f"notebooks/{notebook.name}"} for notebook in notebooks()]
     config.nav = [
+        {"Start here": "index.md"},
         {"The study": "README.md"},
         {"Notebooks": pages},
         *({title(page): f"docs/{page.name}"} for page in sorted((ROOT / "docs").glob("*.md"))),
@@ -56,7 +59,28 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.remove(page)
     for file in [*notebooks(), *(found for pattern in (*PAGES, *LINKED) for found in sorted(ROOT.glob(pattern)))]:
         files.append(File(file.relative_to(ROOT).as_posix(), str(ROOT), config.site_dir, config.use_directory_urls))
+    files.get_file_from_path("README.md").dest_uri = "README.html"  # else it would be the first page
+    for page in start_page(config):
+        files.append(page)
     return files
+
+
+def start_page(config: MkDocsConfig) -> list[File]:
+    """The site's first page and its pictures, made of the notebook that JupyterLab opens at."""
+    text, made = [], []
+    for cell in json.loads((ROOT / START).read_text(encoding="utf-8"))["cells"]:
+        said = re.sub(r"\]\((?=\w+\.ipynb)", "](notebooks/", "".join(cell["source"])).replace("](../", "](")
+        for name, kinds in cell.get("attachments", {}).items():
+            picture = f"pictures/{cell['id']}.png"
+            said = said.replace(f"(attachment:{name})", f"({picture})")
+            made.append(File.generated(config, picture, content=base64.b64decode(kinds["image/png"])))
+        text.append(said)
+    return [File.generated(config, "index.md", content="\n\n".join(text)), *made]
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Have links to the start page lead to the site's first page."""
+    return markdown.replace(f"]({START})", "](index.md)")
 
 
 def on_page_content(content: str, page: Page, **_: object) -> str:

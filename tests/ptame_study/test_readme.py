@@ -111,8 +111,8 @@ def test_the_main_table_by_hand(tables, monkeypatch):
         "|---|---|---|---|---|---|",
         "| P-TAME | 1.0 | **15.0** | **50.0** | 1 | 0.4 |",
         "| RISE | 2.0 | 30.0 | 15.0 | 500 | 376.9 |",
-        "| random | 3.0 | 85.0 | 5.0 | 0 | 0 |",
-        "| ground truth | – | 0.0 | 100.0 | 0 | 0 |",  # shown the answer: never the best
+        "| random (control) | 3.0 | 85.0 | 5.0 | 0 | 0 |",
+        "| ground truth (control) | – | 0.0 | 100.0 | 0 | 0 |",  # shown the answer: never the best
         "",
         "2 held-out images.",
     ]
@@ -182,7 +182,7 @@ def test_the_short_table_by_hand(tables, monkeypatch):
         "|---|---|---|---|---|---|---|---|",
         "| P-TAME | 1 | 0.4 | 15.0 | 50.0 | – | – | – |",
         "| RISE | 500 | 376.9 | 30.0 | 15.0 | 1 | 0 | 1 |",
-        "| random* | 0 | 0 | 85.0 | 5.0 | 0 | 2 | 0 |",
+        "| random (control)* | 0 | 0 | 85.0 | 5.0 | 0 | 2 | 0 |",
         "",
         "2 held-out images; methods with a star explain 1 of them, so their values compare with no others. "
         "Passes and milliseconds are per image.",
