@@ -33,6 +33,8 @@ def of_comparison(paired: pd.DataFrame, reference: str = "P-TAME") -> str:
     told = [
         f"{each}, {reference} loses {_spread(lost)}.",
         f"It wins more than half of those with {_listed(most)}." if most else "It wins more than half with none.",
+        f"In {len(paired) - lost.sum() - won.sum()} of all {len(paired)}, no difference is shown, or there are too few "
+        "images to tell.",
     ]
     if reference == "P-TAME" and SWAPPED in lost.index and lost[SWAPPED] >= won[SWAPPED]:
         told.append(

@@ -124,8 +124,8 @@ def cascade(table: pd.DataFrame, stages: Sequence[str], apart: Sequence[str] = (
     ``table``: percent, a row for each method and a column for each of the ``stages`` and of the checks ``apart``, which
     are no stage and are drawn as points of their own.
     """
-    columns = min(5, len(table))
-    rows = -(-len(table) // columns)
+    rows = -(-len(table) // 5)
+    columns = -(-len(table) // rows)
     shape = {"squeeze": False, "figsize": (WIDTH, 2.4 * rows + 0.9), "sharex": True, "sharey": True}
     figure, axes = plt.subplots(rows, columns, **shape)
     labels = [*(name.removeprefix("random ") for name in stages), *apart]
@@ -139,8 +139,10 @@ def cascade(table: pd.DataFrame, stages: Sequence[str], apart: Sequence[str] = (
         axis.set_title(lettered(method), fontsize=SMALL + 1, **PLAIN)
         axis.axhline(0, color=GREY, lw=0.8)
         axis.set_xticks(places, labels, rotation=90, fontsize=SMALL, **PLAIN)
-    for axis in axes.flat[len(table) :]:
-        axis.set_axis_off()
+    for at, axis in enumerate(axes.flat):
+        axis.tick_params(labelbottom=len(table) - columns <= at < len(table))  # the lowest of each column
+        if at >= len(table):
+            axis.set_axis_off()
     figure.supylabel("rank correlation with the original, %", fontsize=SMALL + 1)
     figure.tight_layout()
     return figure

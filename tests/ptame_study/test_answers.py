@@ -11,10 +11,14 @@ def test_the_comparison_by_hand():
     paired = pd.DataFrame(cells, columns=["method", "verdict"])
     assert answers.of_comparison(paired) == (
         "Of 2 comparisons with each other method (one classifier, one metric), P-TAME loses 2 to RISE, 1 to LIME. "
-        "It wins more than half of those with CAM."
+        "It wins more than half of those with CAM. In 0 of all 6, no difference is shown, or there are too few images "
+        "to tell."
     )
     none = answers.of_comparison(paired[paired["method"] == "LIME"].replace("worse", "no difference shown"))
-    assert none.endswith("P-TAME loses none. It wins more than half with none.")
+    assert none.endswith(
+        "P-TAME loses none. It wins more than half with none. In 1 of all 2, no difference is shown, or there are too "
+        "few images to tell."
+    )
 
 
 def test_a_swapped_p_tame_that_does_no_worse_is_told():
