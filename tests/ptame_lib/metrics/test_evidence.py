@@ -200,7 +200,7 @@ def test_a_class_that_is_not_decided_for():
     # no line of a grid contradicts another
     figure = figures.grid([list(pictures), list(halves)], ["a"])
     figures.annotate(figure.axes[1:], found)
-    assert figure.axes[1].get_xlabel().split("\n")[2:] == [
+    assert figure.axes[1].get_xlabel().split("\n")[3:] == [
         "black: 15% enough", "blurred: 50% not enough", "not the decision",
     ]  # fmt: skip
     plt.close(figure)
