@@ -11,9 +11,10 @@
 #   make data       the photographs of the data set cutouts, a Debian package (161 MB), by apt-get download; no root needed
 #   make setup      the environment: .venv, or the activated environment if it has this package
 #   make bench      speed and memory side by side, into results/bench.csv (ARGS="--only explainer" for a part)
-#   make lab        open the notebooks in JupyterLab
+#   make lab        open the notebooks in JupyterLab, at a page with the picture and answer of each
 #   make docs       the site, README and notebooks, into site/
-#   make readme [PROFILE=embedded-full]   copy a finished profile's tables to results/reference, and their figures into README.md
+#   make html       every notebook as one HTML file, into site/html/
+#   make readme [PROFILE=embedded-full]   copy a finished profile's tables to results/reference, and their numbers into README.md and docs/results.md
 #   make lock       renew constraints.txt (needs uv)
 #   make clean      remove everything that can be made again, except .venv
 
@@ -47,7 +48,7 @@ WHERE := $(if $(CLUSTER),--profile "workflow/cluster/$$CLUSTER",--cores "$$CORES
 # A name for snakemake's --config, which reads YAML: quoted in a list, so that 010, a' and "b: c" stay what they are.
 TEXT = "$(1)=['$$(printf %s "$$$(2)" | sed "s/'/''/g")']"
 
-.PHONY: help setup data reproduce test lint bench lab docs readme lock clean
+.PHONY: help setup data reproduce test lint bench lab docs html readme lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -89,11 +90,14 @@ bench: setup
 	OMP_NUM_THREADS="$$CORES" MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1073741824 $(PYTHON) workflow/bench $(ARGS)
 
 lab: setup
-	$(PYTHON) -m jupyterlab notebooks --ServerApp.tornado_settings="{'websocket_max_message_size': 268435456}"
+	$(PYTHON) -m jupyterlab notebooks/index.ipynb --ServerApp.tornado_settings="{'websocket_max_message_size': 268435456}"
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet
 	@echo "site/index.html"
+
+html: setup
+	$(PYTHON) -m jupyter nbconvert --to html --template folded --TemplateExporter.extra_template_basedirs=workflow/templates --output-dir site/html notebooks/*.ipynb
 
 readme: setup
 	$(PYTHON) -m ptame_study readme $(if $(filter file,$(origin PROFILE)),,--profile "$$PROFILE")

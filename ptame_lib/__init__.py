@@ -20,6 +20,7 @@ _HOMES = {  # module: its public names
     "datasets.voc": ["VOC"],
     "explainers.card": ["write_model_card"],
     "explainers.features": ["FeatureExtractor", "load_auxiliary"],
+    "explainers.loading": ["load_explainer"],
     "explainers.nn_explainer": ["Explainer"],
     "explainers.ptame": ["PTAME"],
     "explainers.storage": ["saved_config"],

@@ -39,7 +39,7 @@ STYLES = {  # method: its colour in all figures, and its marker on lines; the ot
     "Score-CAM": (PALETTE[5], "o"),
     "extremal perturbations": (PALETTE[6], "o"),
     "iGOS++": (PALETTE[8], "o"),
-    "Explainer": ("#332288", "v"),
+    "NN-Explainer": ("#332288", "v"),
     "RTIS": (PALETTE[9], "P"),
     "guided backpropagation": (GREY, "X"),
     "integrated gradients": (GREY, "p"),
@@ -56,6 +56,7 @@ STYLES = {  # method: its colour in all figures, and its marker on lines; the ot
     "ground truth": (BLACK, "+"),
 }
 DOUBT = "#a03000"  # colour of warnings
+WORDS = 10  # points: letters of sentences and titles, which a reader sees at 80 dots per inch
 MAP_COLOURS = "viridis"  # of saliency maps: even in brightness, readable for the colour-blind
 
 
@@ -135,9 +136,9 @@ def annotate(axes: Sequence[Axes], proof: Evidence, whole: bool = True) -> None:
     """
     for i, axis in enumerate(axes):
         lines = [f"whole {percent(proof.whole[i])}"] if whole else []
-        lines += [f"kept {percent(proof.kept[i, 0])}, rest {percent(proof.rest[i, 0])}", *_enough(proof, i)]
+        lines += [f"kept {percent(proof.kept[i, 0])}", f"rest {percent(proof.rest[i, 0])}", *_enough(proof, i)]
         lines += [doubt for doubt in proof.doubts(i) if doubt != "not enough"]  # which a line of its fill says
-        axis.set_xlabel("\n".join(lines), fontsize=6.5, labelpad=2, linespacing=1.1)
+        axis.set_xlabel("\n".join(lines), fontsize=WORDS - 2, labelpad=2, linespacing=1.1)
         if proof.doubts(i):
             axis.xaxis.label.set(color=DOUBT)
     if axes:
@@ -161,7 +162,7 @@ def explanation(
     map_: Tensor,
     row: Evidence,
     labels: Sequence[str] | None = None,
-    side: float = 2.2,
+    side: float = 2.9,
     whole: Tensor | None = None,
 ) -> Figure:
     """One explained image (3,H,W): itself and its map (h,w), the pixels shown, the rest, and the evidence about them.
@@ -186,13 +187,13 @@ def explanation(
         cell += [(first, fill_in(image[None], seen, fill)[0]), (without, fill_in(image[None], ~seen, fill)[0])]
 
     # draw them, the map over the grey image
-    below = 1.1
+    below = 1.4
     aspect = image.shape[-2] / image.shape[-1]
     size = (3 * side, 2 * (side * aspect + 0.35) + below)
     figure, axes = plt.subplots(2, 3, figsize=size)
     for axis, (title, picture) in zip(axes.flat, [each for cell in cells for each in cell], strict=True):
         _draw(axis, picture)
-        axis.set_title(title, fontsize=8, **PLAIN)
+        axis.set_title(title, fontsize=WORDS, **PLAIN)
     if whole is not None and whole.shape != image.shape:
         _draw_whole(axes[0, 0], whole, image.shape[-2:])
     _draw(axes[1, 0], resize(normalise(map_[None]), image.shape[-2:])[0], alpha=0.65)
@@ -206,8 +207,8 @@ def _draw_whole(axis: Axes, whole: Tensor, size: Sequence[int]) -> None:
     title = axis.get_title()
     axis.clear()
     _draw(axis, whole)
-    axis.set_title(title, fontsize=8, **PLAIN)
-    axis.set_xlabel("the classifier sees what is framed", fontsize=7)
+    axis.set_title(title, fontsize=WORDS, **PLAIN)
+    axis.set_xlabel("the classifier sees what is framed", fontsize=WORDS - 1)
     rows, columns = whole.shape[-2:]
     height, width = (min(pair) for pair in zip(size, whole.shape[-2:], strict=True))
     # where torchvision's crop begins, and the left and upper edge of that pixel
@@ -219,11 +220,11 @@ def _draw_whole(axis: Axes, whole: Tensor, size: Sequence[int]) -> None:
 def _sentences(figure: Figure, row: Evidence, below: float) -> None:
     """Write the evidence into the lowest ``below`` inches, under a warning in a frame."""
     width, height = figure.get_size_inches()
-    letters, top = int(16 * width), below - 0.08
+    letters, top = int(12.8 * width), below - 0.08
     if row.warning():
         warning = textwrap.fill(lettered(row.warning()), letters - 14)
         frame = {"facecolor": "#fff3cd", "edgecolor": PALETTE[3], "boxstyle": "round,pad=0.3"}
-        look = {"fontsize": 8, "va": "top", "weight": "bold", "bbox": frame, **PLAIN}
+        look = {"fontsize": WORDS, "va": "top", "weight": "bold", "bbox": frame, **PLAIN}
         figure.text(0.02, top / height, warning, **look)
-        top -= 0.14 * (warning.count("\n") + 1) + 0.14
-    figure.text(0.01, top / height, textwrap.fill(lettered(row.text()), letters), fontsize=8, va="top", **PLAIN)
+        top -= 0.175 * (warning.count("\n") + 1) + 0.16
+    figure.text(0.01, top / height, textwrap.fill(lettered(row.text()), letters), fontsize=WORDS, va="top", **PLAIN)

@@ -62,7 +62,7 @@ def explainer(profile: str, classifier: str, method: str = "P-TAME", seed: int =
 
 
 def masks(profile: str, classifier: str, loss: str = "explainer") -> Path:
-    """The Explainer trained with a loss (explainer or rtis): ``rtis-embedded-multi-vgg.safetensors``."""
+    """NN-Explainer trained with a loss (explainer or rtis): ``rtis-embedded-multi-vgg.safetensors``."""
     return results(profile) / f"{loss}-{slug(classifier)}.safetensors"
 
 
@@ -85,8 +85,8 @@ def slug(name: str) -> str:
 
 
 def stem(method: str) -> str:
-    """A trained method as part of a file name: ``L-CAM-Img`` -> ``lcamimg``."""
-    return slug(method).lower().replace("-", "")
+    """A trained method as part of a file name: ``L-CAM-Img`` -> ``lcamimg``, ``NN-Explainer`` -> ``explainer``."""
+    return slug(method).lower().removeprefix("nn-").replace("-", "")
 
 
 def tail(seed: int) -> str:

@@ -171,9 +171,14 @@ def parameters_for(
         of_it = (content.get(key) or {}).get(name) or {}
         parameters = _merged(parameters, of_it.get(notebook) or {})
     parameters |= OF_A_SEED[notebook](seed) if seed else {}
-    if notebook == "08_explainer_compare" and len(content.get("multi_label", [])) > 1 and profile != DEFAULTS:
-        parameters["suffix"] = f"-{paths.slug(classifier)}"
     return parameters | ({"classifiers": [classifier]} if notebook in OF_MANY else {"classifier": classifier})
+
+
+def tail(profile: str, classifier: str) -> str:
+    """The end of notebook 08's file names: the classifier where the profile has several multi-label ones."""
+    known = (paths.profiles() / f"{profile}.yaml").is_file()  # a name of one's own has no file
+    several = known and len(_content(profile).get("multi_label", [])) > 1
+    return f"-{paths.slug(classifier)}" if several else ""
 
 
 def next_classifier(profile: str, classifier: str) -> str | None:

@@ -1,6 +1,6 @@
-"""The parts of README.md that hold numbers, made from the committed tables in ``results/reference``.
+"""The parts of README.md and docs/results.md that hold numbers, made from the tables in ``results/reference``.
 
-README.md has them between comments, ``<!-- main table -->`` and ``<!-- end of main table -->``; `parts` makes them and
+The pages have them between comments, ``<!-- main table -->`` and ``<!-- end of main table -->``; `parts` makes them and
 `fill` writes them there. ``python -m ptame_study readme --profile P`` first takes the tables of a finished profile.
 """
 
@@ -15,17 +15,24 @@ import pandas as pd
 import torch
 
 from ptame_lib import files
+from ptame_lib.explainers.names import EXPLAINER
 from ptame_lib.methods.base import BESIDE, CONTROLS, TRUTH
 from ptame_lib.metrics.specificity import specificity
 from ptame_lib.texts import in_markdown
 
-from . import paths, tables
+from . import answers, paths, tables
 from .verdicts import BETTER, WORSE
 
 REFERENCE = "reference"
+[MASKS] = EXPLAINER  # the method of which there is one mask per class
 SEEDS = "seeds.csv"  # only of profiles with several
 COLUMNS = list(tables.CORE)  # of the main table
-RIVALS = ("iGOS++", "RISE", "extremal perturbations", "T-TAME", "L-CAM-Img", "Grad-CAM", *BESIDE)  # of the paired table
+RIVALS = ("iGOS++", "RISE", "extremal perturbations", "T-TAME", "L-CAM-Img", "Grad-CAM", *BESIDE)  # P-TAME's
+
+RESULTS = ["main table", "place", "seeds", "paired", "rankings"]
+RESULTS += ["masks", "black box", "photographs", "cost", "pays", "imputation"]
+PAGES = {"README.md": ["scope", "answers", "results"], "docs/results.md": RESULTS}  # the generated parts of each page
+SUMMARY = ("AD@25", "IC@25", "MoRF confidence", "precision@truth")  # metrics of the README's table
 
 # names of rows in bench.csv
 EXPLAIN = "explain one class, ResNet-18 at 224, batch 8"
@@ -36,12 +43,15 @@ COSTS = ("P-TAME", "Grad-CAM", "integrated gradients, 50 steps", "Ablation-CAM",
 
 
 def renew(profile: str) -> list[Path]:
-    """`take` a finished profile's tables and `fill` README.md with them; returns the written files."""
-    file = files.root() / "README.md"
+    """`take` a finished profile's tables and `fill` the `PAGES` with them; returns the written files."""
     taken = [] if profile == REFERENCE else take(profile)
-    with files.whole(file) as unfinished:
-        unfinished.write_text(fill(file.read_text(), parts(paths.results(REFERENCE))))
-    return [*taken, file]
+    made = parts(paths.results(REFERENCE))
+    pages = {files.root() / page: page for page in PAGES}
+    for file, page in pages.items():
+        text = fill(file.read_text(), {name: made[name] for name in PAGES[page]}, page)
+        with files.whole(file) as unfinished:
+            unfinished.write_text(text)
+    return [*taken, *pages]
 
 
 def take(profile: str) -> list[Path]:
@@ -62,26 +72,31 @@ def take(profile: str) -> list[Path]:
     return [old for _, old in found]
 
 
-def fill(text: str, made: dict[str, str]) -> str:
-    """``text`` with the ``made`` parts between its comments; ValueError for a part without a place."""
+def fill(text: str, made: dict[str, str], page: str = "README.md") -> str:
+    """The ``page``'s ``text`` with the ``made`` parts between its comments; ValueError for a part without a place."""
     for name, part in made.items():
         comments = re.compile(rf"(<!-- {name} -->).*?(<!-- end of {name} -->)", re.DOTALL)
         text, places = comments.subn(lambda m, new=part: m[1] + new + m[2], text)
         if not places:
             raise ValueError(
-                f"README.md has no place for {name!r}: write <!-- {name} --><!-- end of {name} --> where it should be"
+                f"{page} has no place for {name!r}: write <!-- {name} --><!-- end of {name} --> where it should be"
             )
     return text
 
 
 def parts(folder: Path) -> dict[str, str]:
-    """Every generated part of README.md by name, from the tables in ``folder``."""
+    """Every generated part of the `PAGES` by name, from the tables in ``folder``."""
     names = ("compare", "leaders", "paired", "cost", "black_box_gaps", "black_box_queries")
     compare, leaders, paired, cost, gaps, queries = (pd.read_csv(folder / f"{name}.csv") for name in names)
+    cascade, known, segmented = (
+        pd.read_csv(folder / f"{n}.csv") for n in ("sanity", "sanity_known", "segmentation_paired")
+    )
     confusion = pd.read_csv(folder / "class_confusion.csv", dtype={"image_class": str, "mask_class": str})
     bench = pd.read_csv(folder / "bench.csv").set_index("name")
     return {
         "scope": scope(compare),
+        "answers": answered(paired, (cascade, known), (segmented, confusion), gaps),
+        "results": summary(compare, paired, cost),
         "main table": comparison_section(compare, leaders, cost),
         "place": place(compare, leaders, cost),
         "seeds": over_seeds(pd.read_csv(folder / SEEDS)) if (folder / SEEDS).is_file() else "",
@@ -89,6 +104,7 @@ def parts(folder: Path) -> dict[str, str]:
         "rankings": rankings(paired),
         "masks": masks(confusion),
         "black box": black_box(gaps, queries),
+        "photographs": photographs(pd.read_csv(folder / "realdata_paired.csv")),
         "imputation": imputation(bench),
         "cost": costs(bench),
         "pays": pays(bench),
@@ -103,8 +119,56 @@ def scope(compare: pd.DataFrame) -> str:
     return f"{len(methods - controls) - 1} other methods and {len(controls)} controls by {len(metrics)} metrics"
 
 
+def answered(
+    paired: pd.DataFrame,
+    sanity: tuple[pd.DataFrame, pd.DataFrame],
+    masks: tuple[pd.DataFrame, pd.DataFrame],
+    gaps: pd.DataFrame,
+) -> str:
+    """The answers of notebooks 03, 06, 08 and 11, one a line."""
+    segmented, confusion = masks
+    told = {
+        "Is it better than other methods? 03_compare": answers.of_comparison(paired),
+        "Does it follow the classifier? 06_sanity": answers.of_sanity(*sanity),
+        "Is each mask about its class? 08_explainer_compare": answers.of_masks(
+            segmented, _specific(confusion), confusion.image_class.nunique(), MASKS
+        ),
+        "Without gradients? 11_black_box": answers.of_black_box(gaps),
+    }
+    lines = []
+    for asked, text in told.items():
+        question, notebook = asked.rsplit(" ", 1)
+        lines.append(f"- **{question}** {in_markdown(text)} ([notebook {notebook[:2]}](notebooks/{notebook}.ipynb))")
+    return "\n" + "\n".join(textwrap.fill(line, 120, subsequent_indent="  ") for line in lines) + "\n"
+
+
+def summary(compare: pd.DataFrame, paired: pd.DataFrame, cost: pd.DataFrame) -> str:
+    """P-TAME and its `RIVALS`: means over the classifiers, and in how many cells P-TAME wins; most losses first."""
+    wide = compare[compare.metric.isin(SUMMARY)].groupby(["method", "metric"])["value"].mean().unstack().round(1)
+    images = compare[compare.metric == SUMMARY[0]].groupby("method")["n"].min()
+    milliseconds, passes = cost.groupby("method")["ms_per_image"].mean(), _passes(cost)
+    counts = {name: part["verdict"].value_counts() for name, part in paired.groupby("method")}
+
+    def lead(name: str) -> int:
+        return counts[name].get(BETTER, 0) - counts[name].get(WORSE, 0)
+
+    rivals = [name for name in RIVALS if name in counts and name in wide.index]
+    rivals.sort(key=lambda name: (name in BESIDE, lead(name)))
+    arrows = [f"{m.removesuffix(' confidence')} {'↑' if tables.METRICS[m].higher_is_better else '↓'}" for m in SUMMARY]
+    rows = [["method", "passes", "ms", *arrows, "P-TAME loses", "wins", "neither"]]
+    for name in ["P-TAME", *rivals]:
+        values = [f"{wide[metric][name]:.1f}" for metric in SUMMARY]
+        found = [counts[name].get(word, 0) for word in (WORSE, BETTER)] if name in counts else []
+        told = [str(n) for n in (*found, counts[name].sum() - sum(found))] if name in counts else ["–"] * 3
+        spent = f"{milliseconds[name]:.1f}" if milliseconds[name] >= 0.05 else "0"
+        rows.append([_row_name(name, images), str(passes[name]), spent, *values, *told])
+    few = sorted({int(images[name]) for name in rivals if images[name] < images.max()})
+    stars = f"; methods with a star explain {few[0]} of them, so their values compare with no others" if few else ""
+    return _table(rows) + f"\n{images.max()} held-out images{stars}. Passes and milliseconds are per image.\n"
+
+
 def comparison_section(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame) -> str:
-    """Means over the classifiers, one row per method: the best mean rank first, controls last.
+    """Means over the classifiers, one row per method: the best mean rank first, controls in their rank's place.
 
     Best values are bold. Methods measured on fewer images than others have a star and neither rank nor bold values;
     those that explain only some classifiers have a sentence below instead of a row.
@@ -122,24 +186,27 @@ def comparison_section(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.Da
     milliseconds, passes = cost.groupby("method")["ms_per_image"].mean(), _passes(cost)
 
     # the rows
-    last = [name for name in (*CONTROLS, TRUTH) if name in wide.index]
-    starred = [m for m in compare.method.unique() if m not in ranks and m not in last]
+    unranked = [name for name in compare.method.unique() if name not in ranks and name != TRUTH]
     rows = [["method", "mean rank", *(f"{m} {'↑' if up else '↓'}" for m, up in rising.items()), "passes", "ms"]]
-    for name in [*(m for m in ranks.index if m not in last), *starred, *last]:
+    for name in [*ranks.index, *unranked, *([TRUTH] if TRUTH in wide.index else [])]:
         values = [tables.UNKNOWN if pd.isna(wide[m][name]) else f"{wide[m][name]:.1f}" for m in COLUMNS]
         if name in ranks:
             values = [f"**{v}**" if wide[m][name] == best[m] else v for m, v in zip(COLUMNS, values, strict=True)]
         rank = f"{ranks[name]:.1f}" if name in ranks else "–"
         spent = f"{milliseconds[name]:.1f}" if milliseconds[name] >= 0.05 else "0"
-        rows.append(
-            [in_markdown(name) + "*" * int(images[name] < images.max()), rank, *values, str(passes[name]), spent]
-        )
+        rows.append([_row_name(name, images), rank, *values, str(passes[name]), spent])
 
     # the sentences below
     few = sorted({int(n) for n in images if n < images.max()})
     stars = f"; methods with a star explain {few[0]} of them and are not ranked with the others" if few else ""
     below = "".join(f"{in_markdown(sentence)}\n" for sentence in told)
     return _table(rows) + f"\n{images.max()} held-out images{stars}.\n{below}"
+
+
+def _row_name(name: str, images: pd.Series) -> str:
+    """A method in a table: controls are called so, those measured on fewer ``images`` than others have a star."""
+    control = " (control)" if name in (*CONTROLS, TRUTH) else ""
+    return in_markdown(name) + control + "*" * int(images[name] < images.max())
 
 
 def place(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame) -> str:
@@ -199,12 +266,10 @@ def rankings(paired: pd.DataFrame) -> str:
 
 def masks(confusion: pd.DataFrame) -> str:
     """Whether masks are about their own class."""
-    classes = confusion.image_class.nunique()
-    values = {name: part.probability.to_numpy(copy=True) for name, part in confusion.groupby("method")}
-    means = {name: specificity(torch.from_numpy(part).view(-1, 1 + classes)) for name, part in values.items()}
-    ours, theirs = means["Explainer"], means["P-TAME"]
+    classes, means = confusion.image_class.nunique(), _specific(confusion)
+    ours, theirs = means[MASKS], means["P-TAME"]
     return (
-        f"\nA class in the image keeps a probability of {ours['own']:.0f} % under the Explainer's mask for it"
+        f"\nA class in the image keeps a probability of {ours['own']:.0f} % under the mask of {MASKS} for it"
         f" (whole image: {ours['whole']:.0f} %), and {ours['others']:.1f} %\nunder its masks for other classes"
         f" (chance is {100 / classes:.0f} %). P-TAME's maps for other classes, trained for decisions,"
         f" leave {theirs['others']:.0f} %.\n"
@@ -225,6 +290,23 @@ def black_box(gaps: pd.DataFrame, queries: pd.DataFrame) -> str:
         f"{told['antithetic']};\n"
         f"the other method on offer, a learned imitation of the classifier, loses\n{told['surrogate']}.\n"
     )
+
+
+def photographs(paired: pd.DataFrame) -> str:
+    """On real photographs, P-TAME against Grad-CAM and against Grad-CAM's maps made wider; no lead first."""
+    of = paired[paired["classifier"] == "1000 classes"].set_index("metric")
+    plain, wider = (of[of["method"] == name] for name in ("Grad-CAM", "Grad-CAM, square root"))
+    shown = plain["holm"] < tables.LEVEL
+    level = f"Against Grad-CAM, no difference is shown in {_listed(list(plain.index[~shown]))}."
+    signs = {WORSE: plain["gain"] < 0, BETTER: plain["gain"] > 0}
+    leads = {word: plain["gain"][shown & sign].abs().items() for word, sign in signs.items()}
+    named = {word: [f"{metric} (by {gain:.1f} points)" for metric, gain in lead] for word, lead in leads.items()}
+    told = [f"P-TAME is {word} in {_listed(of_word)}." for word, of_word in named.items() if of_word]
+    alike = [metric for metric in plain.index[shown] if metric in wider.index and wider["p"][metric] >= tables.LEVEL]
+    if alike:
+        root = "Against the square root of Grad-CAM's maps, which only makes them wider"
+        told.append(f"{root}, no difference is shown in {_listed(alike)}.")
+    return "\n" + textwrap.fill(" ".join([level, *told]), 120) + "\n"
 
 
 def imputation(bench: pd.DataFrame) -> str:
@@ -268,6 +350,13 @@ def pays(bench: pd.DataFrame) -> str:
         told.append(f"{rise:.0f} explanations by RISE or {score:.0f} by Score-CAM for {shown}")
     start = "On this machine, training P-TAME for one epoch of ImageNet pays for itself after about"
     return f"\n{start}\n{' and '.join(told)}.\n"
+
+
+def _specific(confusion: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """What masks of the own and of other classes leave, by method."""
+    classes = confusion.image_class.nunique()
+    values = {name: part.probability.to_numpy(copy=True) for name, part in confusion.groupby("method", sort=False)}
+    return {name: specificity(torch.from_numpy(part).view(-1, 1 + classes)) for name, part in values.items()}
 
 
 def _passes(cost: pd.DataFrame) -> pd.Series:

@@ -13,13 +13,13 @@ from ptame_lib import files
 from . import paths
 from .profiles import check_chosen, parameters_for
 
-MASKS = {"Explainer": "explainer", "RTIS": "rtis"}  # methods with a mask per class, and the loss that trains each
+MASKS = {"NN-Explainer": "explainer", "RTIS": "rtis"}  # methods with a mask per class, and the loss that trains each
 
 
 def train_missing(profile: str, classifier: str, method: str = "P-TAME", seed: int = 0) -> None:
     """Train an explainer where its file (`paths.explainer`) is missing, with the profile's settings.
 
-    Runs notebook 07 for the Explainer and RTIS, notebook 02 for the other methods.
+    Runs notebook 07 for NN-Explainer and RTIS, notebook 02 for the other methods.
     """
     if paths.explainer(profile, classifier, method, seed).is_file():
         return
@@ -46,7 +46,7 @@ def run_notebook(
 
     source = paths.notebook(notebook)
     if not source.is_file():
-        known = ", ".join(p.stem for p in sorted(source.parent.glob("*.ipynb")))
+        known = ", ".join(p.stem for p in sorted(source.parent.glob("[0-9]*.ipynb")))
         raise ValueError(f"unknown notebook {notebook!r}: there are {known}")
 
     # the profile's parameters, which the notebook must have

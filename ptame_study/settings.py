@@ -45,6 +45,8 @@ class Source:
     test_list: str = ""  # text file that names the test images, instead of drawing them
     val_list: str = ""  # text file that names the validation images
     split_seed: int = 0  # draws test and validation images
+    part: str = "test"  # of the images: what notebook 03 measures on, test or val
+    explainers: list[str] = field(default_factory=list)  # of 03: P-TAMEs, one per classifier; empty: those of 02
 
     def files(self) -> list[Path]:
         """The local files that results depend on."""
@@ -61,6 +63,15 @@ class Variants:
     own: bool = True  # T-TAME: the classifier's own features
     levels: list[int] = field(default_factory=list)  # numbers of levels, counted from the last one
     fewer_images: list[int] = field(default_factory=list)  # numbers of training images
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How notebook 11 asks a classifier without gradients: its dict ``asking``."""
+
+    masks_per_image: int = 2  # surrogate: random masks asked for per image and step
+    warm_up: int = 20  # surrogate: its steps before the explainer's first
+    pairs: int = 4  # antithetic: pairs of answers per image and step
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ PUBLISHED = [
 ]  # a power of a map moves them
 CORE = ("AD@25", "IC@25", "AD@10", "IC@10", "MoRF confidence", "LeRF confidence", "deletion")  # a summary of MAIN
 CORE += ("pointing", "precision@truth", "AP", "contour")
+SCROLLS = 'style="display: block; max-height: 80vh; overflow: auto"'  # a long table, in itself
 UNKNOWN = "n/a"  # a metric that is not defined for any image, such as the AP of an empty truth
 LEVEL = 0.05  # of every test
 FAMILIES = {  # metrics that say similar things, by how their names begin; families count alike in mean ranks
@@ -236,6 +237,13 @@ def _tests(differences: list[np.ndarray]) -> list[float]:
     return found.tolist()
 
 
+class Rows(Styler):
+    """A styled table for a notebook whose classifier is repeated in each row; its head stays while it scrolls."""
+
+    def _repr_html_(self) -> str:
+        return self.to_html(sparse_index=False)
+
+
 def styled(table: pd.DataFrame, marks: pd.DataFrame, metrics: list[str] | None = None) -> Styler:
     """`main_table` for a notebook: `leaders` are bold, those not significantly worse underlined."""
     wide = main_table(table, metrics)
@@ -244,7 +252,8 @@ def styled(table: pd.DataFrame, marks: pd.DataFrame, metrics: list[str] | None =
         look = "font-weight: bold" if row.best else "text-decoration: underline" if row.tied else ""
         looks.loc[(row.classifier, row.method), row.metric] = look
     arrows = {metric: f"{metric} {'↑' if METRICS[metric].higher_is_better else '↓'}" for metric in wide}
-    shown = wide.style.apply(lambda _: looks, axis=None).format("{:.1f}", na_rep=UNKNOWN)
+    shown = Rows(wide).apply(lambda _: looks, axis=None).format("{:.1f}", na_rep=UNKNOWN)
+    shown = shown.set_sticky(axis="columns").set_table_attributes(SCROLLS)
     shown = shown.format_index(in_html, axis=0)  # names of a profile are text
     return shown.format_index(lambda m: arrows.get(m, m), axis=1).set_uuid(f"{crc32(','.join(wide).encode()):x}")
 

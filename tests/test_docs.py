@@ -17,7 +17,7 @@ from ptame_lib.explainers.loading import EXPLAINER, TRAINED
 from ptame_lib.methods import ASKING, BESIDE, CATALOGUE
 
 ROOT = Path(__file__).parent.parent
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 
 class Page(HTMLParser):
@@ -48,7 +48,7 @@ def site(tmp_path_factory):
 
 def test_every_notebook_is_a_page_in_order(site):
     nav = re.findall(r'href="(notebooks/\w+\.html)"', (site / "index.html").read_text())
-    assert list(dict.fromkeys(nav)) == [f"notebooks/{file.stem}.html" for file in NOTEBOOKS]
+    assert list(dict.fromkeys(nav))[: len(NOTEBOOKS)] == [f"notebooks/{file.stem}.html" for file in NOTEBOOKS]
     for page in (
         "CONTRIBUTING.html",
         "CHANGELOG.html",
@@ -58,23 +58,39 @@ def test_every_notebook_is_a_page_in_order(site):
         assert (site / page).is_file()
 
 
-@pytest.mark.parametrize("name", ["index", *(f"notebooks/{file.stem}" for file in NOTEBOOKS)])
+@pytest.mark.parametrize("name", ["index", "README", *(f"notebooks/{file.stem}" for file in NOTEBOOKS)])
 def test_a_page(site, name):
     text = (site / f"{name}.html").read_text()
     page = Page(text)
     assert [address for address in page.loads if address.startswith(("http", "//"))] == []
     assert all(len(alt) > 20 and not alt.startswith("No description") for alt in page.alts)
-    if name != "index":
+    if name.startswith("notebooks"):
         committed = (ROOT / f"{name}.ipynb").read_text()
         assert len(page.alts) == committed.count('"image/png": "')
         assert len(re.findall(r"<h1\b", text)) == 1
 
 
-def test_the_readme_is_the_first_page(site):
+def test_the_start_page_is_the_first_page(site):
+    """What JupyterLab opens at: each notebook's question and picture, and the answers."""
     text = (site / "index.html").read_text()
-    assert "<table>" in text[text.index("end of main table") - 5000 :]
-    assert 'src="figures/reference/methods.png"' in text
+    for file in NOTEBOOKS:
+        assert f'href="notebooks/{file.stem}.html">{file.stem[:2]} · ' in text
+        assert f'src="pictures/{file.stem}.png"' in text
+        assert (site / "pictures" / f"{file.stem}.png").read_bytes().startswith(b"\x89PNG")
+    assert text.count("<strong>Question.</strong>") == len(NOTEBOOKS)
+    assert text.count("<strong>Answer.</strong>") > 6
+    assert 'href="README.html"' in text
+
+
+def test_the_readme_is_a_page(site):
+    text = (site / "README.html").read_text()
+    assert "<table>" in text[text.index("end of results") - 5000 :]
+    assert 'src="figures/reference/photographs.png"' in text
+    results = (site / "docs" / "results.html").read_text()
+    assert 'src="../figures/reference/methods.png"' in results
+    assert "<table>" in results[results.index("end of main table") - 5000 :]
     assert 'href="notebooks/00_data.html"' in text[text.index("The notebooks") :]
+    assert 'href="index.html">a page</a>' in text
 
 
 def test_every_methods_difference_from_its_source_is_stated(site):

@@ -28,6 +28,7 @@ INSTEAD = {  # what README says: what is run
     "masks=4000": "masks=4",
     '"data/voc", "val"))': '"data/voc", "val"), ExplainerConfig(steps=1, batch_size=2))',
     "Explainer(num_classes=20)": 'Explainer(20, "small")',
+    'load_classifier("lite/2")': 'load_classifier("embedded/resnet")',
 }
 
 
@@ -67,6 +68,9 @@ def own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     write_images(tmp_path / "my" / "images", 8)
+    write_images(tmp_path / "photos", 1)
+    shipped = ptame_lib.PTAME(ptame_lib.load_auxiliary("embedded/auxiliary"), 10)
+    shipped.save(tmp_path / "data" / "explainers" / "lite2.safetensors", classifier="embedded/resnet")
     write_voc(tmp_path / "data" / "voc" / "VOCdevkit" / "VOC2007")
     config = transformers.ResNetConfig(embedding_size=4, hidden_sizes=[4, 4], depths=[1, 1], num_labels=3)
     transformers.ResNetForImageClassification(config).save_pretrained("net")

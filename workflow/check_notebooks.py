@@ -1,4 +1,4 @@
-"""Check that the committed notebooks are executed, in order, without errors, and readable.
+"""Check that the committed notebooks are executed, in order, without errors, and open with a picture, not with code.
 
 ``python workflow/check_notebooks.py [NOTEBOOK...]`` (default: all in notebooks/) prints each fault with its cell and
 returns 1 if there is any. It runs nothing and needs no package.
@@ -14,9 +14,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from fold_notebooks import ready, start
+from start_page import NAME
+
 ROOT = Path(__file__).resolve().parent.parent
 NO_ALT = "No description has been provided for this image"  # what nbconvert writes without one
 SHORTEST_ALT = 20  # letters
+MOST_PARAMETERS = 15  # lines
 MACHINE = re.compile(
     r"(?<![\w./~-])/(?:home|root|tmp|Users|mnt|media|work|var|opt|usr|srv|scratch|private|content)/[\w.-]+"
     r"|\b[A-Za-z]:\\{1,2}(?:Users|Temp)\b|file://|<ipython-input-|/ipykernel_\d+"
@@ -37,7 +41,7 @@ def faults(notebook: dict[str, Any]) -> Iterator[str]:
     expected = 0
     for number, cell in enumerate(notebook["cells"], 1):
         where = f"cell {number}"
-        if path := _machine_path([cell["source"], cell["metadata"], cell.get("attachments")]):
+        if path := _machine_path([cell["source"], cell["metadata"]]):
             yield f"{where} holds a path of a machine, {path!r}: take it from ptame_study.paths or a parameter"
         if cell["cell_type"] != "code" or not "".join(cell["source"]).strip():
             continue
@@ -49,6 +53,17 @@ def faults(notebook: dict[str, Any]) -> Iterator[str]:
             yield f"{where} was executed as number {count} instead of {expected}: restart the kernel and run all cells"
         for output in cell["outputs"]:
             yield from (f"{where} {fault}" for fault in _output_faults(output))
+
+
+def openings(notebook: dict[str, Any]) -> Iterator[str]:
+    """What a reader would stumble over on the first screen."""
+    cells = notebook["cells"]
+    parameters = next((c for c in cells if "parameters" in c["metadata"].get("tags", [])), {"source": []})
+    lines = len("".join(parameters["source"]).splitlines())
+    if lines > MOST_PARAMETERS:
+        yield f"the parameters cell has {lines} lines, more than {MOST_PARAMETERS}: move rare ones into a dict"
+    if ready(notebook) != notebook:
+        yield "set-up is not folded, or the first picture is an old one: run python workflow/fold_notebooks.py"
 
 
 def _output_faults(output: dict[str, Any]) -> Iterator[str]:
@@ -94,9 +109,17 @@ def _texts(content: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
+def _all_faults(file: Path) -> list[str]:
+    notebook = json.loads(file.read_text(encoding="utf-8"))
+    if file.name == NAME:
+        old = notebook != start()
+        return ["the start page is an old one: run python workflow/fold_notebooks.py"] * old
+    return [*faults(notebook), *openings(notebook)]
+
+
 def main(arguments: list[str]) -> int:
     files = [Path(name) for name in arguments] or sorted((ROOT / "notebooks").glob("*.ipynb"))
-    found = [f"{file}: {fault}" for file in files for fault in faults(json.loads(file.read_text(encoding="utf-8")))]
+    found = [f"{file}: {fault}" for file in files for fault in _all_faults(file)]
     print(
         "\n".join(found)
         or f"{len(files)} notebooks: executed in order, no errors, no machine's paths, alternative texts",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
+import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -14,7 +16,8 @@ from mkdocs.structure.pages import Page
 
 NO_ALT = 'alt="No description has been provided for this image"'  # nbconvert's template ignores the output's own text
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/*.md", "CONTRIBUTING.md", "CHANGELOG.md")  # README.md is the first page
+START = "notebooks/index.ipynb"  # the first page
+PAGES = ("README.md", "docs/*.md", "CONTRIBUTING.md", "CHANGELOG.md")
 LINKED = (  # files that pages link to
     "LICENSE",
     "CITATION.cff",
@@ -25,8 +28,8 @@ LINKED = (  # files that pages link to
 
 
 def notebooks() -> list[Path]:
-    """All notebooks, in the order of their numbers."""
-    return sorted((ROOT / "notebooks").glob("*.ipynb"))
+    """All notebooks but the start page, in the order of their numbers."""
+    return sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 
 def title(page: Path) -> str:
@@ -39,6 +42,7 @@ def title(page: Path) -> str:
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     pages = [{title(notebook): f"notebooks/{notebook.name}"} for notebook in notebooks()]
     config.nav = [
+        {"Start here": "index.md"},
         {"The study": "README.md"},
         {"Notebooks": pages},
         *({title(page): f"docs/{page.name}"} for page in sorted((ROOT / "docs").glob("*.md"))),
@@ -55,19 +59,57 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.remove(page)
     for file in [*notebooks(), *(found for pattern in (*PAGES, *LINKED) for found in sorted(ROOT.glob(pattern)))]:
         files.append(File(file.relative_to(ROOT).as_posix(), str(ROOT), config.site_dir, config.use_directory_urls))
+    files.get_file_from_path("README.md").dest_uri = "README.html"  # else it would be the first page
+    for page in start_page(config):
+        files.append(page)
     return files
 
 
+def start_page(config: MkDocsConfig) -> list[File]:
+    """The site's first page and its pictures, made of the notebook that JupyterLab opens at."""
+    text, made = [], []
+    for cell in json.loads((ROOT / START).read_text(encoding="utf-8"))["cells"]:
+        said = re.sub(r"\]\((?=\w+\.ipynb)", "](notebooks/", "".join(cell["source"])).replace("](../", "](")
+        for name, kinds in cell.get("attachments", {}).items():
+            picture = f"pictures/{cell['id']}.png"
+            said = said.replace(f"(attachment:{name})", f"({picture})")
+            made.append(File.generated(config, picture, content=base64.b64decode(kinds["image/png"])))
+        text.append(said)
+    return [File.generated(config, "index.md", content="\n\n".join(text)), *made]
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Have links to the start page lead to the site's first page."""
+    return markdown.replace(f"]({START})", "](index.md)")
+
+
 def on_page_content(content: str, page: Page, **_: object) -> str:
-    """Give a notebook's figures the alternative texts of its outputs (`ptame_study.figures.show`)."""
+    """Fold a notebook's set-up, and give figures the alternative texts of its outputs (`ptame_study.figures.show`)."""
     if not page.file.src_uri.endswith(".ipynb"):
         return content
+    content = folded(content)
     first, *others = content.split(NO_ALT)
     texts = alternatives(ROOT / page.file.src_uri)
     if len(texts) != len(others):
         found = f"{len(others)} images, and alternative texts of {len(texts)}"
         raise PluginError(f"{page.file.src_uri} has {found}: show every figure by figures.show")
     return first + "".join(f'alt="{html.escape(text)}"{rest}' for text, rest in zip(texts, others, strict=True))
+
+
+def folded(content: str) -> str:
+    """The code of cells with the tag hide-input, to be opened by a click."""
+    cell = re.compile(r'<div[^>]*celltag_hide-input[^>]*>\s*<div class="jp-Cell-inputWrapper">')
+    begin = 0
+    while found := cell.search(content, begin):
+        depth, end = 1, found.end()
+        while depth:  # to the end of the input's own div
+            tag = re.compile(r"<(/?)div\b").search(content, end)
+            depth, end = depth + (-1 if tag[1] else 1), tag.end()
+        inside = content[found.end() : tag.start()]
+        opened = f'<details class="folded"><summary>code</summary>{inside}</details>'
+        content = content[: found.end()] + opened + content[tag.start() :]
+        begin = found.end() + len(opened)
+    return content
 
 
 def alternatives(notebook: Path) -> list[str]:

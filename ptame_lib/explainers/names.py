@@ -8,7 +8,7 @@ TRAINED = {  # method: source; these share notebook 02 and its training loop
     "Swap-TAME": "this study's variant of P-TAME",
     "L-CAM-Img": "Gkartzonika et al., ECCV workshops 2022",
 }
-EXPLAINER = {"Explainer": "Stalder et al., NeurIPS 2022"}  # trained by notebook 07, for some classifiers only
+EXPLAINER = {"NN-Explainer": "Stalder et al., NeurIPS 2022"}  # trained by notebook 07, for some classifiers only
 ASKING = {f"P-TAME+{n}": n for n in (1, 2, 5, 10, 20)}  # P-TAME with so many questions to the classifier
 AUXILIARY_CAM, CHANNEL_MEAN, SWAPPED = "auxiliary's CAM", "channel mean", "P-TAME of another classifier"
 BESIDE = {  # controls beside P-TAME, not trained on this classifier's answers

@@ -138,7 +138,7 @@ def build_methods(
 ) -> list[Method]:
     """Methods for one classifier: its trained explainers, then those of the catalogue.
 
-    ``trained``: explainers by their names in `TRAINED` or `BESIDE`, or ``Explainer``; ``names``: those of the
+    ``trained``: explainers by their names in `TRAINED` or `BESIDE`, or ``NN-Explainer``; ``names``: those of the
     `CATALOGUE` (default: all that are `suited` to the classifier), of `ASKING`, which are made of the given P-TAME, and
     of ``trained`` those that don't come first. Raises ValueError for an unknown name, and for one of `BESIDE` or
     `ASKING` without what is to be given. A method that is named, but not suited to the classifier, raises ValueError

@@ -206,6 +206,13 @@ def says(browser, text):
     return text in browser.find_element(By.TAG_NAME, "body").text
 
 
+def named(browser):
+    """The image that the first drop-down names."""
+    return browser.execute_script(
+        "const list = document.querySelector('.widget-dropdown select'); return list.options[list.selectedIndex].text"
+    )
+
+
 def seen(browser):
     """What a visitor sees: the probabilities, and the pictures' content."""
     read = """
@@ -237,8 +244,10 @@ def test_two_visitors_share_nothing_and_a_large_upload_is_refused(page, browser,
     until(browser, lambda b: says(b, "shown: mine.png"))
     mine = seen(browser)
     assert mine[2][0] != start[2][0]
+    assert named(browser) == "mine.png"
     browser.switch_to.window(visitors["other"])
     assert not says(browser, "mine.png")
+    assert named(browser) == "held-out image 1"
     assert seen(browser) == start
 
     # the other moves the slider: so does the first one's

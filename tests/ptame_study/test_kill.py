@@ -246,7 +246,7 @@ def study(study_root):
     shutil.copy(CHECKOUT / "notebooks" / "02_train_ptame.ipynb", study_root / "notebooks")
     for part in ("data/embedded", "ptame_lib"):
         (study_root / part).symlink_to(CHECKOUT / part)
-    settings = "02_train_ptame: {train_images: 30, steps: 6, batch_size: 2, training: {checkpoint_every: 4}}"
+    settings = "02_train_ptame: {train_images: 30, steps: 6, training: {batch_size: 2, checkpoint_every: 4}}"
     (study_root / "workflow" / "profiles" / "tiny.yaml").write_text(
         f"classifiers: [embedded/vgg]\nnotebooks:\n  {settings}\n"
     )

@@ -1,4 +1,4 @@
-"""The README's figures are those of the committed tables."""
+"""The numbers of README.md and docs/results.md are those of the committed tables."""
 
 import re
 from pathlib import Path
@@ -18,19 +18,41 @@ FOLDER = ROOT / "results" / "reference"
 PLACE = "By mean rank over families of metrics (a summary, not a test), P-TAME is number"
 
 
-def test_the_readme_is_what_the_tables_give():
-    text = (ROOT / "README.md").read_text()
-    made = readme.parts(FOLDER)
-    assert readme.fill(text, made) == text, "run `python -m ptame_study readme --profile reference`"
-    assert sorted(re.findall("<!-- end of (.*?) -->", text)) == sorted(made)
+@pytest.fixture(scope="module")
+def made():
+    return readme.parts(FOLDER)
 
 
-def test_the_main_figure_and_every_file_the_readme_links_to_is_there():
-    text = (ROOT / "README.md").read_text()
-    links = [link for link in re.findall(r"\]\(([^)]*)\)", text) if not link.startswith("http")]
-    assert [link for link in links if not (ROOT / link).exists()] == []
-    (alt,) = re.findall(r"!\[([^\]]*)\]\(figures/reference/methods\.png\)", text)
+def test_the_pages_are_what_the_tables_give(made):
+    for page, names in readme.PAGES.items():
+        text = (ROOT / page).read_text()
+        own = {name: made[name] for name in names}
+        assert readme.fill(text, own) == text, "run `python -m ptame_study readme --profile reference`"
+        assert sorted(re.findall("<!-- end of (.*?) -->", text)) == sorted(own)
+    assert sorted(name for names in readme.PAGES.values() for name in names) == sorted(made)
+
+
+def test_the_readme_is_short_and_shows_a_picture_and_a_command_first(made):
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) < 250
+    first = lines[: lines.index("## Set up and reproduce")]
+    assert len(first) < 45
+    assert sum(line.startswith("![") for line in lines) == sum(line.startswith("![") for line in first) == 1
+    assert "ptame explain photo.jpg" in first
+    assert sum(line.startswith("| ") for line in made["results"].splitlines()) == 1 + 10  # a head, ten methods
+
+
+@pytest.mark.parametrize("page", readme.PAGES)
+def test_every_picture_and_file_a_page_links_to_is_there(page):
+    text = (ROOT / page).read_text()
+    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]*)\)", text) if not link.startswith("http")]
+    assert [link for link in links if not ((ROOT / page).parent / link).exists()] == []
+    (alt,) = re.findall(r"!\[([^\]]*)\]\([./]*figures/reference/\w+\.png\)", text)
     assert len(alt) > 40
+
+
+def test_the_readme_links_to_every_notebook():
+    links = re.findall(r"\]\(([^)]*)\)", (ROOT / "README.md").read_text())
     notebooks = {path.relative_to(ROOT).as_posix() for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert notebooks - set(links) == set()
 
@@ -89,8 +111,8 @@ def test_the_main_table_by_hand(tables, monkeypatch):
         "|---|---|---|---|---|---|",
         "| P-TAME | 1.0 | **15.0** | **50.0** | 1 | 0.4 |",
         "| RISE | 2.0 | 30.0 | 15.0 | 500 | 376.9 |",
-        "| random | 3.0 | 85.0 | 5.0 | 0 | 0 |",
-        "| ground truth | – | 0.0 | 100.0 | 0 | 0 |",  # shown the answer: never the best
+        "| random (control) | 3.0 | 85.0 | 5.0 | 0 | 0 |",
+        "| ground truth (control) | – | 0.0 | 100.0 | 0 | 0 |",  # shown the answer: never the best
         "",
         "2 held-out images.",
     ]
@@ -107,16 +129,16 @@ def test_a_method_of_one_classifier_has_a_sentence_and_no_row(tables, monkeypatc
     monkeypatch.setattr(readme, "COLUMNS", ["deletion", "AP"])
     other = images.assign(classifier="other")
     more = pd.concat(
-        [images, other, other[other.method == "RISE"].assign(method="Explainer", deletion=1.0, AP=99.0)],
+        [images, other, other[other.method == "RISE"].assign(method="NN-Explainer", deletion=1.0, AP=99.0)],
         ignore_index=True,
     )
-    cost = pd.concat([cost, cost[cost.method == "P-TAME"].assign(method="Explainer", classifier="other")])
+    cost = pd.concat([cost, cost[cost.method == "P-TAME"].assign(method="NN-Explainer", classifier="other")])
     compare, marks = tidy(more), leaders(more)
     made = readme.comparison_section(compare, marks, cost)
-    assert "| Explainer" not in made
+    assert "| NN-Explainer" not in made
     assert "| P-TAME | 1.0 | **15.0** | **50.0** | 1 | 0.4 |" in made  # the best of those with a row
     assert made.endswith(
-        "2 held-out images.\nExplainer explains other alone and is left out of means over all classifiers: "
+        "2 held-out images.\nNN-Explainer explains other alone and is left out of means over all classifiers: "
         "there its mean rank is 1.0 of 4, P-TAME's 2.0.\n"
     )
     assert readme.scope(compare) == "1 other methods and 2 controls by 2 metrics"
@@ -147,14 +169,51 @@ def test_sentences_about_rivals_name_losses_first():
     )
 
 
+def test_the_short_table_by_hand(tables, monkeypatch):
+    """RISE, which P-TAME loses to, comes before a control that does worse."""
+    _, compare, _, cost = tables
+    monkeypatch.setattr(readme, "SUMMARY", ["deletion", "AP"])
+    monkeypatch.setattr(readme, "RIVALS", ["random", "RISE"])
+    cells = [("RISE", "worse"), ("RISE", "too few images to tell"), ("random", "better"), ("random", "better")]
+    paired = pd.DataFrame(cells, columns=["method", "verdict"])
+    fewer = compare.assign(n=[1 if name == "random" else 2 for name in compare.method])
+    assert readme.summary(fewer, paired, cost).strip().splitlines() == [
+        "| method | passes | ms | deletion ↓ | AP ↑ | P-TAME loses | wins | neither |",
+        "|---|---|---|---|---|---|---|---|",
+        "| P-TAME | 1 | 0.4 | 15.0 | 50.0 | – | – | – |",
+        "| RISE | 500 | 376.9 | 30.0 | 15.0 | 1 | 0 | 1 |",
+        "| random (control)* | 0 | 0 | 85.0 | 5.0 | 0 | 2 | 0 |",
+        "",
+        "2 held-out images; methods with a star explain 1 of them, so their values compare with no others. "
+        "Passes and milliseconds are per image.",
+    ]
+
+
+def test_real_photographs_by_hand():
+    """AD is better by a significant 3 points, but not than the wider map; IC is not better; IoU is worse."""
+    rows = [
+        ("1000 classes", "AD", "Grad-CAM", 3.0, 0.01, 0.02),
+        ("1000 classes", "IC", "Grad-CAM", 9.0, 0.04, 0.08),
+        ("1000 classes", "IoU", "Grad-CAM", -2.0, 0.01, 0.03),
+        ("1000 classes", "AD", "Grad-CAM, square root", 0.1, 0.9, None),
+        ("11 groups", "AD", "Grad-CAM", -5.0, 0.01, 0.02),
+    ]
+    paired = pd.DataFrame(rows, columns=["classifier", "metric", "method", "gain", "p", "holm"])
+    assert " ".join(readme.photographs(paired).split()) == (
+        "Against Grad-CAM, no difference is shown in IC. P-TAME is worse in IoU (by 2.0 points). P-TAME is better in "
+        "AD (by 3.0 points). Against the square root of Grad-CAM's maps, which only makes them wider, no difference is "
+        "shown in AD."
+    )
+
+
 def test_fill():
     text = "a <!-- x -->old\n1<!-- end of x --> b <!-- y --><!-- end of y --> <!-- x -->2<!-- end of x -->"
     filled = readme.fill(text, {"x": r"\1 new", "y": "\n| t |\n"})
     new = "<!-- x -->\\1 new<!-- end of x -->"
     assert filled == f"a {new} b <!-- y -->\n| t |\n<!-- end of y --> {new}"
     assert readme.fill(filled, {"x": r"\1 new", "y": "\n| t |\n"}) == filled
-    with pytest.raises(ValueError, match=r"README.md has no place for 'z': write <!-- z -->"):
-        readme.fill(text, {"z": "3"})
+    with pytest.raises(ValueError, match=r"docs/results.md has no place for 'z': write <!-- z -->"):
+        readme.fill(text, {"z": "3"}, "docs/results.md")
 
 
 def test_several_seeds_by_hand():
@@ -175,7 +234,9 @@ def test_the_command_takes_a_finished_profile(study_root, capsys):
     (study_root / "workflow" / "profiles" / "embedded.yaml").touch()
     for file in FOLDER.glob("*.csv"):
         (study_root / "results" / "reference" / file.name).write_bytes(file.read_bytes())
-    (study_root / "README.md").write_text((ROOT / "README.md").read_text())
+    (study_root / "docs").mkdir()
+    for page in readme.PAGES:
+        (study_root / page).write_text((ROOT / page).read_text())
     assert main(["readme", "--profile", "embedded"]) == 1
     assert (
         "profile embedded has no tables in results/embedded: run `make reproduce PROFILE=embedded` first"
@@ -189,7 +250,8 @@ def test_the_command_takes_a_finished_profile(study_root, capsys):
     (study_root / "results" / "embedded" / "seeds.csv").write_text(seeds)
     assert main(["readme", "--profile", "embedded"]) == 0
     assert (study_root / "results" / "reference" / "seeds.csv").read_text() == seeds
-    assert "P-TAME has AP 50.0 ± 1.0" in (study_root / "README.md").read_text()
-    assert "| 12345.6 |" in (study_root / "README.md").read_text()
+    assert "P-TAME has AP 50.0 ± 1.0" in (study_root / "docs" / "results.md").read_text()
+    assert "| 12345.6 |" in (study_root / "docs" / "results.md").read_text()
+    assert "| P-TAME | 1 | 12345.6 |" in (study_root / "README.md").read_text()
     assert "12345.6" in (study_root / "results" / "reference" / "cost.csv").read_text()
     assert "written: results/reference/cost.csv" in capsys.readouterr().out

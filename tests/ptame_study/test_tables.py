@@ -49,7 +49,7 @@ def test_the_best_is_bold(per_image):
     assert "deletion ↓" in html
     assert "insertion ↑" in html
     assert html.count("font-weight: bold") == 1  # one rule ...
-    rule = html.split("{")[0]
+    rule = html.split("font-weight: bold")[0].rsplit("}", 1)[-1]
     assert "row0_col0" in rule  # ... for P-TAME's two cells
     assert "row0_col1" in rule
     assert "row1" not in rule
@@ -278,3 +278,14 @@ def test_the_class_specific_test_as_a_table():
 def test_a_comparison_of_means_over_different_images_is_caught(per_image, monkeypatch):
     unpaired = (pd.DataFrame, "dropna", lambda self, **_: self)
     assert_caught(monkeypatch, lambda: test_methods_are_compared_on_the_images_that_all_have(per_image), unpaired)
+
+
+def test_a_tables_head_stays_and_each_row_names_its_classifier():
+    rows = [("net", method, "deletion", image, 10.0 * image) for method in ("P", "Q") for image in (1, 2)]
+    frame = pd.DataFrame(rows, columns=["classifier", "method", "metric", "image", "value"])
+    per_image = frame.pivot(index=["classifier", "method", "image"], columns="metric", values="value").reset_index()
+    html = styled(tidy(per_image), leaders(per_image), ["deletion"])._repr_html_()
+    assert html.count(">net</th>") == 2
+    assert "rowspan" not in html
+    assert "position: sticky" in html
+    assert "overflow: auto" in html

@@ -106,11 +106,11 @@ def test_methods_by_name(classifier, auxiliary):
     assert [
         m.name
         for m in build_methods(
-            classifier, {"P-TAME": PTAME(auxiliary, 7), "Explainer": Explainer(7, "small")}, ["random"]
+            classifier, {"P-TAME": PTAME(auxiliary, 7), "NN-Explainer": Explainer(7, "small")}, ["random"]
         )
     ] == [
         "P-TAME",
-        "Explainer",
+        "NN-Explainer",
         "random",
     ]
 

@@ -200,7 +200,7 @@ def test_a_class_that_is_not_decided_for():
     # no line of a grid contradicts another
     figure = figures.grid([list(pictures), list(halves)], ["a"])
     figures.annotate(figure.axes[1:], found)
-    assert figure.axes[1].get_xlabel().split("\n")[2:] == [
+    assert figure.axes[1].get_xlabel().split("\n")[3:] == [
         "black: 15% enough", "blurred: 50% not enough", "not the decision",
     ]  # fmt: skip
     plt.close(figure)
@@ -376,8 +376,8 @@ def test_images_of_a_grid_are_annotated_with_their_own_evidence():
     figures.annotate(figure.axes[2:], both)
     good, bad = figure.axes[2:]
     alike = "blurred: says little"
-    assert good.get_xlabel().split("\n") == ["whole 99%", "kept 99%, rest 0.7%", "black: 15% enough", alike]
-    assert bad.get_xlabel().split("\n") == ["whole 99%", "kept 0.7%, rest 99%", "black: 25% not enough", alike]
+    assert good.get_xlabel().split("\n") == ["whole 99%", "kept 99%", "rest 0.7%", "black: 15% enough", alike]
+    assert bad.get_xlabel().split("\n") == ["whole 99%", "kept 0.7%", "rest 99%", "black: 25% not enough", alike]
     assert (bad.xaxis.label.get_color(), good.xaxis.label.get_color() == figures.DOUBT) == (figures.DOUBT, False)
     figures.annotate(figure.axes[:1], both[1], whole=False)
     assert figure.axes[0].get_xlabel().startswith("kept 0.7%")

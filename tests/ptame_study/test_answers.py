@@ -1,0 +1,67 @@
+"""The notebooks' answers, worked out by hand: what is lost comes first."""
+
+import pandas as pd
+
+from ptame_study import answers
+
+
+def test_the_comparison_by_hand():
+    cells = [("RISE", "worse"), ("RISE", "worse"), ("LIME", "worse"), ("LIME", "better"), ("edges", "worse")]
+    cells += [("CAM", "better"), ("CAM", "better")]
+    paired = pd.DataFrame(cells, columns=["method", "verdict"])
+    assert answers.of_comparison(paired) == (
+        "Of 2 comparisons with each other method (one classifier, one metric), P-TAME loses 2 to RISE, 1 to LIME. "
+        "It wins more than half of those with CAM. In 0 of all 6, no difference is shown, or there are too few images "
+        "to tell."
+    )
+    none = answers.of_comparison(paired[paired["method"] == "LIME"].replace("worse", "no difference shown"))
+    assert none.endswith(
+        "P-TAME loses none. It wins more than half with none. In 1 of all 2, no difference is shown, or there are too "
+        "few images to tell."
+    )
+
+
+def test_a_swapped_p_tame_that_does_no_worse_is_told():
+    paired = pd.DataFrame({"method": "P-TAME of another classifier", "verdict": ["no difference shown"] * 2})
+    assert "not that it explains this classifier and no other" in answers.of_comparison(paired)
+    assert "and no other" not in answers.of_comparison(paired.replace("no difference shown", "better"))
+
+
+def checks(quadrant, labels):
+    """Both tables of the sanity checks, of P-TAME, CAM and edges."""
+    methods = ["P-TAME", "CAM", "edges"]
+    known = pd.DataFrame({"classifier sees": "one quadrant", "method": methods, "metric": "pointing", "%": quadrant})
+    rows = [("the classifier itself", 100), ("shuffled labels", labels), ("another seed", 90)]
+    cascade = [pd.DataFrame({"check": c, "method": methods, "Spearman": values}) for c, values in rows]
+    return pd.concat(cascade), known
+
+
+def test_the_sanity_checks_by_hand():
+    assert answers.of_sanity(*checks([30, 80, 40], [60, 20, 0])) == (
+        "When the classifier is changed, other methods do better where it sees one quadrant alone (maxima there: "
+        "P-TAME 30 %, CAM 80 %, edges, a control, 40 %) and with shuffled labels (maps like before: P-TAME 60 %, "
+        "CAM 20 %)."
+    )
+    assert answers.of_sanity(*checks([80, 80, 100], [10, 20, 0])) == (
+        "None does better than P-TAME where it sees one quadrant alone and with shuffled labels."
+    )
+
+
+def test_masks_by_hand():
+    cells = [("IoU", "A", "worse"), ("IoU", "B", "worse"), ("F1", "A", "better"), ("F1", "B", "no difference shown")]
+    paired = pd.DataFrame(cells, columns=["metric", "method", "verdict"])
+    specific = {"N": {"whole": 50.0, "own": 60.0, "others": 9.0}, "A": {"whole": 50.0, "own": 40.0, "others": 30.0}}
+    assert answers.of_masks(paired, specific, 10, "N") == (
+        "N loses in IoU to A and B; it wins 1 of 4 comparisons. A class in the image has a probability of 50 %, and "
+        "60 % on what its mask by N keeps. On what masks of other classes keep, it has 9 % with N and 30 % with A "
+        "(chance: 10 %)."
+    )
+
+
+def test_training_without_gradients_by_hand():
+    cells = [("s", "AD", 3.0, 0.01), ("s", "IC", 7.0, 0.04), ("s", "IoU", 9.0, 0.2), ("a", "AD", -1.0, 0.01)]
+    gaps = pd.DataFrame(cells, columns=["method", "metric", "gain", "p"])
+    assert answers.of_black_box(gaps) == (
+        "Against training on the true gradients, s training loses 2 of 3 comparisons (at most 7 points, of IC) and "
+        "wins 0 and a training loses 0 of 1 comparisons and wins 1. What is left shows no difference."
+    )
