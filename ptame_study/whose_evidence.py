@@ -341,7 +341,7 @@ def sentences(
         poor = means.loc[means[method] < POOR, method].sort_values()
         named = ", ".join(f"{_short(name)} {value:.0f} %" for name, value in poor.items())
         told.append(f"{method} shows the right evidence in less than {POOR} % of the images for: {named or 'none'}.")
-        others = means[[other for other in free if other not in ours]]
+        others = means[[other for other in free if not other.startswith(("P-TAME", "Swap-TAME"))]]  # nor their variants
         behind = ", ".join(
             f"{_short(name)} ({row[method]:.0f}, {others.loc[name].idxmax()} {others.loc[name].max():.0f})"
             for name, row in means.iterrows()
