@@ -17,7 +17,14 @@ from ptame_study import images as study_images
 from ptame_study import paths
 from ptame_study.classifiers import load_auxiliary_network, load_explained, load_head, read_groups
 from ptame_study.explainers import load_trained, new_explainer
-from ptame_study.images import load_parts, open_labelled_images, split_images
+from ptame_study.images import (
+    CALIBRATE,
+    LOOK_AT,
+    load_parts,
+    load_training,
+    open_labelled_images,
+    split_images,
+)
 from ptame_study.settings import AuxiliarySettings, ClassifierSettings, ImageSettings, Source
 
 
@@ -290,3 +297,30 @@ class Blind(nn.Module):
 
     def forward(self, x):
         return torch.arange(10.0).flip(0).where(torch.arange(10) != 3, torch.tensor(-1.0)).expand(len(x), -1)
+
+
+def test_singles_and_pairs_come_in_turn(two_stamps, monkeypatch):
+    """A single is asked about for its decision, a pair for each of its classes; the first items are of both kinds."""
+    monkeypatch.setattr(study_images, "load_classifier", lambda name: plain(Left(), 224))
+    asked = ImageSettings("cutouts:both", train_images=10, test_images=10)
+    train, test = load_parts(asked, ["train", "test"], plain(Left(), 224))
+    assert (len(train), len(test)) == (16, 22)
+    assert (test.kinds.count("singles"), test.kinds.count("pairs")) == (10, 12)
+    assert set(test.kinds[:4]) == {"singles", "pairs"}
+    items = [test[i] for i in range(len(test))]
+    of_pairs = [item for item, kind in zip(items, test.kinds, strict=True) if kind == "pairs"]
+    assert all(item["asked"] == item["label"] for item in of_pairs)
+    for one, other in zip(of_pairs[::2], of_pairs[1::2], strict=True):
+        assert one["pixels"].equal(other["pixels"])
+        assert one["asked"] != other["asked"]
+    singles = [item for item, kind in zip(items, test.kinds, strict=True) if kind == "singles"]
+    for item in singles:
+        assert item["asked"] == (3 if item["pixels"][2, :, :112].any() else 0)
+
+
+def test_images_to_train_on_and_to_calibrate_with(two_stamps):
+    data, held, seen = load_training(ImageSettings("cutouts", train_images=3), None)
+    assert (len(data), len(held), len(seen)) == (3, CALIBRATE + LOOK_AT, LOOK_AT)
+    assert seen[0]["pixels"].equal(held[CALIBRATE]["pixels"])
+    [val] = load_parts(ImageSettings("cutouts", val_images=2), ["val"])
+    assert held[1]["pixels"].equal(val[1]["pixels"])
