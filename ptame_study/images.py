@@ -38,7 +38,8 @@ SIZE = 224  # pixels per side of VOC and COCO, aspect not kept, as published
 CUTOUTS, PAIRS, BOTH = "cutouts", "cutouts:pairs", "cutouts:both"
 SINGLE, PAIR = "singles", "pairs"  # kinds of images among `BOTH`
 PAIRS_TO_SINGLES = 0.6  # of `BOTH`: pairs for each single
-CALIBRATE, LOOK_AT = 100, 32  # val images of composed data that calibrate an explainer, and that it is measured on
+CALIBRATE, LOOK_AT = 100, 32  # val images of digits that calibrate an explainer, and that it is measured on
+CALIBRATE_CUTOUTS = 40  # of cutouts: each costs 18 questions to a classifier that is a hundred times as large
 JUDGES = ("lite/0", "lite/1", "lite/2")  # a pair is kept if both of its classes are among the first five of each
 ROUND, TRIED = 40, 20  # pairs composed at a time, and at most for each that is asked for; about a third are recognised
 LICENCE = f"""Figures here show photographs of Debian's package {PACKAGE}, under the GNU GPL, version 2, unless
@@ -79,9 +80,10 @@ def load_training(images: ImageSettings, classifier: Classifier) -> tuple[Datase
     Of composed images the last two are of the part val; of given ones, of val or where there is none of train and test.
     """
     if images.images in (CUTOUTS, PAIRS, BOTH, ""):
-        single = replace(images, images=CUTOUTS if images.images else "", val_images=CALIBRATE + LOOK_AT)
-        [data], [held] = load_parts(images, ["train"], classifier), load_parts(single, ["val"], classifier)
-        return data, held, Subset(held, range(CALIBRATE, len(held)))
+        count = CALIBRATE_CUTOUTS if images.images else CALIBRATE
+        single = replace(images, images=CUTOUTS if images.images else "", val_images=count + LOOK_AT)
+        [data], [val] = load_parts(images, ["train"], classifier), load_parts(single, ["val"], classifier)
+        return data, Subset(val, range(count)), Subset(val, range(count, len(val)))
     parts = split_images(images, classifier, 1)
     held = parts["val"] or parts["train"]
     return parts["train"], held, parts["val"] or parts["test"] or parts["train"]

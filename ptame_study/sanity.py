@@ -12,16 +12,18 @@ from torch.utils.data import Dataset
 from ptame_lib.classifiers import embedded, lite
 from ptame_lib.classifiers.loading import load_classifier
 from ptame_lib.classifiers.wrapper import Classifier
+from ptame_lib.explainers.matching import match_classes
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.training.ptame import TrainingConfig, train_ptame
 
+from .classifiers import load_head
 from .explainers import new_explainer
 from .images import CUTOUTS, load_parts
 from .settings import AuxiliarySettings, ClassifierSettings, ImageSettings
 
 DIGITS = AuxiliarySettings("embedded/auxiliary")
 PHOTOGRAPHS = AuxiliarySettings("lite/0", layers=["blocks.4", "bn2"], head=True)
-FEW_SHOTS = {"tied": True, "mask": "minmax", "shares": (1.0, 0.5, 0.15), "batch_size": 16}  # of a thousand classes
+MATCHED = {"mapped": True, "mask": "matched", "shares": (0.05, 0.1, 0.2), "rest": 1.0, "batch_size": 8}  # of those
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,25 @@ class Trial:
         return self.untrained(head=True).eval()
 
     def trained(self, explained: Classifier, data: Dataset, classes: int, seed: int) -> PTAME:
-        """An explainer trained on this very classifier."""
+        """An explainer trained on this very classifier.
+
+        One that starts from the auxiliary's head finds by the classifier's answers which row is which class's.
+        """
         torch.manual_seed(seed)
         explainer = self.untrained(classes)
+        if self.auxiliary.head:
+            network = load_classifier(self.auxiliary.name)
+            rows = match_classes(_answers(explained, data), _answers(network, data))
+            explainer.start_from_head(load_head(self.auxiliary)[rows])
         train_ptame(explainer, explained, data, replace(self.config, seed=seed))
         return explainer
+
+
+@torch.no_grad()
+def _answers(classifier: nn.Module, data: Dataset, most: int = 400) -> Tensor:
+    """Logits for the first images, ``most`` at most, 20 at a time."""
+    pixels = [data[i]["pixels"] for i in range(min(most, len(data)))]
+    return torch.cat([classifier(torch.stack(pixels[i : i + 20])) for i in range(0, len(pixels), 20)])
 
 
 def trial(cfg: Any) -> Trial:
@@ -63,6 +79,6 @@ def trial(cfg: Any) -> Trial:
     train, test = load_parts(images, ["train", "test"])
     classifier, photographs = load_classifier(cfg.classifier), images.images == CUTOUTS
     pixels = torch.stack([test[i]["pixels"] for i in range(len(test))])
-    config = TrainingConfig(steps=cfg.steps, lr=cfg.lr, loss=cfg.loss, **(FEW_SHOTS if photographs else {}))
+    config = TrainingConfig(steps=cfg.steps, lr=cfg.lr, loss=cfg.loss, **(MATCHED if photographs else {}))
     auxiliary = PHOTOGRAPHS if photographs else DIGITS
     return Trial(classifier, auxiliary, train, pixels, len(classifier.labels), config)

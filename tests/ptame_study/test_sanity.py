@@ -28,16 +28,13 @@ def test_a_trial_of_digits():
 
 @lite_needed("lite/0", "lite/2")
 def test_a_trial_of_photographs(monkeypatch):
-    images = [{"pixels": torch.rand(3, 224, 224)}] * 16
+    images = [{"pixels": torch.rand(3, 224, 224)}] * 8
     monkeypatch.setattr(sanity, "load_parts", lambda settings, parts: [images, images[:2]])
     trial = sanity.trial(parameters(classifier="lite/2", images="cutouts"))
-    assert (trial.classes, trial.config.tied, tuple(trial.pixels.shape)) == (1000, True, (2, 3, 224, 224))
+    assert (trial.classes, trial.config.mapped, tuple(trial.pixels.shape)) == (1000, True, (2, 3, 224, 224))
     trial = sanity.Trial(**vars(trial) | {"config": sanity.replace(trial.config, batch_size=2)})
     trained, cam = trial.trained(trial.classifier, trial.train, 1000, 0), trial.own_cam()
-    # the rows of all classes moved alike
-    moved = (trained.fuser.weight - cam.fuser.weight)[:, :112]
-    assert moved.abs().max() > 0
-    torch.testing.assert_close(moved, moved[:1].expand_as(moved))
+    assert (trained.fuser.weight - cam.fuser.weight)[:, :112].abs().max() > 0
     assert trial.wrap(trial.classifier.model)(trial.pixels).allclose(trial.classifier(trial.pixels), atol=1e-4)
 
 
