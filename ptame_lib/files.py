@@ -53,6 +53,11 @@ def cutouts() -> Path:
     return _shipped("cutouts", "datasets/tables")
 
 
+def explainers() -> Path:
+    """The folder of the shipped explainers: the study's, else the checkout's, else the package's."""
+    return _shipped("explainers", "explainers/shipped")
+
+
 def _shipped(name: str, packed: str) -> Path:
     """``data/name``, which pyproject.toml puts into a wheel as the folder ``packed`` of this package."""
     for place in (study(), checkout()):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from ptame_lib import files
@@ -17,6 +17,7 @@ from ptame_lib.classifiers.folding import fold_batch_norms
 from ptame_lib.classifiers.groups import GroupedClassifier
 from ptame_lib.classifiers.loading import EMBEDDED, EMBEDDED_MULTI, load_classifier, load_multilabel
 from ptame_lib.classifiers.wrapper import Classifier
+from ptame_lib.explainers import features
 from ptame_lib.explainers.features import FeatureExtractor, load_auxiliary
 
 from . import paths
@@ -115,11 +116,7 @@ def load_head(auxiliary: AuxiliarySettings) -> Tensor:
     With ``groups`` it has the mean row of each group. Raises as `load_classifier`, and ValueError for an auxiliary
     without a linear layer.
     """
-    network = load_classifier(auxiliary.name, find_weights(auxiliary.weights), **_arguments(auxiliary.options)).model
-    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise ValueError(f"the auxiliary {auxiliary.name} has no linear layer to start from: set head to False")
-    rows = linear[-1].weight.detach()
+    rows = features.load_head(auxiliary.name, find_weights(auxiliary.weights), **_arguments(auxiliary.options))
     if not auxiliary.groups:
         return rows
     group = read_groups(paths.given(auxiliary.groups))

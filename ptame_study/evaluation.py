@@ -34,6 +34,7 @@ from ptame_lib.validation import check_at_least, check_maps
 
 from . import paths
 from .cache import Rows, keep, read_values
+from .settings import KIND
 
 
 def aggregate(method: Method, pixels: Tensor, labels: Tensor, truth: Tensor | None = None) -> Tensor:
@@ -174,15 +175,18 @@ def evaluate_all(
     Both tables have the columns classifier and method. ``fewer``: methods that explain only so many images, the
     first ones. ``kept``: a folder where each method's values are written once they are complete, and what they are made
     from; a later call with the same uses them (`cached`), and goes on after the last whole batch of one that was
-    killed.
+    killed. Of data with ``kinds`` of images, the column classifier says which, too (`KIND`).
     """
     once: dict | None = {} if len(methods) > 1 else None
+    kinds = getattr(data, "kinds", None)
 
     def compute(method: Method, part: Dataset, unfinished: tuple[Path, dict] | None = None) -> tuple:
         per_image, cost = evaluate(classifier, method, part, suite, unfinished=unfinished, once=once, **options)
         labels = {"classifier": name, "method": method.name}
         for at, (column, value) in enumerate(labels.items()):
             per_image.insert(at, column, value)
+        if kinds:
+            per_image["classifier"] = [f"{name}{KIND}{kinds[i]}" for i in per_image["image"]]
         return per_image, pd.DataFrame([labels | cost])
 
     def made(method: Method) -> tuple:
@@ -203,6 +207,28 @@ def evaluate_all(
     once = None  # no longer needed, unlike the memory that it takes
     per_image = pd.concat(values, ignore_index=True) if kept is None else read_values(*values)
     return per_image, pd.concat(costs, ignore_index=True)
+
+
+@torch.no_grad()
+def own_shares(classifier: nn.Module, methods: list[Method], pairs: Dataset, batch_size: int = 20) -> pd.DataFrame:
+    """Of what a map shows of a pair's two objects, how much is in the one that is asked about.
+
+    ``pairs``: items as of `Cutouts.each`, the two of a pair one after the other. Columns: method, own share (the mean
+    over items, percent), low, high (95 % interval), n. A map that does not tell classes apart has 50 on average; one
+    that shows nothing of both counts as 50.
+    """
+    rows, device = [], device_of(classifier)
+    for method in methods:
+        found = []
+        for batch in DataLoader(pairs, 2 * batch_size):
+            pixels, truth, asked = (batch[key].to(device) for key in ("pixels", "truth", "asked"))
+            maps = normalise(resize(method(pixels, truth if method.sees_truth else asked).float(), pixels.shape[-2:]))
+            own, other = ((maps * of).sum((1, 2)) for of in (truth, truth.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)))
+            both = own + other
+            found.append(torch.where(both > 0, own / both.clamp_min(1e-12), 0.5))
+        values = 100 * torch.cat(found).double().cpu().numpy()
+        rows.append((method.name, values.mean(), *mean_interval(values), len(values)))
+    return pd.DataFrame(rows, columns=["method", "own share", "low", "high", "n"])
 
 
 POWERS = (0.25, 0.5, 1.0, 2.0, 4.0)

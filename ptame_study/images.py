@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
+from ptame_lib import files
 from ptame_lib.classifiers.folding import fold_batch_norms
+from ptame_lib.classifiers.lite import imagenet_labels
 from ptame_lib.classifiers.loading import EMBEDDED, load_classifier
-from ptame_lib.classifiers.wrapper import Classifier
+from ptame_lib.classifiers.wrapper import Classifier, decide
 from ptame_lib.datasets import cutouts, first
 from ptame_lib.datasets.coco import COCO
-from ptame_lib.datasets.composed import remembered
+from ptame_lib.datasets.composed import Composed, remembered
 from ptame_lib.datasets.cutouts import Cutouts, digest, load_cutouts, read_tables, recognised
 from ptame_lib.datasets.embedded import load_embedded
 from ptame_lib.datasets.folders import ImageFolder, Pictures, before_crop
 from ptame_lib.datasets.imagenet import load_imagenet, load_imagenette
 from ptame_lib.datasets.shards import Shards
+from ptame_lib.datasets.stamps import PACKAGE
 from ptame_lib.datasets.voc import VOC
 from ptame_lib.validation import check_at_least
 
@@ -31,9 +35,16 @@ from .settings import ImageSettings
 
 LAYOUTS = {"imagenet": load_imagenet, "imagenette": load_imagenette}  # torchvision's, below DATA: "imagenet:val"
 SIZE = 224  # pixels per side of VOC and COCO, aspect not kept, as published
-CUTOUTS, PAIRS = "cutouts", "cutouts:pairs"
+CUTOUTS, PAIRS, BOTH = "cutouts", "cutouts:pairs", "cutouts:both"
+SINGLE, PAIR = "singles", "pairs"  # kinds of images among `BOTH`
+PAIRS_TO_SINGLES = 0.6  # of `BOTH`: pairs for each single
+CALIBRATE, LOOK_AT = 100, 32  # val images of digits that calibrate an explainer, and that it is measured on
+CALIBRATE_CUTOUTS = 40  # of cutouts: each costs 18 questions to a classifier that is a hundred times as large
 JUDGES = ("lite/0", "lite/1", "lite/2")  # a pair is kept if both of its classes are among the first five of each
 ROUND, TRIED = 40, 20  # pairs composed at a time, and at most for each that is asked for; about a third are recognised
+LICENCE = f"""Figures here show photographs of Debian's package {PACKAGE}, under the GNU GPL, version 2, unless
+data/cutouts/chosen.csv says otherwise: so are the figures.
+"""
 
 
 def load_parts(
@@ -42,7 +53,8 @@ def load_parts(
     """The images of some parts (train, test, val), which share none.
 
     Embedded images, cutouts and multi-label images have parts of their own, of which the first ones are taken; of pairs
-    of cutouts, `load_pairs` keeps some, each as two items with the class that is asked about. Others are divided by
+    of cutouts, `load_pairs` keeps some, each as two items with the class that is asked about; of both kinds, the number
+    is that of the singles (`Mixed`; without classes to ask about for ``train``). Others are divided by
     `split_images`, at the ``classifier``'s size. Multi-label images need no classifier: their ``labels`` are (N,K), and
     ``truth`` takes only those of VOC whose objects' pixels are known. Raises ValueError where there are too few.
     """
@@ -54,10 +66,99 @@ def load_parts(
         return [load_cutouts(part, images.count(part), seed=images.seed, folder=paths.data()) for part in parts]
     if images.images == PAIRS:
         return [load_pairs(part, images.count(part), seed=images.seed).each() for part in parts]
+    if images.images == BOTH:
+        return [_load_both(part, images, classifier) for part in parts]
     if "test" in parts and not images.test_list:
         check_at_least(1, test_images=images.test_images)
     found = split_images(images, classifier, 1 if "train" in parts else 0)
     return [found[part] for part in parts]
+
+
+def load_training(images: ImageSettings, classifier: Classifier) -> tuple[Dataset, Dataset, Dataset]:
+    """The images to train an explainer on, those to calibrate it with, and those to look at and to measure it on.
+
+    Of composed images the last two are of the part val; of given ones, of val or where there is none of train and test.
+    """
+    if images.images in (CUTOUTS, PAIRS, BOTH, ""):
+        count = CALIBRATE_CUTOUTS if images.images else CALIBRATE
+        single = replace(images, images=CUTOUTS if images.images else "", val_images=count + LOOK_AT)
+        [data], [val] = load_parts(images, ["train"], classifier), load_parts(single, ["val"], classifier)
+        return data, Subset(val, range(count)), Subset(val, range(count, len(val)))
+    parts = split_images(images, classifier, 1)
+    held = parts["val"] or parts["train"]
+    return parts["train"], held, parts["val"] or parts["test"] or parts["train"]
+
+
+def load_to_show(images: ImageSettings, profile: str) -> tuple[Composed, Composed, Composed]:
+    """Composed images to look at: those of train and test, and test images of several objects.
+
+    Of cutouts, the profile's folder of figures gets a note about the licence of what figures then show.
+    """
+    train, test = load_parts(images, ["train", "test"])
+    if not images.images:
+        return train, test, load_embedded("test", images.test_images, seed=images.seed, multi_label=True)
+    with files.whole(paths.figures(profile) / "LICENCE.txt") as unfinished:
+        unfinished.write_text(LICENCE, encoding="utf-8")
+    return train, test, load_pairs("test", images.test_images, seed=images.seed)
+
+
+def names_in(data: Composed) -> list[str]:
+    """For each image, the names of the classes in it; those of cutouts are ImageNet's, where they are known."""
+    if not isinstance(data, Cutouts):
+        several = data.labels if data.labels.ndim == 2 else F.one_hot(data.labels, len(data.names))
+        return [" ".join(data.names[c] for c in row.nonzero().flatten()) for row in several]
+    names = (*imagenet_labels(), "no known class")  # the last is that of `cutouts.UNKNOWN`
+    return [", ".join(names[c] for c in row) for row in data.labels.reshape(len(data), -1).tolist()]
+
+
+def described(data: Dataset, images: str) -> str:
+    """Where images come from, in words: the folder's name, or the data set's."""
+    folder = getattr(data, "folder", None)
+    if folder:
+        return f"the folder {folder.resolve().name}"
+    return f"the data set {images}" if images else "the embedded data set"
+
+
+@dataclass(frozen=True)
+class Mixed(Dataset):
+    """Single cutouts and pairs in turn: an item has the class that is ``asked`` about.
+
+    That is a single's decision (N,) and each of a pair's two classes. ``kinds`` (`SINGLE`, `PAIR`) are those of the
+    items in their order, so that the first ones have both.
+    """
+
+    singles: Cutouts
+    decisions: Tensor
+    pairs: Cutouts
+
+    @cached_property
+    def order(self) -> list[tuple[float, str, int]]:
+        """Each item's place in its kind, its kind, and its number there."""
+        both = ((SINGLE, self.singles), (PAIR, self.pairs))
+        return sorted(((i // 2 + 0.5) / len(data), kind, i) for kind, data in both for i in range(len(data)))
+
+    @property
+    def kinds(self) -> list[str]:
+        """Of each item."""
+        return [kind for _, kind, _ in self.order]
+
+    def __len__(self) -> int:
+        return len(self.singles) + len(self.pairs)
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        _, kind, at = self.order[i]
+        return self.pairs[at] if kind == PAIR else self.singles[at] | {"asked": self.decisions[at]}
+
+
+def _load_both(part: str, images: ImageSettings, classifier: Classifier | None) -> Dataset:
+    """`Mixed` singles and pairs; for ``train``, where nothing is asked, one after the other."""
+    count = images.count(part)
+    singles = load_cutouts(part, count, seed=images.seed, folder=paths.data())
+    pairs = load_pairs(part, max(1, round(PAIRS_TO_SINGLES * count)), seed=images.seed)
+    if part == "train":
+        return ConcatDataset([singles, pairs])
+    decisions = [decide(classifier, batch.float() / 255).cpu() for batch in singles.images.split(20)]
+    return Mixed(singles, torch.cat(decisions), pairs.each())
 
 
 def load_pairs(part: str, n: int, *, seed: int = 0) -> Cutouts:

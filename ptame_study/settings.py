@@ -14,6 +14,7 @@ from ptame_lib.validation import check_at_least
 
 from . import paths
 
+KIND = ", "  # between a classifier's name and the kind of images, in tables with one column for both
 DATASETS = ("embedded", "voc2007", "coco2014")  # multi-label images
 PRECISIONS = ("no", "bf16", "fp16")
 TRAINING = {  # what `parameters.configure` is told about a training: its dicts, and checks of their keys
@@ -131,10 +132,10 @@ class AuxiliarySettings:
 class ImageSettings:
     """The images, and how they are divided into train, val and test; fields as in `Source`.
 
-    ``images``: empty for the embedded data set; ``cutouts`` or ``cutouts:pairs``; a folder, shards (a pattern ending in
-    ``.tar``), ``imagenet:<split>`` or ``imagenette:<split>``; with ``multi_label`` one of `DATASETS`, for the
-    ``classifier`` of this name. ``split_seed``: None is the ``seed``. Raises ValueError for a negative number, and for
-    a data set that is unknown or does not fit.
+    ``images``: empty for the embedded data set; ``cutouts``, ``cutouts:pairs`` or ``cutouts:both``; a folder, shards (a
+    pattern ending in ``.tar``), ``imagenet:<split>`` or ``imagenette:<split>``; with ``multi_label`` one of `DATASETS`,
+    for the ``classifier`` of this name. ``split_seed``: None is the ``seed``. Raises ValueError for a negative number,
+    and for a data set that is unknown or does not fit.
     """
 
     images: str = ""

@@ -28,11 +28,12 @@ from ptame_lib.validation import check_at_least
 
 from . import verdicts
 from .figures import colour
+from .settings import KIND
 
 RIGHT, WRONG, SECOND = "right", "wrong", "second class"
 STRATA = (RIGHT, WRONG, SECOND)
 PORTION = 500  # images composed and decided at a time
-SEPARATOR = ", "  # between classifier and stratum, in tables that have one column for both
+SEPARATOR = KIND  # between classifier and stratum
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ptame_lib.metrics.statistics import FEW
 
 from . import paths, tables
 from .profiles import load_profile
+from .settings import KIND
 
 BETTER, WORSE = "better", "worse"
 NO_DIFFERENCE, TOO_FEW = "no difference shown", "too few images to tell"
@@ -28,7 +29,7 @@ def with_seeds(per_image: pd.DataFrame, profile: str, seed: int = 0) -> pd.DataF
     found = [per_image.assign(seed=seed)]
     of_profile = seed == 0 and (paths.profiles() / f"{profile}.yaml").is_file()  # the notebooks' own has no file
     others = load_profile(profile).get("seeds", []) if of_profile else []
-    for name in per_image["classifier"].unique():
+    for name in dict.fromkeys(name.partition(KIND)[0] for name in per_image["classifier"]):  # without kinds of images
         made_from = _made_from(profile, name, seed)
         for other in [other for other in others if other != seed]:
             if made_from is not None and _made_from(profile, name, other) == made_from:

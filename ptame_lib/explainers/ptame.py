@@ -29,8 +29,8 @@ from ..classifiers.loading import is_file_name
 from ..classifiers.wrapper import eval_mode
 from ..masking import normalise
 from ..validation import check_at_least, check_classes, check_images, check_targets
-from . import storage
-from .features import FeatureExtractor, load_auxiliary
+from . import brief, storage
+from .features import FeatureExtractor, load_auxiliary, load_head
 from .questions import ask_further
 
 if TYPE_CHECKING:
@@ -247,6 +247,14 @@ class PTAME(nn.Module):
         """
         storage.write(file, self.trained_state(), self.config(), **about)
 
+    def save_brief(self, file: str | Path, head: Tensor, **about: Any) -> None:
+        """Write as `save`, in half precision and without the auxiliary's own ``head`` (K,C_L), as `brief` says.
+
+        `load` gets the head from the auxiliary's default weights. Raises as `brief.shorten`.
+        """
+        state, scale = brief.shorten(self.trained_state(), head, self.auxiliary.channels)
+        storage.write(file, state, self.config() | {brief.SCALE: str(scale)}, **about)
+
     @classmethod
     def load(
         cls, file: str | Path, auxiliary: FeatureExtractor | None = None, auxiliary_weights: str | Path | None = None
@@ -280,6 +288,10 @@ class PTAME(nn.Module):
 
         # build and fill the explainer
         remedy = storage.PTAME_FORMAT.remedy
+        if brief.SCALE in config:
+            with torch.device("meta"):
+                blank = cls.from_config(config, auxiliary).trained_state()
+            state = brief.lengthen(state, blank, load_head(name), config[brief.SCALE], file)
         explainer = storage.build(lambda: cls.from_config(config, auxiliary), state, file, remedy)
         explainer.power = storage.read_power(config, file)
         return explainer

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,8 +22,10 @@ from . import distributed
 from .batches import planned
 from .checkpoints import TrainingState
 from .loop import TrainingLoop
+from .sharing import shared_rows
 
-MASKS = ("sigmoid", "minmax", "swap")
+MASKS = ("sigmoid", "minmax", "swap", "matched")
+SOFT = 0.25  # of a map's deviation: how softly a matched mask ends
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,12 @@ class TrainingConfig:
 
     Not in the paper, and helpful with few images: ``mask="minmax"`` masks the image as the evaluation does, by its own
     map, min-max normalised (other classes' maps are then not pressed to be empty). ``mask="swap"``: the loss of
-    `losses.swaps` alone, which needs no weights; see `swap_config`. ``shares``: of the largest pixels
-    that the masks keep, one a step in turn. ``tied``: all classes' rows of the fuser move by the same amount, so that
-    classes without an image learn too; sensible after `PTAME.start_from_head`.
+    `losses.swaps` alone, which needs no weights; see `swap_config`. ``shares``: of the largest pixels that the masks
+    keep, one a step in turn. ``mask="matched"`` keeps such a share of the image whatever the map's
+    values (`matched_masks`): the order of its pixels alone counts, and the area term is idle. ``rest``: the weight of a term
+    -log(1 - p), with the decision's probability p on what the mask leaves. ``tied``: all classes' rows of the fuser
+    move by the same amount, so that classes without an image learn too; ``mapped``: besides, those of finer levels by
+    what the last level's rows know of their class (`sharing.Mapped`). Both are sensible after `PTAME.start_from_head`.
     """
 
     steps: int = 600
@@ -54,7 +58,9 @@ class TrainingConfig:
     workers: int = 0
     mask: str = "sigmoid"
     shares: tuple[float, ...] = (1.0,)
+    rest: float = 0.0
     tied: bool = False
+    mapped: bool = False
 
     def __post_init__(self) -> None:
         check_at_least(1, batch_size=self.batch_size, checkpoint_every=self.checkpoint_every)
@@ -67,9 +73,15 @@ class TrainingConfig:
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"warmup is a share of the steps, in [0, 1], got {self.warmup}")
         if self.mask not in MASKS:
-            raise ValueError(f"unknown mask {self.mask!r}: choose sigmoid, minmax or swap")
+            raise ValueError(f"unknown mask {self.mask!r}: choose {', '.join(MASKS[:-1])} or {MASKS[-1]}")
         if not self.shares or not all(0 < share <= 1 for share in self.shares):
             raise ValueError(f"shares must be some numbers in (0, 1], got {self.shares}: 1 keeps the whole map")
+        if self.mask == "matched" and max(self.shares) == 1:
+            raise ValueError("matched masks of the share 1 hide nothing: give shares below 1, such as [0.05, 0.1, 0.2]")
+        if not 0 <= self.rest < math.inf:
+            raise ValueError(f"rest is a weight, a finite number that is not negative, got {self.rest}")
+        if self.tied and self.mapped:
+            raise ValueError("rows can't be tied and mapped at once: choose one")
 
 
 def lcam_config(config: TrainingConfig) -> TrainingConfig:
@@ -122,14 +134,14 @@ def train_ptame(
             "a classifier that only answers is learned from in one process: start one, without accelerate launch"
         )
     explainer.power = 1.0  # of a calibration before
-    state = TrainingState(explainer, classifier, *_optimizer(explainer, config), made_from)
-    steps = planned(data, config, "pixels", "image", pinned=team.device.type == "cuda")
-    make = _swap_loss if config.mask == "swap" else _step_loss
-    loss = make(state, _Decisions(classifier, len(data)), config, team)
-    training = TrainingLoop(state, steps, loss, config, team, "train P-TAME", config.checkpoint_every)
-    training.after_step, training.on_step = getattr(classifier, "learn", None), on_step
-    training.checkpoint = checkpoint
-    with _tied(explainer, config.tied):
+    with shared_rows(explainer, "mapped" if config.mapped else "tied" if config.tied else "free"):
+        state = TrainingState(explainer, classifier, *_optimizer(explainer, config), made_from)
+        steps = planned(data, config, "pixels", "image", pinned=team.device.type == "cuda")
+        make = _swap_loss if config.mask == "swap" else _step_loss
+        loss = make(state, _Decisions(classifier, len(data)), config, team)
+        training = TrainingLoop(state, steps, loss, config, team, "train P-TAME", config.checkpoint_every)
+        training.after_step, training.on_step = getattr(classifier, "learn", None), on_step
+        training.checkpoint = checkpoint
         return training.run(resume)
 
 
@@ -142,11 +154,14 @@ def _step_loss(
     def loss(model: nn.Module, pixels: Tensor, images: Tensor) -> PTAMELoss:
         targets = decisions(pixels, images)  # (b,): of the whole batch, or of this process's share of its B images
         with team.autocast():
-            masks, own, counts = _masks(model, pixels, targets, team, config.mask)
             share = config.shares[len(state.history) % len(config.shares)]
-            kept = own if share == 1 else keep_share(resize(own, pixels.shape[-2:]), share)
+            masks, own, counts = _masks(model, pixels, targets, team, config.mask, share)
+            whole = share == 1 or config.mask == "matched"
+            kept = own if whole else keep_share(resize(own, pixels.shape[-2:]), share)
             masked_logits = answer(pixels, kept)
-        return ptame_loss(masked_logits, targets, masks, config.loss, counts)
+            rest = answer(pixels, 1 - kept).float() if config.rest else None
+        found = ptame_loss(masked_logits, targets, masks, config.loss, counts)
+        return found if rest is None else found._replace(total=found.total + config.rest * _left(rest, targets))
 
     return loss
 
@@ -172,32 +187,26 @@ def _swap_loss(
     return loss
 
 
+def _left(logits: Tensor, targets: Tensor) -> Tensor:
+    """-log(1 - p) of the targets (B,), the mean; at most 9.2, since where p is 1 it would be infinite."""
+    p = logits.softmax(1).gather(1, targets[:, None])
+    return -(1 - p + 1e-4).log().mean()
+
+
 def _masks(
-    model: nn.Module, pixels: Tensor, targets: Tensor, team: Accelerator, kind: str
+    model: nn.Module, pixels: Tensor, targets: Tensor, team: Accelerator, kind: str, share: float
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Maps (b,n,h,w) of the batch's n distinct targets, each image's own (b,h,w), and the counts (n,).
 
-    Masks made by min-max are the images' own alone: n is 1, and nothing is counted.
+    Masks of other kinds than the sigmoid are the images' own alone: n is 1, and nothing is counted.
     """
     distinct, which, counts = distributed.all_targets(targets, team).unique(return_inverse=True, return_counts=True)
     maps = model(pixels, distinct).float()
     own = maps[torch.arange(len(targets), device=which.device), which[: len(targets)]]
     if kind == "sigmoid":
         return maps.sigmoid(), own.sigmoid(), counts
-    own = normalise(own)
+    own = matched_masks(own, own.new_full((len(own),), share), SOFT) if kind == "matched" else normalise(own)
     return own[:, None], own, None
-
-
-@contextmanager
-def _tied(explainer: PTAME, tied: bool) -> Iterator[None]:
-    """Inside, every class's row of the fuser gets the sum of all rows' gradients, if ``tied``."""
-    parameters = explainer.fuser.parameters() if tied else ()
-    hooks = [p.register_hook(lambda gradient: gradient.sum(0, keepdim=True).expand_as(gradient)) for p in parameters]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _optimizer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ptame_lib import files
+from ptame_lib.classifiers import lite
 from ptame_lib.classifiers.black_box import BlackBox
 from ptame_lib.classifiers.loading import load_classifier
 from ptame_lib.classifiers.wrapper import Classifier
@@ -24,6 +26,7 @@ from ptame_lib.explainers.card import about, write_model_card
 from ptame_lib.explainers.export import INSTALL, Exported, to_onnx, to_torch_export
 from ptame_lib.explainers.loading import load_explainer
 from ptame_lib.explainers.metadata import follows
+from ptame_lib.explainers.names import shipped
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.explainers.storage import saved_config
 from ptame_lib.metrics.evidence import Evidence, explain_with_evidence, percent
@@ -44,6 +47,7 @@ from .timing import while_training
 if TYPE_CHECKING:
     from ptame_lib.explainers.fast import Fast
 
+SHOWN = "lite/2"  # the classifier that is explained where neither it nor an explainer is named
 FAST_FROM = 1000  # images: making the runtime takes seconds, which each image gives back by milliseconds
 
 
@@ -125,6 +129,20 @@ def explain(
     if unread:
         counted = f"{len(unread)} of {len(found)} images could not be explained: " if len(found) > 1 else ""
         raise ValueError(counted + "; ".join(unread))
+
+
+def shipped_explainer(classifier: str | None = None) -> Path:
+    """The file of the shipped explainer, by default that of lite/2, whose networks must be installed.
+
+    Raises ValueError for a classifier without one, FileNotFoundError with what to install.
+    """
+    try:
+        file = shipped(classifier or SHOWN)
+    except ValueError as error:
+        train = f"ptame train --classifier {shlex.quote(classifier)} --images FOLDER"
+        raise ValueError(f"{error} with --explainer, or make it by {train}") from error
+    lite.check_installed(SHOWN, saved_config(file)["auxiliary"])
+    return file
 
 
 def load_both(

@@ -20,7 +20,7 @@ from ptame_lib.texts import printable
 
 from .. import interrupts, paths
 
-CLASSIFIERS = "embedded/vgg, vgg16, resnet50, vit_b_16, timm/MODEL, hf/REPOSITORY or hf/FOLDER, onnx/FILE"
+CLASSIFIERS = "embedded/vgg, lite/2, vgg16, resnet50, vit_b_16, timm/MODEL, hf/REPOSITORY or hf/FOLDER, onnx/FILE"
 
 
 def say(text: str, err: bool = False) -> None:
@@ -86,6 +86,10 @@ app = typer.Typer(
     Train an explainer once for your classifier, on images without labels; then explain as many images as you like.
     Every explanation comes with what it is worth for that image, and a warning where it should not be relied on.
 
+    Example, with the explainer that is shipped, of the classifier lite/2:
+
+    `ptame explain cat.jpg`
+
     Example, with a classifier of timm and a folder of photographs:
 
     `ptame train --classifier timm/mobilenetv3_small_100 --images photos --out mine.safetensors`
@@ -143,7 +147,10 @@ def explain(
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.", show_default=False)
     ],
-    explainer: Annotated[Path, option("The explainer (.safetensors), as `ptame train` writes it.", shown=False)],
+    explainer: Annotated[
+        Path | None,
+        option("The explainer (.safetensors), as `ptame train` writes it.", shown="the one of lite/2 that is shipped"),
+    ] = None,
     classifier: Saved = None,
     weights: SavedWeights = None,
     wanted: Annotated[
@@ -171,12 +178,15 @@ def explain(
     and local weights are loaded only if you name them: the explainer of a stranger could name any.
 
     Example: `ptame explain cat.jpg dog.jpg --explainer mine.safetensors --class 281 --class 282`
+
+    Without an explainer, the shipped one explains lite/2, which knows ImageNet's 1000 classes: `ptame explain cat.jpg`
     """
     with interrupts.nothing_begun():
         from ptame_lib.explainers.card import about, in_one_line
 
         from . import actions
 
+    explainer = explainer or actions.shipped_explainer(classifier)
     known, by = about(explainer), partial(say, err=True)
     say(in_one_line(explainer, known), err=True)
     for done in actions.explain(

@@ -293,3 +293,41 @@ def test_a_classifier_is_asked_once_about_whole_blurred_and_empty_images():
     )
     shown = [data[0]["pixels"], blurred(data[0]["pixels"][None])[0]]
     assert [together.asked.count(image.numpy().tobytes()) for image in shown] == [2, 1]  # decision and p; p
+
+
+class Pairs(list):
+    """Two 2x2 images of two objects each, a column apiece; each is asked about for both."""
+
+    def __init__(self):
+        left = torch.tensor([[True, False], [True, False]])
+        super().__init__(
+            {"pixels": torch.full((3, 2, 2), 0.5), "truth": truth, "asked": torch.tensor(asked)}
+            for _ in range(6)
+            for asked, truth in enumerate((left, ~left))
+        )
+        self.kinds = ["singles", "pairs"] * 6
+
+
+def test_the_own_share_of_two_objects_by_hand():
+    three, nothing = (
+        method(torch.tensor([[3.0, 1.0], [0.0, 0.0]]), "three to one"),
+        method(torch.zeros(2, 2), "nothing"),
+    )
+    truth = Method("ground truth", lambda pixels, truth: truth.float(), 0, 0, "", sees_truth=True)
+    table = evaluation.own_shares(Brightness(), [three, nothing, truth], Pairs(), batch_size=2)
+    # of the pair's two items one has 3 of 4, the other 1 of 4
+    assert table["own share"].tolist() == [50, 50, 100]
+    assert table["n"].tolist() == [12] * 3
+
+
+def test_values_of_several_kinds_of_images_have_them_beside_the_classifiers_name():
+    values, cost = evaluate_all(
+        "toy",
+        Brightness(),
+        [method(torch.ones(2, 2))],
+        Pairs(),
+        {"by hand": 3},
+        curves=False,
+    )
+    assert values["classifier"].tolist() == ["toy, singles", "toy, pairs", "toy, singles"]
+    assert cost["classifier"].tolist() == ["toy"]

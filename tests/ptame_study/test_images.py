@@ -1,6 +1,7 @@
 """From parameters to classifiers and images: groups of classes, tables, lists, and where DATA is."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,18 @@ from ptame_study import images as study_images
 from ptame_study import paths
 from ptame_study.classifiers import load_auxiliary_network, load_explained, load_head, read_groups
 from ptame_study.explainers import load_trained, new_explainer
-from ptame_study.images import load_parts, open_labelled_images, split_images
+from ptame_study.images import (
+    CALIBRATE_CUTOUTS,
+    LOOK_AT,
+    described,
+    load_parts,
+    load_to_show,
+    load_training,
+    names_in,
+    open_images,
+    open_labelled_images,
+    split_images,
+)
 from ptame_study.settings import AuxiliarySettings, ClassifierSettings, ImageSettings, Source
 
 
@@ -290,3 +302,52 @@ class Blind(nn.Module):
 
     def forward(self, x):
         return torch.arange(10.0).flip(0).where(torch.arange(10) != 3, torch.tensor(-1.0)).expand(len(x), -1)
+
+
+def test_singles_and_pairs_come_in_turn(two_stamps, monkeypatch):
+    """A single is asked about for its decision, a pair for each of its classes; the first items are of both kinds."""
+    monkeypatch.setattr(study_images, "load_classifier", lambda name: plain(Left(), 224))
+    asked = ImageSettings("cutouts:both", train_images=10, test_images=10)
+    train, test = load_parts(asked, ["train", "test"], plain(Left(), 224))
+    assert (len(train), len(test)) == (16, 22)
+    assert (test.kinds.count("singles"), test.kinds.count("pairs")) == (10, 12)
+    assert set(test.kinds[:4]) == {"singles", "pairs"}
+    items = [test[i] for i in range(len(test))]
+    of_pairs = [item for item, kind in zip(items, test.kinds, strict=True) if kind == "pairs"]
+    assert all(item["asked"] == item["label"] for item in of_pairs)
+    for one, other in zip(of_pairs[::2], of_pairs[1::2], strict=True):
+        assert one["pixels"].equal(other["pixels"])
+        assert one["asked"] != other["asked"]
+    singles = [item for item, kind in zip(items, test.kinds, strict=True) if kind == "singles"]
+    for item in singles:
+        assert item["asked"] == (3 if item["pixels"][2, :, :112].any() else 0)
+
+
+def test_images_to_train_on_and_to_calibrate_with(two_stamps):
+    data, held, seen = load_training(ImageSettings("cutouts", train_images=3), None)
+    assert (len(data), len(held), len(seen)) == (3, CALIBRATE_CUTOUTS, LOOK_AT)
+    [val] = load_parts(ImageSettings("cutouts", val_images=CALIBRATE_CUTOUTS + 1), ["val"])
+    for part, at in ((held, 1), (seen, CALIBRATE_CUTOUTS)):  # they share none
+        assert part[at - CALIBRATE_CUTOUTS * (part is seen)]["pixels"].equal(val[at]["pixels"])
+
+
+def test_images_to_look_at_have_names_and_a_note_about_their_licence(two_stamps, monkeypatch, study_root):
+    monkeypatch.setattr(study_images, "load_classifier", lambda name: plain(Left(), 224))
+    train, test, several = load_to_show(ImageSettings("cutouts", train_images=2, test_images=3), "x")
+    assert (len(train), len(test), len(several)) == (2, 3, 3)
+    assert set(names_in(train)) | set(names_in(test)) <= {"goldfish", "tiger shark"}  # classes 1 and 3 of ImageNet
+    assert all(set(names.split(", ")) == {"goldfish", "tiger shark"} for names in names_in(several))
+    assert names_in(replace(test, labels=torch.full((3,), -1))) == ["no known class"] * 3
+    assert "GNU GPL, version 2" in (study_root / "figures" / "x" / "LICENCE.txt").read_text()
+    # the digits
+    train, test, several = load_to_show(ImageSettings(train_images=2, test_images=3), "y")
+    assert names_in(train) == [str(label) for label in train.labels.tolist()]
+    assert names_in(several)[0].split() == [str(c) for c in range(10) if several.labels[0, c]]
+    assert not (study_root / "figures" / "y").exists()
+
+
+def test_where_images_are_from_in_words(two_stamps, tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    assert described(open_images(str(tmp_path), plain(Left(), 224)), "any") == f"the folder {tmp_path.name}"
+    assert described([], "cutouts") == "the data set cutouts"
+    assert described([], "") == "the embedded data set"

@@ -10,6 +10,7 @@ from torch import nn
 
 from ptame_lib import PTAME, FeatureExtractor, normalise, saved_config
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
+from ptame_lib.explainers import brief, ptame, storage
 from ptame_lib.explainers.ptame import PART
 from ptame_lib.metrics.memory import peak_memory
 
@@ -323,3 +324,69 @@ def test_started_from_the_auxiliarys_head_the_maps_are_its_class_activation_maps
         ValueError, match=r"the head must be \(5, 6\), .* got \(5, 4\): pass the weight of the linear layer"
     ):
         explainer.start_from_head(head[:, :4])
+
+
+def tied_explainer():
+    """An explainer from a head of five classes, whose last rows then moved alike, the first level's apart."""
+    auxiliary = Pyramid([(8, 8), (4, 4)], [3, 6])
+    head = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
+    explainer = explainer_on(auxiliary).start_from_head(head, scale=0.3).eval()
+    with torch.no_grad():
+        explainer.fuser.weight[:, -6:] += torch.randn(6, 1, 1, generator=torch.Generator().manual_seed(2))
+        explainer.fuser.weight[:, :3] += torch.randn(5, 3, 1, 1, generator=torch.Generator().manual_seed(3))
+        explainer.bns[0].weight += 0.5
+    return explainer, head
+
+
+def test_a_brief_file_holds_what_the_head_does_not(tmp_path, pixels, monkeypatch):
+    explainer, head = tied_explainer()
+    explainer.save(tmp_path / "whole.safetensors")
+    explainer.save_brief(tmp_path / "brief.safetensors", head, classifier="lite/2")
+    with safe_open(tmp_path / "brief.safetensors", "pt") as file:
+        shapes = {key: tuple(file.get_tensor(key).shape) for key in file.keys()}  # noqa: SIM118
+        types = {file.get_tensor(key).dtype for key in file.keys() if "batches" not in key}  # noqa: SIM118
+    assert (shapes["fuser.before"], shapes["fuser.shared"]) == ((5, 3, 1, 1), (1, 6, 1, 1))
+    assert types == {torch.float16}
+    # the second level passes its features, and needs no parameters
+    assert {key.split(".")[1] for key in shapes if key.startswith(("convs", "bns"))} == {"0"}
+
+    monkeypatch.setattr(ptame, "load_head", {"pyramid": head}.__getitem__)
+    again = PTAME.load(tmp_path / "brief.safetensors", explainer.auxiliary)
+    assert again.maps(pixels).allclose(explainer.maps(pixels), atol=0.02)
+    assert not again.maps(pixels).equal(explainer.maps(pixels))
+    assert again.trained_state().keys() == explainer.trained_state().keys()
+
+
+def test_what_is_not_the_head_and_one_row_is_not_saved_in_brief(tmp_path):
+    explainer, head = tied_explainer()
+    for wrong in (head[:, :5], head[:4]):
+        with pytest.raises(ValueError, match=r"a head of \(.*\) can't be saved in brief: .* save it whole"):
+            explainer.save_brief(tmp_path / "e.safetensors", wrong)
+    with torch.no_grad():
+        explainer.fuser.weight[2, -1] += 0.1
+    with pytest.raises(ValueError, match="the rows of the last level learned apart: train with tied rows"):
+        explainer.save_brief(tmp_path / "e.safetensors", head)
+    with pytest.raises(ValueError, match="a fuser with a bias can't be saved in brief"):
+        explainer_on(explainer.auxiliary, bias=True).save_brief(tmp_path / "e.safetensors", head)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_brief_file_of_another_head_or_scale_is_refused(tmp_path, monkeypatch):
+    explainer, head = tied_explainer()
+    file = tmp_path / "brief.safetensors"
+    explainer.save_brief(file, head)
+    for other in (head[:4], head[:, :5]):
+        monkeypatch.setattr(ptame, "load_head", lambda name, other=other: other)
+        with pytest.raises(ValueError, match=r"brief\.safetensors does not fit its auxiliary: its fuser has .* a head"):
+            PTAME.load(file, explainer.auxiliary)
+    monkeypatch.setattr(ptame, "load_head", lambda name: head)
+    state, scale = brief.shorten(explainer.trained_state(), head, [3, 6])
+    for wrong, message in (("big", "no number"), ("nan", "not finite")):
+        storage.write(file, state, explainer.config() | {brief.SCALE: wrong})
+        with pytest.raises(ValueError, match=message):
+            PTAME.load(file, explainer.auxiliary)
+    assert abs(scale - 0.3) < 1e-6
+    del state["fuser.shared"]
+    storage.write(file, state, explainer.config() | {brief.SCALE: "1"})
+    with pytest.raises(ValueError, match="does not fit its auxiliary"):
+        PTAME.load(file, explainer.auxiliary)

