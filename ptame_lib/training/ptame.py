@@ -38,8 +38,8 @@ class TrainingConfig:
     Not in the paper, and helpful with few images: ``mask="minmax"`` masks the image as the evaluation does, by its own
     map, min-max normalised (other classes' maps are then not pressed to be empty). ``mask="swap"``: the loss of
     `losses.swaps` alone, which needs no weights; see `swap_config`. ``shares``: of the largest pixels that the masks
-    keep, one a step in turn. ``mask="matched"`` keeps such a share of the image whatever the map's
-    values (`matched_masks`): the order of its pixels alone counts, and the area term is idle. ``rest``: the weight of a term
+    keep, one a step in turn. ``mask="matched"`` keeps such a share of the image whatever the map's values
+    (`matched_masks`): the order of its pixels alone counts, and the area term is idle. ``rest``: the weight of a term
     -log(1 - p), with the decision's probability p on what the mask leaves. ``tied``: all classes' rows of the fuser
     move by the same amount, so that classes without an image learn too; ``mapped``: besides, those of finer levels by
     what the last level's rows know of their class (`sharing.Mapped`). Both are sensible after `PTAME.start_from_head`.
