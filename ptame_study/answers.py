@@ -1,4 +1,4 @@
-"""The answers of notebooks 03, 06, 08 and 11: a few sentences from their tables, what is lost first.
+"""The answers of notebooks 03, 06, 08, 11 and 12: a few sentences from their tables, what is lost first.
 
 README.md has the same sentences, from the tables of the full study.
 """
@@ -14,6 +14,7 @@ from ptame_lib.methods.base import CONTROLS, TRUTH
 
 from .tables import LEVEL
 from .verdicts import BETTER, WORSE
+from .whose_evidence import CHANCE, RIGHT
 
 SEED = "another seed"  # the row of `of_sanity` that holds two trainings on the same classifier
 ITSELF = "the classifier itself"
@@ -98,6 +99,31 @@ def of_masks(paired: pd.DataFrame, specific: dict[str, dict[str, float]], classe
         f"{told} A class in the image has a probability of {own['whole']:.0f} %, and {own['own']:.0f} % on what "
         f"its mask by {reference} keeps. On what masks of other classes keep, it has {_listed(left)} "
         f"(chance: {100 / classes:.0f} %)."
+    )
+
+
+def of_evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
+    """How often P-TAME and Swap-TAME show what decides for a network, and whether each network needs its own explainer.
+
+    ``shown``: `whose_evidence.tidy`, ``swapped``: `whose_evidence.gaps`.
+    """
+    right = shown[shown["metric"] == RIGHT].groupby(["network", "method"])["value"].mean().unstack("method")
+    means, worst = right.mean(), right.idxmin()
+    others = [m for m in right if m not in CONTROLS and not m.startswith(("P-TAME", "Swap-TAME"))]
+    best = means[others].idxmax()
+    own, ours = (
+        f"in {means[m]:.0f} % of the images ({worst[m].removeprefix('zoo/')}: {right[m].min():.0f} %)"
+        for m in ("P-TAME", "Swap-TAME")
+    )
+    rows = swapped[~swapped["alike"] & (swapped["metric"] == "AD@25")]
+    needs = ((rows["p"] < LEVEL) & rows["agree"] & (rows["gap"] > 0)).groupby(rows["method"]).sum()
+    return (
+        f"Each of {len(right)} small networks decides by one of seven things in the same images. "
+        f"P-TAME shows the right one {own}, Swap-TAME, a variant of this study, {ours}. "
+        f"{best[0].upper() + best[1:]} reaches {means[best]:.0f} %, chance {CHANCE:.0f} %. "
+        f"There are {(rows['method'] == 'P-TAME').sum()} pairs of networks that decide by different things. "
+        f"A network's own P-TAME is better than the other's in {needs['P-TAME']} of them, its own Swap-TAME in "
+        f"{needs['Swap-TAME']}."
     )
 
 

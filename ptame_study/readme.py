@@ -32,6 +32,7 @@ RIVALS = ("iGOS++", "RISE", "extremal perturbations", "T-TAME", "L-CAM-Img", "Gr
 RESULTS = ["main table", "place", "seeds", "paired", "rankings"]
 RESULTS += ["masks", "black box", "photographs", "cost", "pays", "imputation"]
 PAGES = {"README.md": ["scope", "answers", "results"], "docs/results.md": RESULTS}  # the generated parts of each page
+FIGURES = {"methods-embedded-resnet": "methods", "whose-evidence": "whose-evidence"}  # of a profile: its name here
 SUMMARY = ("AD@25", "IC@25", "MoRF confidence", "precision@truth")  # metrics of the README's table
 
 # names of rows in bench.csv
@@ -55,13 +56,14 @@ def renew(profile: str) -> list[Path]:
 
 
 def take(profile: str) -> list[Path]:
-    """Copy a finished profile's tables and main figure into the reference; returns the written files.
+    """Copy a finished profile's tables and `FIGURES` into the reference; returns the written files.
 
     Raises ValueError if the profile has none of them.
     """
     olds = {*paths.results(REFERENCE).glob("*.csv"), paths.results(REFERENCE) / SEEDS}
     pairs = [(paths.results(profile) / old.name, old) for old in sorted(olds)]
-    pairs += [(paths.figures(profile) / "methods-embedded-resnet.png", paths.figures(REFERENCE) / "methods.png")]
+    for shown, kept in FIGURES.items():
+        pairs.append((paths.figures(profile) / f"{shown}.png", paths.figures(REFERENCE) / f"{kept}.png"))
     found = [(new, old) for new, old in pairs if new.is_file()]
     if not found:
         folder = files.show(paths.results(profile))
@@ -92,10 +94,11 @@ def parts(folder: Path) -> dict[str, str]:
         pd.read_csv(folder / f"{n}.csv") for n in ("sanity", "sanity_known", "segmentation_paired")
     )
     confusion = pd.read_csv(folder / "class_confusion.csv", dtype={"image_class": str, "mask_class": str})
+    evidence = pd.read_csv(folder / "whose_evidence.csv"), pd.read_csv(folder / "whose_swap.csv")
     bench = pd.read_csv(folder / "bench.csv").set_index("name")
     return {
         "scope": scope(compare),
-        "answers": answered(paired, (cascade, known), (segmented, confusion), gaps),
+        "answers": answered(paired, (cascade, known), (segmented, confusion), gaps, evidence),
         "results": summary(compare, paired, cost),
         "main table": comparison_section(compare, leaders, cost),
         "place": place(compare, leaders, cost),
@@ -124,12 +127,14 @@ def answered(
     sanity: tuple[pd.DataFrame, pd.DataFrame],
     masks: tuple[pd.DataFrame, pd.DataFrame],
     gaps: pd.DataFrame,
+    evidence: tuple[pd.DataFrame, pd.DataFrame],
 ) -> str:
-    """The answers of notebooks 03, 06, 08 and 11, one a line."""
+    """The answers of notebooks 03, 06, 08, 11 and 12, one a line."""
     segmented, confusion = masks
     told = {
         "Is it better than other methods? 03_compare": answers.of_comparison(paired),
         "Does it follow the classifier? 06_sanity": answers.of_sanity(*sanity),
+        "Does it show what decides, where several things could? 12_whose_evidence": answers.of_evidence(*evidence),
         "Is each mask about its class? 08_explainer_compare": answers.of_masks(
             segmented, _specific(confusion), confusion.image_class.nunique(), MASKS
         ),

@@ -65,3 +65,19 @@ def test_training_without_gradients_by_hand():
         "Against training on the true gradients, s training loses 2 of 3 comparisons (at most 7 points, of IC) and "
         "wins 0 and a training loses 0 of 1 comparisons and wins 1. What is left shows no difference."
     )
+
+
+def test_whose_evidence_by_hand():
+    methods = ["P-TAME", "Swap-TAME", "RISE", "edges", "P-TAME+2"]
+    of = {"zoo/a": [10, 90, 70, 100, 99], "zoo/b": [30, 80, 100, 100, 99]}
+    shown = pd.concat(pd.DataFrame({"network": name, "method": methods, "value": of[name]}) for name in of)
+    shown["metric"] = "right evidence"
+    rows = [("P-TAME", 0.5, 1), ("P-TAME", 0.01, -1), ("Swap-TAME", 0.01, 1), ("Swap-TAME", 0.01, 2)]
+    swapped = pd.DataFrame(rows, columns=["method", "p", "gap"]).assign(metric="AD@25", agree=True, alike=False)
+    told = answers.of_evidence(shown, swapped)
+    assert "P-TAME shows the right one in 20 % of the images (a: 10 %)" in told
+    assert "a variant of this study, in 85 % of the images (b: 80 %). RISE reaches 85 %, chance 14 %." in told
+    assert told.endswith(
+        "There are 2 pairs of networks that decide by different things. A network's own P-TAME is better than the "
+        "other's in 0 of them, its own Swap-TAME in 2."
+    )
