@@ -41,7 +41,7 @@ def shorten(state: dict[str, Tensor], head: Tensor, channels: Sequence[int]) -> 
     kept |= {BEFORE: state[FUSER][:, : -channels[-1]], SHARED: shared[None, :, None, None]}
     short = {key: value.half() if value.is_floating_point() else value for key, value in kept.items()}
     if large := [key for key, value in short.items() if value.isinf().any()]:
-        raise ValueError(f"{large[0]} is too large for half precision, above 65504: save the explainer whole")
+        raise ValueError(f"{large[0]} is too large for half precision, above 65504: save it whole")
     return short, scale
 
 

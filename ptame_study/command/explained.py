@@ -24,8 +24,8 @@ def explained_classifier(
 
     ``known``: what the file says about itself; a classifier without labels gets those stored there. A file is not
     trusted to choose what is read from the disk or fetched from anywhere: embedded, zoo and lite networks, and
-    torchvision's and timm's own, are taken at its word, others only if the caller names them. Raises ValueError for those, and for
-    names of another number of classes.
+    torchvision's and timm's own, are taken at its word, others only if the caller names them. Raises ValueError for
+    those, and for names of another number of classes.
     """
     # what the user names, else what the file does
     if name is None and "classifier" not in known:

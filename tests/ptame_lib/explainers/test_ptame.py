@@ -375,7 +375,7 @@ def test_what_half_precision_can_not_hold_is_not_saved_in_brief(tmp_path):
     """Such a file could not be loaded again."""
     explainer, head = tied_explainer()
     explainer.bns[0].running_var.fill_(1e5)
-    with pytest.raises(ValueError, match=r"bns.0.running_var is too large for half precision.*: save the explainer whole"):
+    with pytest.raises(ValueError, match=r"bns.0.running_var is too large for half precision.*: save it whole"):
         explainer.save_brief(tmp_path / "e.safetensors", head)
     assert not list(tmp_path.iterdir())
 
