@@ -96,7 +96,7 @@ def load_classifier(
         return load_onnx(rest, mean, std, labels=labels, **options)
     named = ", ".join(EMBEDDED + EMBEDDED_MULTI + ZOO + LITE + TORCHVISION)
     others = "'timm/<model>' with a name from timm.list_models(), 'hf/<repository or folder>', 'onnx/<file>'"
-    near = nearest(name, (*EMBEDDED, *EMBEDDED_MULTI, *LITE, *TORCHVISION))
+    near = nearest(name, (*EMBEDDED, *EMBEDDED_MULTI, *ZOO, *LITE, *TORCHVISION))
     hint = f"did you mean {near}? Else " if near else ""
     raise ValueError(f"unknown classifier {name!r}: {hint}choose one of {named}, or {others}")
 

@@ -21,8 +21,8 @@ APART = 1e-3  # of the largest weight: how far the rows of the last level may be
 def shorten(state: dict[str, Tensor], head: Tensor, channels: Sequence[int]) -> tuple[dict[str, Tensor], float]:
     """The trained state without the ``head`` (K,C_L), in half precision, and the head's scale in it.
 
-    ``channels``: of each level. Raises ValueError for a fuser with a bias, a head of another shape, and rows of the
-    last level that learned apart.
+    ``channels``: of each level. Raises ValueError for a fuser with a bias, a head of another shape, rows of the last
+    level that learned apart, and values that half precision can't hold.
     """
     rows = state[FUSER].detach().float()[:, -channels[-1] :, 0, 0]  # (K,C_L)
     if "fuser.bias" in state or head.shape != rows.shape:
@@ -39,7 +39,10 @@ def shorten(state: dict[str, Tensor], head: Tensor, channels: Sequence[int]) -> 
         if not (state[f"bns.{level}.weight"].any() or state[f"bns.{level}.bias"].any()):
             kept = {key: value for key, value in kept.items() if key.split(".")[:2] not in _names(level)}
     kept |= {BEFORE: state[FUSER][:, : -channels[-1]], SHARED: shared[None, :, None, None]}
-    return {key: value.half() if value.is_floating_point() else value for key, value in kept.items()}, scale
+    short = {key: value.half() if value.is_floating_point() else value for key, value in kept.items()}
+    if large := [key for key, value in short.items() if value.isinf().any()]:
+        raise ValueError(f"{large[0]} is too large for half precision, above 65504: save it whole")
+    return short, scale
 
 
 def lengthen(

@@ -11,7 +11,7 @@ import yaml
 from .. import files
 from ..texts import MOST, in_code, in_markdown, in_python, printable
 from .loading import TRAINED, method_and_features
-from .metadata import CLEARLY, about, follows, is_number
+from .metadata import CLEARLY, about, followed, is_number
 
 CARD = Template("""\
 ---
@@ -29,16 +29,15 @@ $explains
 
 $trained
 
-No labels are used: it learned to keep the classifier's own decisions with as little of the image as possible.
+No labels are used: $learned.
 
 ## Metrics
 
 $metrics
 
-In percent, over held-out images. *faithful*: $kept is decided as the whole image; \
-*rest alike*: so is the image
-without it; AD100: mean relative drop of the probability on what the soft map keeps (lower is better); \
-IC100: how often it rises (higher is better).
+In percent, over held-out images. *faithful*: how often the decision stays on $kept; \
+*rest alike*: how often on the rest; AD100: mean relative drop of the probability \
+on what the soft map keeps (lower is better); IC100: how often it rises (higher is better).
 
 **Follows its classifier: $follows.** *moved*: how often the decision goes along when the map's first pixels (10, 25, \
 50 and
@@ -89,6 +88,12 @@ Method: $source. P-TAME:
 ```
 """)
 LICENCE = "apache-2.0"  # of the parameters, unless the file says another
+OWN_DECISIONS = "it learned to keep the classifier's own decisions"
+LEARNED = {  # what a training asks for, by its mask
+    "sigmoid": f"{OWN_DECISIONS} with as little of the image as possible",
+    "matched": f"{OWN_DECISIONS} on the first pixels of its maps, shares of the image that are given",
+    "swap": "it learned which pixels take the classifier's own decision along when they are moved to another image",
+}
 UNKNOWN = "Not stored with the explainer."
 MOST_OF_A_ROW = 5000  # letters
 
@@ -149,7 +154,8 @@ def model_card(file: str | Path) -> str:
         trained=_table(trained) or UNKNOWN,
         metrics=_table(metrics, ("metric", "value")) or UNKNOWN,
         kept=_kept(metrics),
-        follows=follows(metrics) or "not measured",
+        learned=LEARNED.get(str(known.get("training", {}).get("mask")), LEARNED["sigmoid"]),
+        follows=followed(metrics),
         clearly=f"{CLEARLY:g}",
         loaded=in_python(known.get("classifier", "...")),
         file=in_python(Path(file).name),

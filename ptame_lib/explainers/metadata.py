@@ -49,6 +49,11 @@ def follows(metrics: dict[str, float]) -> str:
     return "yes" if metrics["from"] >= CLEARLY else "weakly" if metrics["from"] > 0 else "no"
 
 
+def followed(metrics: dict[str, float]) -> str:
+    """`follows` in words, also where there is no answer: too few held-out images, or none was decided otherwise."""
+    return follows(metrics) or ("too few held-out images to tell" if "moved" in metrics else "not measured")
+
+
 def about(file: str | Path) -> dict[str, Any]:
     """`saved_config` of a file, with lists and numbers read back from JSON.
 

@@ -26,7 +26,7 @@ PIXEL_CHANNELS = 8
 
 
 def positions(features: Tensor) -> Tensor:
-    """Channels (1,7,h,w) that tell where a position of features (B,C,h,w) lies, all in [-1,1].
+    """Channels (1,7,h,w) that tell where a position of features (B,C,h,w) lies, all in [-1,1], of their type.
 
     Down y, across x, y x, y^2, x^2, the distance from the middle max(|x|,|y|), and how close to the border.
     """
@@ -34,7 +34,8 @@ def positions(features: Tensor) -> Tensor:
     y = torch.linspace(-1, 1, h, device=features.device)[:, None].expand(h, w)
     x = torch.linspace(-1, 1, w, device=features.device)[None].expand(h, w)
     edge = torch.maximum(y.abs(), x.abs())
-    return torch.stack([y, x, y * x, y.square(), x.square(), edge, 5 * (edge - 0.8).relu()])[None]
+    found = torch.stack([y, x, y * x, y.square(), x.square(), edge, 5 * (edge - 0.8).relu()])
+    return found[None].to(features.dtype)
 
 
 class SwapTAME(PTAME):
@@ -84,7 +85,8 @@ class SwapTAME(PTAME):
         """Pixels (B,3,H,W) in [0,1] -> attended maps L x (B,C_l,h_l,w_l), with `PIXEL_CHANNELS` of (H,W) before."""
         with torch.no_grad():
             features = self.auxiliary(pixels)
-        attended = [self.pixels(pixels - 0.5)] if "pixels" in self.parts else []
+        own = self.fuser.weight.dtype  # the auxiliary converts pixels to its own type, too
+        attended = [self.pixels((pixels - 0.5).to(own))] if "pixels" in self.parts else []
         for level, (conv, bn) in enumerate(zip(self.convs, self.bns, strict=True)):
             f = features[level]  # (B,C,h,w)
             total = bn(conv(f)) + f

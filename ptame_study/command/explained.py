@@ -9,10 +9,12 @@ from typing import Any
 from ptame_lib.classifiers.black_box import BlackBox
 from ptame_lib.classifiers.loading import EMBEDDED, EMBEDDED_MULTI, LITE, TORCHVISION, load_classifier
 from ptame_lib.classifiers.wrapper import Classifier
+from ptame_lib.classifiers.zoo import ZOO
 
 from ..classifiers import find_weights
 
-EXPLAINED = (*EMBEDDED, *EMBEDDED_MULTI, *LITE, *TORCHVISION)  # classifiers whose code and weights no file can choose
+# classifiers whose code and weights no file can choose
+EXPLAINED = (*EMBEDDED, *EMBEDDED_MULTI, *ZOO, *LITE, *TORCHVISION)
 
 
 def explained_classifier(
@@ -21,9 +23,9 @@ def explained_classifier(
     """The classifier called ``name`` with ``weights``, by default the one ``file`` was trained for.
 
     ``known``: what the file says about itself; a classifier without labels gets those stored there. A file is not
-    trusted to choose what is read from the disk or fetched from anywhere: embedded and lite networks, and torchvision's
-    and timm's own, are taken at its word, others only if the caller names them. Raises ValueError for those, and for
-    names of another number of classes.
+    trusted to choose what is read from the disk or fetched from anywhere: embedded, zoo and lite networks, and
+    torchvision's and timm's own, are taken at its word, others only if the caller names them. Raises ValueError for
+    those, and for names of another number of classes.
     """
     # what the user names, else what the file does
     if name is None and "classifier" not in known:

@@ -15,7 +15,7 @@ from ptame_lib import files
 from ptame_lib.classifiers.contrast import contrast
 from ptame_lib.explainers.card import about, sections
 from ptame_lib.explainers.loading import method_of
-from ptame_lib.explainers.metadata import follows
+from ptame_lib.explainers.metadata import followed
 from ptame_lib.explainers.names import TRAINED
 from ptame_lib.methods.base import Method
 from ptame_lib.methods.catalogue import CATALOGUE, build_methods
@@ -99,7 +99,7 @@ def report(
         "contrasts": [part.told() for part in contrasts],
         "cautions": list(loaded.cautions),
         "card": _finite(sections(known)),
-        "follows its classifier": follows(known.get("metrics", {})) or "not measured",
+        "follows its classifier": followed(known.get("metrics", {})),
         "provenance": {"image": origin.of_image(image, image.name), **loaded.origin},
     }
     parts = {"decision": [first], "others": others, "methods": beside_it, "contrasts": contrasts}

@@ -3,13 +3,14 @@
 import json
 import re
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from refusals import HOSTILE, Refused, assert_answer, is_one_line, refused, toy_auxiliary, toy_classifier, toy_explainer
 
-from ptame_lib import PTAME, Explainer, explain_with_evidence
+from ptame_lib import PTAME, Explainer, explain_with_evidence, files
 from ptame_lib.explainers.card import in_one_line, model_card
 from ptame_lib.explainers.metadata import about, follows
 from ptame_lib.texts import MOST, printable
@@ -214,3 +215,32 @@ def test_whether_an_explainer_follows_its_classifier_is_said_by_the_interval(tmp
     file = tmp_path / "e.safetensors"
     toy_explainer().save(file, metrics=metrics)
     assert f"**Follows its classifier: {answer or 'not measured'}.**" in model_card(file)
+
+
+def test_of_too_few_images_a_card_says_so(tmp_path):
+    """Such metrics say how often decisions moved, but not within which interval."""
+    file = tmp_path / "e.safetensors"
+    toy_explainer().save(file, metrics={"images": 3, "moved": 37.5, "moved more": -12.5})
+    assert "**Follows its classifier: too few held-out images to tell.**" in model_card(file)
+
+
+@pytest.mark.parametrize(
+    ("mask", "learned"),
+    [
+        ("sigmoid", "with as little of the image as possible."),
+        ("matched", "on the first pixels of its maps, shares of the image that are given."),
+        ("swap", "it learned which pixels take the classifier's own decision along when they are moved"),
+        (["no", "name"], "with as little of the image as possible."),
+    ],
+)
+def test_a_card_says_what_the_training_asked_for(tmp_path, mask, learned):
+    file = tmp_path / "e.safetensors"
+    toy_explainer().save(file, training={"mask": mask})
+    card = model_card(file)
+    assert learned in card
+    assert ("as little" in card) == ("as little" in learned)
+
+
+def test_the_cards_of_shipped_explainers_are_of_their_files():
+    for file in files.explainers().glob("*.safetensors"):
+        assert model_card(file) == Path(f"{file}.md").read_text(encoding="utf-8")

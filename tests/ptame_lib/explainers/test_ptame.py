@@ -371,6 +371,15 @@ def test_what_is_not_the_head_and_one_row_is_not_saved_in_brief(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_half_precision_can_not_hold_is_not_saved_in_brief(tmp_path):
+    """Such a file could not be loaded again."""
+    explainer, head = tied_explainer()
+    explainer.bns[0].running_var.fill_(1e5)
+    with pytest.raises(ValueError, match=r"bns.0.running_var is too large for half precision.*: save it whole"):
+        explainer.save_brief(tmp_path / "e.safetensors", head)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_brief_file_of_another_head_or_scale_is_refused(tmp_path, monkeypatch):
     explainer, head = tied_explainer()
     file = tmp_path / "brief.safetensors"

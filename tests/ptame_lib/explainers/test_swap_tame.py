@@ -43,6 +43,14 @@ def test_files_keep_the_parts(auxiliary, tmp_path, parts):
     assert loaded.explain(pixels, targets).equal(explainer.explain(pixels, targets))
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_explainer_and_pixels_may_be_of_any_type_as_with_p_tame(kind):
+    explainer, pixels, targets = SwapTAME(small_auxiliary(), 5).eval(), rand(2, 3, 32, 48), torch.tensor([1, 4])
+    expected = explainer.explain(pixels, targets)
+    assert expected.allclose(explainer.explain(pixels.to(kind), targets), atol=0.05)
+    assert expected.allclose(explainer.to(kind).explain(pixels, targets), atol=0.1)
+
+
 def test_an_unknown_part_is_refused(auxiliary):
     with pytest.raises(ValueError, match="unknown parts colours: choose among positions, neighbours, pixels"):
         SwapTAME(auxiliary, 5, parts=("pixels", "colours"))

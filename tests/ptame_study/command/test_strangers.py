@@ -97,7 +97,7 @@ def test_what_a_file_names_is_loaded_only_if_the_user_says_so(name, explainer, i
     assert asked[0][0] == classifier
 
 
-@pytest.mark.parametrize("classifier", ["embedded/vgg", "embedded/multi-vgg", "resnet50", "timm/test_vit"])
+@pytest.mark.parametrize("classifier", ["embedded/vgg", "embedded/multi-vgg", "zoo/badge", "resnet50", "timm/test_vit"])
 @pytest.mark.parametrize("weights", ["default", "none", "IMAGENET1K_V2"])
 def test_networks_that_no_file_can_choose_are_taken_at_its_word(classifier, weights, monkeypatch):
     asked = []
