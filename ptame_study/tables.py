@@ -271,7 +271,8 @@ def partly(table: pd.DataFrame, marks: pd.DataFrame) -> list[str]:
         there = list(rows["classifier"].unique())
         own = ranks(*(part[part["classifier"].isin(there)] for part in (table, marks)))["mean rank"]
         beside = f", P-TAME's {own['P-TAME']:.1f}" if "P-TAME" in own else ""
-        rank = f": there its mean rank is {own[method]:.1f} of {len(own)}{beside}" if method in own else ""  # few images
+        ranked = method in own  # not if it explains few images
+        rank = f": there its mean rank is {own[method]:.1f} of {len(own)}{beside}" if ranked else ""
         told.append(f"{method} explains {', '.join(there)} alone and is left out of means over all classifiers{rank}.")
     return told
 
