@@ -46,6 +46,13 @@ def site(tmp_path_factory):
     return folder
 
 
+def test_the_readme_names_every_profile():
+    text = (ROOT / "README.md").read_text()
+    names = [file.stem for file in (ROOT / "workflow" / "profiles").glob("*.yaml")]
+    short = [re.sub(r"^(table\d)-.*", r"\1-*", name) for name in names]
+    assert [name for name in short if f"`{name}`" not in text] == []
+
+
 def test_every_notebook_is_a_page_in_order(site):
     nav = re.findall(r'href="(notebooks/\w+\.html)"', (site / "index.html").read_text())
     assert list(dict.fromkeys(nav))[: len(NOTEBOOKS)] == [f"notebooks/{file.stem}.html" for file in NOTEBOOKS]
