@@ -12,7 +12,9 @@ from torch.utils.data import Subset
 
 from ptame_lib import PTAMEWeights, TrainingConfig, calibrate, files, load_classifier, train_ptame, write_model_card
 from ptame_lib.classifiers.folding import fold_batch_norms
+from ptame_lib.datasets.cutouts import load_cutouts
 from ptame_lib.explainers.names import SHIPPED
+from ptame_study import paths
 from ptame_study.classifiers import load_head
 from ptame_study.command.timing import while_training
 from ptame_study.evaluation import measure_explainer
@@ -41,7 +43,8 @@ KEPT = 0.1  # of what training changed in the fuser; all of it shows objects, wh
 def main(file: Path) -> None:
     """Train, calibrate on images of the training, and write the file with its model card."""
     classifier = fold_batch_norms(load_classifier(EXPLAINED.name))
-    data, _, seen = load_training(IMAGES, classifier)
+    data, _, _ = load_training(IMAGES, classifier)
+    seen = Subset(load_cutouts("val", 200, seed=0, folder=paths.data()), range(120))
     torch.manual_seed(CONFIG.seed)
     explainer = new_explainer("P-TAME", EXPLAINED, AUXILIARY, classifier, 1000)
     # the last level's features pass as they are: its attention would take 3 MB
@@ -54,9 +57,10 @@ def main(file: Path) -> None:
         explainer.fuser.weight.copy_(torch.lerp(start, explainer.fuser.weight, KEPT))
     calibrate(explainer, classifier, Subset(data, range(32)), images=32)
     about = {
-        "images": f"{len(data)} images of the part train of the data set cutouts",
+        "images": f"{len(data)} images of the part train of the data set cutouts; a tenth of what the training changed "
+        "is kept",
         "calibrated": "on images of the training",
-        "metrics": measure_explainer(explainer, classifier, seen, CONFIG.batch_size),
+        "metrics": measure_explainer(explainer, classifier, seen, 24),
     }
     explainer.save_brief(file, load_head(AUXILIARY), **description(EXPLAINED.name, classifier, CONFIG, **about))
     print(f"written: {files.show(file)}, {file.stat().st_size / 1e6:.2f} MB, and {files.show(write_model_card(file))}")
