@@ -46,7 +46,7 @@ def run_notebook(
 
     source = paths.notebook(notebook)
     if not source.is_file():
-        known = ", ".join(p.stem for p in sorted(source.parent.glob("[0-9]*.ipynb")))
+        known = ", ".join(p.stem for p in sorted(source.parent.glob("*.ipynb")) if p.stem != "index")
         raise ValueError(f"unknown notebook {notebook!r}: there are {known}")
 
     # the profile's parameters, which the notebook must have

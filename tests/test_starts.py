@@ -46,7 +46,7 @@ def test_help_and_parsing_need_no_torch():
         "train --help": (0, "--queries-per-image"),
         "export --help": (0, "--onnx"),
         "explain --colour": (2, "No such option"),
-        "explain a.jpg": (2, "Missing option"),
+        "train --images x": (2, "Missing option"),
         "train --classifier vgg16 --images x --steps 0": (2, "Invalid value"),
     }
     found = loaded_after(HELP, *(f"value = ptame(*{arguments.split()})" for arguments in asked))

@@ -19,6 +19,7 @@ import start_page
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDED = "hide-input"
+APP = "app"  # the tag of the first cell of a notebook that voila shows as a page
 
 
 def ready(notebook: dict[str, Any]) -> dict[str, Any]:
@@ -27,8 +28,12 @@ def ready(notebook: dict[str, Any]) -> dict[str, Any]:
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             _fold(cell["metadata"], _is_setup(cell))
-    if found := picture(notebook):
-        _show(notebook["cells"][0], *found)
+    first = notebook["cells"][0]
+    if APP in first["metadata"].get("tags", []):  # a page of its own, on which no attachment would be found
+        _hide(first)
+        first.pop("attachments", None)
+    elif found := picture(notebook):
+        _show(first, *found)
     return notebook
 
 
@@ -63,10 +68,17 @@ def _fold(metadata: dict[str, Any], folded: bool) -> None:
         metadata["jupyter"] = hidden
 
 
-def _show(cell: dict[str, Any], png: str, alt: str) -> None:
-    """Put the picture under the question's paragraph of the first cell, in place of an earlier one."""
+def _hide(cell: dict[str, Any]) -> list[str]:
+    """Take an earlier picture out of the first cell, and return its paragraphs."""
     paragraphs = "".join(cell["source"]).split("\n\n")
     paragraphs = [text for text in paragraphs if f"(attachment:{start_page.PICTURE})" not in text]
+    cell["source"] = "\n\n".join(paragraphs).splitlines(keepends=True)
+    return paragraphs
+
+
+def _show(cell: dict[str, Any], png: str, alt: str) -> None:
+    """Put the picture under the question's paragraph of the first cell, in place of an earlier one."""
+    paragraphs = _hide(cell)
     at = next((i for i, text in enumerate(paragraphs) if text.startswith(start_page.QUESTION)), 0)
     plain = alt.replace("[", "(").replace("]", ")").replace("\n", " ")
     paragraphs.insert(at + 1, f"![{plain}](attachment:{start_page.PICTURE})")

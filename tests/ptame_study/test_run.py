@@ -57,7 +57,7 @@ def test_a_method_may_have_settings_of_its_own(study_root):
     file.write_text(yaml.safe_dump(content))
     assert profiles.parameters_for("x", "tiny", "embedded/vgg")["training"]["warmup"] == 0.1
     file.write_text(yaml.safe_dump(content | {"per_method": {"TTAME": {}}}))
-    with pytest.raises(ValueError, match="'per_method' names 'TTAME': choose from P-TAME, T-TAME, L-CAM-Img"):
+    with pytest.raises(ValueError, match="'per_method' names 'TTAME': choose from P-TAME, T-TAME, Swap-TAME"):
         profiles.load_profile("x")
     file.write_text(yaml.safe_dump(content | own))
     # a classifier's steps and a method's warm-up

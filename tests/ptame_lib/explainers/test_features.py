@@ -125,8 +125,8 @@ def test_a_timm_model_as_an_object(pixels):
 def test_unknown_names_are_refused_with_a_remedy():
     with pytest.raises(
         ValueError,
-        match=r"unknown auxiliary 'resnet19': choose embedded/auxiliary, embedded/resnet, embedded/vgg, "
-        r"lite/0, .*, a torchvision model such as resnet18",
+        match=r"unknown auxiliary 'resnet19': choose embedded/auxiliary, embedded/resnet, zoo/rotations, "
+        r"embedded/vgg, lite/0, .*, a torchvision model such as resnet18",
     ):
         load_auxiliary("resnet19")
     with pytest.raises(ValueError, match=r"name the layers of resnet34: only resnet18.*have published ones"):

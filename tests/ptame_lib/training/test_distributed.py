@@ -132,7 +132,7 @@ def study(study_root):
         (study_root / part).parent.mkdir(exist_ok=True)
         (study_root / part).symlink_to(CHECKOUT / part)
     (study_root / "workflow" / "profiles").mkdir(parents=True)
-    settings = "02_train_ptame: {train_images: 40, steps: 3, batch_size: 8, lr: 5.0e-3}"
+    settings = "02_train_ptame: {train_images: 40, steps: 3, training: {batch_size: 8}, lr: 5.0e-3}"
     (study_root / "workflow" / "profiles" / "tiny.yaml").write_text(
         f"classifiers: [embedded/vgg]\nnotebooks:\n  {settings}\n"
     )
