@@ -32,24 +32,9 @@ def ready(notebook: dict[str, Any]) -> dict[str, Any]:
     if APP in first["metadata"].get("tags", []):  # a page of its own, on which no attachment would be found
         _hide(first)
         first.pop("attachments", None)
-    elif found := picture(notebook):
+    elif found := start_page.picture(notebook):
         _show(first, *found)
     return notebook
-
-
-def picture(notebook: dict[str, Any]) -> tuple[str, str] | None:
-    """The PNG that answers the question, in base64, and its alternative text; None in a notebook without figures."""
-    shown = [
-        (cell, output)
-        for cell in notebook["cells"]
-        for output in cell.get("outputs", [])
-        if "image/png" in output.get("data", {})
-    ]
-    chosen = [output for cell, output in shown if "picture" in cell["metadata"].get("tags", [])]
-    for output in [*chosen, *(output for _, output in shown)][:1]:
-        alt = output["metadata"].get("image/png", {}).get("alt", "")
-        return "".join(output["data"]["image/png"]), alt
-    return None
 
 
 def _is_setup(cell: dict[str, Any]) -> bool:
@@ -80,8 +65,7 @@ def _show(cell: dict[str, Any], png: str, alt: str) -> None:
     """Put the picture under the question's paragraph of the first cell, in place of an earlier one."""
     paragraphs = _hide(cell)
     at = next((i for i, text in enumerate(paragraphs) if text.startswith(start_page.QUESTION)), 0)
-    plain = alt.replace("[", "(").replace("]", ")").replace("\n", " ")
-    paragraphs.insert(at + 1, f"![{plain}](attachment:{start_page.PICTURE})")
+    paragraphs.insert(at + 1, start_page.shown(alt))
     cell["source"] = "\n\n".join(paragraphs).splitlines(keepends=True)
     cell["attachments"] = {start_page.PICTURE: {"image/png": png}}
 

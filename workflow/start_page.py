@@ -34,9 +34,31 @@ def _entry(name: str, notebook: dict[str, Any]) -> dict[str, Any]:
     first = notebook["cells"][0]
     title, *paragraphs = "".join(first["source"]).split("\n\n")
     question = next((text for text in paragraphs if text.startswith(QUESTION)), "")
-    shown = [text for text in paragraphs if f"(attachment:{PICTURE})" in text]
-    parts = [f"## [{title.removeprefix('# ')}]({name})", question, *shown, answer(notebook)]
-    return _cell(Path(name).stem, "\n\n".join(filter(None, parts)), first.get("attachments"))
+    found = picture(notebook)
+    parts = [f"## [{title.removeprefix('# ')}]({name})", question, shown(found[1]) if found else "", answer(notebook)]
+    attached = {PICTURE: {"image/png": found[0]}} if found else None
+    return _cell(Path(name).stem, "\n\n".join(filter(None, parts)), attached)
+
+
+def picture(notebook: dict[str, Any]) -> tuple[str, str] | None:
+    """The PNG that answers the question, in base64, and its alternative text; None in a notebook without figures."""
+    shown = [
+        (cell, output)
+        for cell in notebook["cells"]
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    chosen = [output for cell, output in shown if "picture" in cell["metadata"].get("tags", [])]
+    for output in [*chosen, *(output for _, output in shown)][:1]:
+        alt = output["metadata"].get("image/png", {}).get("alt", "")
+        return "".join(output["data"]["image/png"]), alt
+    return None
+
+
+def shown(alt: str) -> str:
+    """The picture that is attached to a cell, as Markdown."""
+    plain = alt.replace("[", "(").replace("]", ")").replace("\n", " ")
+    return f"![{plain}](attachment:{PICTURE})"
 
 
 def answer(notebook: dict[str, Any]) -> str:

@@ -163,9 +163,9 @@ def explain(
             shown="what the classifier decides",
         ),
     ] = None,
-    out: Annotated[Path, option("Where to write the figures: IMAGE.explained.png, and the same in JSON.")] = Path(
-        "explanations"
-    ),
+    out: Annotated[
+        Path, option("Where to write the figures: IMAGE.explained.png, and the same in JSON.", file_okay=False)
+    ] = Path("explanations"),
     auxiliary_weights: SavedAuxiliaryWeights = None,
 ) -> None:
     """Explain images: write a figure for each, and print what its explanation is worth.
