@@ -297,10 +297,10 @@ class PTAME(nn.Module):
         return explainer
 
     @classmethod
-    def from_config(cls, config: dict[str, str], auxiliary: FeatureExtractor) -> PTAME:
-        """An untrained explainer as a file's metadata ask for it."""
+    def from_config(cls, config: dict[str, str], auxiliary: FeatureExtractor, **more: Any) -> PTAME:
+        """An untrained explainer as a file's metadata ask for it, made with ``more`` that a kind of P-TAME has."""
         classes, bias, one_step = int(config["num_classes"]), config["fuser_bias"], config.get("one_step")
-        return cls(auxiliary, classes, bias == "True", one_step == "True")
+        return cls(auxiliary, classes, bias == "True", one_step == "True", **more)
 
     @classmethod
     def load_official_checkpoint(cls, file: str | Path, auxiliary: FeatureExtractor) -> PTAME:

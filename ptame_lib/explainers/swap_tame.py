@@ -104,5 +104,4 @@ class SwapTAME(PTAME):
     @classmethod
     def from_config(cls, config: dict[str, str], auxiliary: FeatureExtractor) -> SwapTAME:
         """As `PTAME.from_config`."""
-        classes, bias, one_step = int(config["num_classes"]), config["fuser_bias"], config.get("one_step")
-        return cls(auxiliary, classes, bias == "True", one_step == "True", tuple(json.loads(config["parts"])))
+        return super().from_config(config, auxiliary, parts=tuple(json.loads(config["parts"])))

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, count
 from pathlib import Path
 
+from ptame_lib import files
+
 from ..records import sha256
 
 ENDING = ".explained"  # of figures and their JSON, before the suffix
@@ -27,6 +29,21 @@ def shown_names(files: Sequence[Path]) -> list[str]:
             "/".join(file.parts[-depth:]) if often[name] > 1 else name for file, name in zip(files, names, strict=True)
         ]
     return names
+
+
+def new_pair(out: Path, endings: Sequence[str], second: str, whose: str) -> Path:
+    """The file with the ending ``second`` beside ``out``, that is to be written with it.
+
+    Raises ValueError unless ``out`` has one of the ``endings`` and neither is there, and as `files.writable`.
+    """
+    if out.suffix.lower() not in endings:
+        raise ValueError(f"{whose} file must end in {endings[0]}, not as {out}")
+    beside = out.with_suffix(second)
+    for file in (out, beside):
+        if file.exists():
+            raise ValueError(f"{file} exists: delete it, or choose another file with --out")
+    files.writable(out)
+    return beside
 
 
 def figure_files(files: Sequence[Path], out: Path, classes: Sequence[int] = ()) -> Iterator[list[Path]]:

@@ -24,6 +24,7 @@ from ptame_lib.texts import MOST, printable
 
 from . import html_report, origin
 from .actions import Loaded, Picture, find_class, load_both, read_picture, write_json
+from .naming import new_pair
 
 MOST_CLASSES = 5  # likeliest classes with a map
 BY_GRADIENT, BY_ANSWERS = "HiResCAM", "RISE"  # what explains the difference of two logits
@@ -114,14 +115,7 @@ def _check_out(image: Path, out: Path) -> Path:
     """The JSON beside ``out``; raises FileNotFoundError or ValueError for what can't be read or must not be written."""
     if not image.is_file():
         raise FileNotFoundError(f"no image at {image}: check the path")
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"the report's file must end in .html, not as {out}")
-    beside = out.with_suffix(".json")
-    for file in (out, beside):
-        if file.exists():
-            raise ValueError(f"{file} exists: delete it, or choose another file with --out")
-    files.writable(out)
-    return beside
+    return new_pair(out, (".html", ".htm"), ".json", "the report's")
 
 
 def check_methods(names: Sequence[str]) -> None:

@@ -23,6 +23,7 @@ from ..classifiers import find_weights, read_class_number, read_columns
 from . import origin
 from .actions import write_json
 from .maps import MapFiles, MaskFiles, check_all, match_files
+from .naming import new_pair
 from .reporting import check_methods
 
 
@@ -57,7 +58,7 @@ def score_maps(
     `match_files`, `load_classifier` and `read_columns`, and ValueError for files that exist.
     """
     # all that can be refused before anything is loaded
-    table = _check_out(out)
+    table = new_pair(out, (".json",), ".csv", "the scores'")
     check_methods([method] if method else [])
     if method and explainer:
         raise ValueError("the maps can't be both of a method and of an explainer: give --method or --explainer")
@@ -82,18 +83,6 @@ def score_maps(
     write_json(out, told | found.as_dict() | {"provenance": made_from})
     _write_table(table, pictures.names, found)
     return Scored(found, (out, table))
-
-
-def _check_out(out: Path) -> Path:
-    """The table beside ``out``; ValueError for what must not be written."""
-    if out.suffix.lower() != ".json":
-        raise ValueError(f"the scores' file must end in .json, not as {out}")
-    table = out.with_suffix(".csv")
-    for file in (out, table):
-        if file.exists():
-            raise ValueError(f"{file} exists: delete it, or choose another file with --out")
-    files.writable(out)
-    return table
 
 
 def _read_targets(file: Path, names: Sequence[str]) -> Tensor:
