@@ -61,6 +61,11 @@ def explainer(profile: str, classifier: str, method: str = "P-TAME", seed: int =
     return results(profile) / f"{stem(method)}-{slug(classifier)}{tail(seed)}.safetensors"
 
 
+def shipped(classifier: str, method: str) -> Path:
+    """The explainer of a trained ``method``, training seed 0, that comes with the repository."""
+    return root() / "data" / "explainers" / "embedded" / f"{stem(method)}-{slug(classifier)}.safetensors"
+
+
 def masks(profile: str, classifier: str, loss: str = "explainer") -> Path:
     """NN-Explainer trained with a loss (explainer or rtis): ``rtis-embedded-multi-vgg.safetensors``."""
     return results(profile) / f"{loss}-{slug(classifier)}.safetensors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
         raise ValueError(f"{show} must hold 'classifiers' and 'notebooks' (one mapping of parameters per notebook)")
 
     # lists of names
-    for key in ("classifiers", "multi_label", "explainer_too"):
+    for key in ("classifiers", "multi_label", "explainer_too", "shipped"):
         names = content.get(key, [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"{show}: {key!r} must be a list of names, got {names!r}: write [{names}]")
@@ -103,9 +104,10 @@ def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
     for key in ("per_classifier", "per_method"):
         per = content.get(key, {})
         sections |= {key: per, **(per if isinstance(per, dict) else {})}
-    for name in content.get("per_method") or ():
-        if name not in TRAINED:
-            raise ValueError(f"{show}: 'per_method' names {name!r}: choose from {', '.join(TRAINED)}")
+    for key in ("per_method", "shipped"):
+        for name in content.get(key) or ():
+            if name not in TRAINED:
+                raise ValueError(f"{show}: {key!r} names {name!r}: choose from {', '.join(TRAINED)}")
     for name, section in sections.items():
         rows = section or {}
         if not isinstance(rows, dict) or not all(isinstance(row or {}, dict) for row in rows.values()):
@@ -186,6 +188,23 @@ def next_classifier(profile: str, classifier: str) -> str | None:
     every = _content(profile).get("classifiers", [])
     after = [*every[every.index(classifier) + 1 :], *every] if classifier in every else every
     return after[0] if after and after[0] != classifier else None
+
+
+def shipped(profile: str) -> dict[tuple[str, str], Path]:
+    """The explainers of seed 0 that come with the repository, by (classifier, method): a profile does not train them.
+
+    They are those of the methods in the profile's list ``shipped`` that the `FULL` profile trains with the same
+    settings, if the file is there.
+    """
+    content, found = load_profile(profile), {}
+    methods = content.get("shipped", [])
+    full = load_profile(FULL)["classifiers"] if methods else []
+    for name, method in product([name for name in content.get("classifiers", []) if name in full], methods):
+        own, theirs = (parameters_for(each, "02_train_ptame", name, method=method) for each in (profile, FULL))
+        file = paths.shipped(name, method)
+        if own | {"profile": FULL} == theirs and file.is_file():
+            found[name, method] = file
+    return found
 
 
 def check_known(profile: str) -> None:

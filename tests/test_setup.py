@@ -229,6 +229,32 @@ def test_seeds_are_jobs_of_their_own(tmp_path):
     assert "results/x/per_image/embedded-vit-seed3.csv" in job(said, "03_compare --classifier embedded/vit --seed 3")
 
 
+def test_explainers_that_ship_are_taken_and_others_trained(tmp_path):
+    for name in ("notebooks", "ptame_lib"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "data" / "explainers" / "embedded").mkdir(parents=True)
+    for name in ("embedded", "zoo"):
+        (tmp_path / "data" / name).symlink_to(ROOT / "data" / name)
+    for name in ("vgg", "vit"):
+        (tmp_path / "data" / "explainers" / "embedded" / f"ttame-embedded-{name}.safetensors").touch()
+    shutil.copytree(ROOT / "workflow" / "profiles", tmp_path / "workflow" / "profiles")
+    # vit's T-TAME is trained otherwise than the full study's
+    (tmp_path / "workflow" / "profiles" / "x.yaml").write_text(
+        "extends: embedded-full\nonly: [02_train_ptame]\nseeds: [0]\nshipped: [T-TAME]\n"
+        "notebooks: {03_compare: {trained: [P-TAME, T-TAME]}}\n"
+        "per_classifier: {embedded/vit: {02_train_ptame: {steps: 7}}}\n"
+    )
+    code, said = plan("x", "--cores", "2", "--directory", str(tmp_path), PTAME_ROOT=str(tmp_path), PYTHONPATH=str(ROOT))
+    assert code == 0, said
+    assert {"train": 3, "train_other": 2}.items() <= jobs(said).items()  # vgg's is taken, by whoever needs it
+    code, said = plan(
+        "x", "results/x/ttame-embedded-vgg.safetensors", "--cores", "2", "--directory", str(tmp_path),
+        PTAME_ROOT=str(tmp_path), PYTHONPATH=str(ROOT),
+    )  # fmt: skip
+    assert code == 0, said
+    assert "cp data/explainers/embedded/ttame-embedded-vgg.safetensors results/x/ttame-embedded-vgg.safetensors" in said
+
+
 def test_slurm_plans_the_papers_scale():
     code, said = plan("imagenet", "--profile", "workflow/cluster/slurm")
     assert code == 0, said
