@@ -94,7 +94,7 @@ def finetune(
     ``val_total``, mean binary cross-entropies. The classifier moves to the device that accelerate finds. Raises
     FloatingPointError for a loss that is not finite.
     """
-    team, net = distributed.accelerator(config.seed, config.batch_size), classifier.model
+    team, net = distributed.accelerator(config.batch_size), classifier.model
 
     def loss(net: nn.Module, pixels: Tensor, labels: Tensor) -> FinetuneLoss:
         return FinetuneLoss(F.binary_cross_entropy_with_logits(classifier(pixels), labels.float()))

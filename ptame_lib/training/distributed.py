@@ -14,9 +14,11 @@ Sums are added in another order than in one process, so the weights are equal up
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator, DataLoaderConfiguration
@@ -25,12 +27,11 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 
-def accelerator(seed: int, batch_size: int, precision: str = "no") -> Accelerator:
-    """Seed everything, and return the device, the precision and the processes to train with.
+def accelerator(batch_size: int, precision: str = "no") -> Accelerator:
+    """The device, the precision and the processes to train with.
 
     Raises ValueError if the processes can't share a batch equally.
     """
-    set_seed(seed)
     AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
     team = Accelerator(mixed_precision=precision, dataloader_config=DataLoaderConfiguration(split_batches=True))
     if batch_size % team.num_processes:
@@ -39,6 +40,19 @@ def accelerator(seed: int, batch_size: int, precision: str = "no") -> Accelerato
             "choose a multiple of them"
         )
     return team
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the random states of Python, NumPy and torch while the block runs, then put them back as they were."""
+    python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global one, which set_seed seeds
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        set_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)  # noqa: NPY002
 
 
 def all_targets(targets: Tensor, team: Accelerator) -> Tensor:

@@ -32,7 +32,7 @@ class TrainingLoop:
     row of the history, to which ``after_step(pixels)`` may add. Every ``every`` steps and at the end, ``validate()``
     adds ``val_total``, and the checkpoint is written; that is also written when Ctrl-C or SIGTERM ends the training. A
     training that validates stops early (`stops`) and ends with the weights of the lowest ``val_total``. ``config`` has
-    lr, and if it validates also patience and min_delta.
+    lr and seed, and if it validates also patience and min_delta.
     """
 
     state: TrainingState
@@ -54,6 +54,7 @@ class TrainingLoop:
         """
         state, team = self.state, self.team
         with (
+            distributed.seeded(self.config.seed),
             frozen_at_rest(state.explainer, state.classifier),  # once, not at every step
             files.alone(self.checkpoint) if self.checkpoint and team.is_main_process else nullcontext(),
             distributed.global_statistics(state.explainer, team),

@@ -73,7 +73,7 @@ def train_explainer(
     """
     # what can be refused before the first step
     _check(explainer, classifier, data, val_data, config)
-    team = distributed.accelerator(config.seed, config.batch_size, config.precision)
+    team = distributed.accelerator(config.batch_size, config.precision)
     if team.num_processes > 1:
         raise ValueError(
             "the Explainer is trained in one process, since its validation is: start it without accelerate launch"

@@ -138,7 +138,7 @@ def train_ptame(
     Raises ValueError for a checkpoint of other settings, shapes or origin, FileNotFoundError for a missing one,
     RuntimeError if another run writes it, and FloatingPointError for a loss or weight that is not finite.
     """
-    team = distributed.accelerator(config.seed, config.batch_size, config.precision)
+    team = distributed.accelerator(config.batch_size, config.precision)
     if team.num_processes > 1 and hasattr(classifier, "learned_state"):
         raise ValueError(
             "a classifier that only answers is learned from in one process: start one, without accelerate launch"
@@ -182,7 +182,10 @@ def _swap_loss(
 ) -> Callable[..., SwapLoss]:
     """A step's loss for the loop: every image is swapped with another of the batch; the step alone draws which."""
     if hasattr(state.classifier, "masked"):
-        raise ValueError("a classifier that only answers can't be learned from by swaps: choose the mask sigmoid")
+        raise ValueError(
+            "a classifier that only answers can't be learned from by swaps: "
+            "train P-TAME for it, with train_black_box, or give Swap-TAME a classifier with gradients"
+        )
 
     def loss(model: nn.Module, pixels: Tensor, images: Tensor) -> SwapLoss:
         targets = decisions(pixels, images)  # (b,)

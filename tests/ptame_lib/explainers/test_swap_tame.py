@@ -103,5 +103,5 @@ def test_maps_follow_what_decides_for_the_classifier():
 def test_a_classifier_that_only_answers_is_refused(auxiliary):
     classifier = Half(slice(0, 16))
     classifier.masked = lambda pixels, masks: None
-    with pytest.raises(ValueError, match="choose the mask sigmoid"):
+    with pytest.raises(ValueError, match="train P-TAME for it, with train_black_box"):
         train_ptame(SwapTAME(auxiliary, 2), classifier, Squares(), TrainingConfig(steps=1, batch_size=16, mask="swap"))

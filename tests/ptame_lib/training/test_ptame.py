@@ -2,8 +2,10 @@
 
 import json
 import os
+import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from helpers import (
@@ -105,6 +107,21 @@ def test_training_moves_nothing_but_the_explainer(fresh, classifier, auxiliary):
         assert same(net.state_dict(), state)
         assert all(p.grad is None for p in net.parameters())
     assert not any(value.equal(start[key]) for key, value in weights(explainer).items() if value.numel() > 1)
+
+
+def test_training_leaves_the_random_states_as_they_were(fresh, classifier):
+    def draws():
+        return random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
+
+    def seed():
+        random.seed(3), np.random.seed(3), torch.manual_seed(3)  # noqa: NPY002
+
+    explainer = fresh()
+    seed()
+    wanted = draws()
+    seed()
+    train_ptame(explainer, classifier, Images(), QUICK)
+    assert draws() == wanted
 
 
 @pytest.mark.parametrize("stop", [1, 2, 4, 5])
