@@ -209,7 +209,9 @@ def _shapley_loss(
     Two forward passes of the classifier for each image, none backward: as many as P-TAME's.
     """
     if hasattr(state.classifier, "masked"):
-        raise ValueError("a classifier that only answers can't be learned from by coalitions: choose the mask sigmoid")
+        raise ValueError(
+            "coalitions are asked about without gradients or a surrogate: give train_ptame the black box itself"
+        )
     empty: list[Tensor] = []  # the probabilities (K,) of black, once they are known
 
     def loss(model: nn.Module, pixels: Tensor, images: Tensor) -> ShapleyLoss:

@@ -1,5 +1,7 @@
 """FastSHAP: P-TAME's network on patches, saved and loaded, and trained to the Shapley values that are known."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ from helpers import Images, explainer_on, rand, same, small_auxiliary, small_net
 from torch import nn
 from torch.utils.data import Dataset
 
-from ptame_lib import PTAME, TrainingConfig, train_ptame
+from ptame_lib import PTAME, BlackBox, TrainingConfig, train_black_box, train_ptame
 from ptame_lib.explainers.fastshap import FastSHAP
 from ptame_lib.explainers.loading import load_explainer, method_of
 from ptame_lib.training.ptame import config_for
@@ -150,8 +152,13 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path):
     assert same(weights(resumed), weights(whole))
 
 
-def test_a_classifier_that_only_answers_is_refused():
+def test_a_black_box_is_learned_from_as_it_is():
+    """Since no gradient is asked for; stand-ins that have one are refused."""
+    data = [{"pixels": image} for image in Images().pixels]
     explainer, classifier = small_nets(kind=FastSHAP)
-    classifier.masked = lambda pixels, masks: None
-    with pytest.raises(ValueError, match="choose the mask sigmoid"):
-        train_ptame(explainer, classifier, Images(), CONFIG)
+    box, config = BlackBox(classifier, 32), replace(CONFIG, batch_size=5)
+    learned = train_ptame(explainer, box, data, config)
+    assert box.queries == 2 * 7 * 5 + 10 + 1
+    assert learned == train_ptame(small_nets(kind=FastSHAP)[0], classifier, data, config)
+    with pytest.raises(ValueError, match="give train_ptame the black box itself"):
+        train_black_box(explainer, box, data, CONFIG, queries_per_image=10**6)
