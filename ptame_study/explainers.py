@@ -42,8 +42,8 @@ def new_explainer(
 ) -> PTAME:
     """An untrained explainer of a method.
 
-    P-TAME and Swap-TAME use the auxiliary's features, T-TAME and L-CAM-Img those of the ``classifier``'s own
-    ``layers``. Raises ValueError for unknown names and layers, and for a head that does not fit.
+    P-TAME, Swap-TAME and FastSHAP use the auxiliary's features, T-TAME and L-CAM-Img those of the ``classifier``'s
+    own ``layers``. Raises ValueError for unknown names and layers, and for a head that does not fit.
     """
     if method == "L-CAM-Img":
         layer = auxiliary.layers[0] if auxiliary.layers else None

@@ -33,6 +33,7 @@ STYLES = {  # method: its colour in all figures, and its marker on lines; the ot
     "P-TAME+20": (PALETTE[0], "X"),
     "T-TAME": (PALETTE[9], "D"),
     "L-CAM-Img": (PALETTE[4], "o"),
+    "FastSHAP": ("#332288", "^"),
     "Grad-CAM": (PALETTE[1], "s"),
     "RISE": (PALETTE[2], "^"),
     "Opti-CAM": (PALETTE[3], "o"),

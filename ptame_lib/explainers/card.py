@@ -93,6 +93,7 @@ LEARNED = {  # what a training asks for, by its mask
     "sigmoid": f"{OWN_DECISIONS} with as little of the image as possible",
     "matched": f"{OWN_DECISIONS} on the first pixels of its maps, shares of the image that are given",
     "swap": "it learned which pixels take the classifier's own decision along when they are moved to another image",
+    "shapley": "it learned the Shapley values of patches, from the classifier's probabilities without some of them",
 }
 UNKNOWN = "Not stored with the explainer."
 MOST_OF_A_ROW = 5000  # letters

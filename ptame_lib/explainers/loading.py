@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from ..classifiers.wrapper import Classifier
+from .fastshap import FastSHAP
 from .features import FeatureExtractor, load_auxiliary
 from .lcam import LCAM
 from .names import EXPLAINER, LAST, OWN, TRAINED, method_and_features
@@ -16,7 +17,8 @@ from .ttame import own_features
 
 __all__ = ["EXPLAINER", "LAST", "OWN", "TRAINED", "load_explainer", "method_and_features", "method_of"]
 
-ON_AUXILIARY = {"P-TAME": PTAME, "Swap-TAME": SwapTAME}  # methods that use a frozen auxiliary's features
+# methods that use a frozen auxiliary's features
+ON_AUXILIARY = {"P-TAME": PTAME, "Swap-TAME": SwapTAME, "FastSHAP": FastSHAP}
 
 
 def load_explainer(

@@ -11,6 +11,7 @@ TRAINED = {  # method: source; these share notebook 02 and its training loop
     "T-TAME": "Ntrougkas et al., IEEE Access 2024",
     "Swap-TAME": "this study's variant of P-TAME",
     "L-CAM-Img": "Gkartzonika et al., ECCV workshops 2022",
+    "FastSHAP": "Jethani et al., ICLR 2022",
 }
 EXPLAINER = {"NN-Explainer": "Stalder et al., NeurIPS 2022"}  # trained by notebook 07, for some classifiers only
 ASKING = {f"P-TAME+{n}": n for n in (1, 2, 5, 10, 20)}  # P-TAME with so many questions to the classifier

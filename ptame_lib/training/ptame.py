@@ -1,4 +1,4 @@
-"""Train P-TAME, Swap-TAME, T-TAME and L-CAM-Img: the settings, the loss of a step, the optimizer."""
+"""Train P-TAME, Swap-TAME, T-TAME, L-CAM-Img and FastSHAP: the settings, the loss of a step, the optimizer."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from ..classifiers.wrapper import likeliest
 from ..explainers.ptame import PTAME
 from ..losses.ptame import PTAMELoss, PTAMEWeights, ptame_loss
+from ..losses.shapley import ShapleyLoss, as_masks, draw_coalitions, shapley_loss
 from ..losses.swaps import SwapLoss, draw_areas, matched_masks, swap, swap_loss
 from ..masking import keep, keep_share, normalise, resize
 from ..validation import check_at_least, check_images
@@ -24,7 +25,7 @@ from .checkpoints import TrainingState
 from .loop import TrainingLoop
 from .sharing import shared_rows
 
-MASKS = ("sigmoid", "minmax", "swap", "matched")
+MASKS = ("sigmoid", "minmax", "swap", "shapley", "matched")
 SOFT = 0.25  # of a map's deviation: how softly a matched mask ends
 
 
@@ -37,12 +38,13 @@ class TrainingConfig:
 
     Not in the paper, and helpful with few images: ``mask="minmax"`` masks the image as the evaluation does, by its own
     map, min-max normalised (other classes' maps are then not pressed to be empty). ``mask="swap"``: the loss of
-    `losses.swaps` alone, which needs no weights; see `swap_config`. ``shares``: of the largest pixels that the masks
-    keep, one a step in turn. ``mask="matched"`` keeps such a share of the image whatever the map's values
-    (`matched_masks`): the order of its pixels alone counts, and the area term is idle. ``rest``: the weight of a term
-    -log(1 - p), with the decision's probability p on what the mask leaves. ``tied``: all classes' rows of the fuser
-    move by the same amount, so that classes without an image learn too; ``mapped``: besides, those of finer levels by
-    what the last level's rows know of their class (`sharing.Mapped`). Both are sensible after `PTAME.start_from_head`.
+    `losses.swaps` alone, which needs no weights; see `swap_config`. ``mask="shapley"``: that of `losses.shapley` alone,
+    which needs none either; see `shapley_config`. ``shares``: of the largest pixels that the masks keep, one a step in
+    turn. ``mask="matched"`` keeps such a share of the image whatever the map's values (`matched_masks`): the order of
+    its pixels alone counts, and the area term is idle. ``rest``: the weight of a term -log(1 - p), with the decision's
+    probability p on what the mask leaves. ``tied``: all classes' rows of the fuser move by the same amount, so that
+    classes without an image learn too; ``mapped``: besides, those of finer levels by what the last level's rows know of
+    their class (`sharing.Mapped`). Both are sensible after `PTAME.start_from_head`.
     """
 
     steps: int = 600
@@ -97,9 +99,17 @@ def swap_config(config: TrainingConfig) -> TrainingConfig:
     return replace(config, mask="swap")
 
 
+def shapley_config(config: TrainingConfig) -> TrainingConfig:
+    """The same training by coalitions of patches, for FastSHAP."""
+    return replace(config, mask="shapley")
+
+
+OWN_LOSS = {"L-CAM-Img": lcam_config, "Swap-TAME": swap_config, "FastSHAP": shapley_config}  # methods that have one
+
+
 def config_for(method: str, config: TrainingConfig) -> TrainingConfig:
-    """The training of a method of `explainers.names.TRAINED`: L-CAM-Img and Swap-TAME have a loss of their own."""
-    return {"L-CAM-Img": lcam_config, "Swap-TAME": swap_config}.get(method, lambda same: same)(config)
+    """The training of a method of `explainers.names.TRAINED`, some of which have a loss of their own."""
+    return OWN_LOSS.get(method, lambda same: same)(config)
 
 
 def train_ptame(
@@ -137,8 +147,9 @@ def train_ptame(
     with shared_rows(explainer, "mapped" if config.mapped else "tied" if config.tied else "free"):
         state = TrainingState(explainer, classifier, *_optimizer(explainer, config), made_from)
         steps = planned(data, config, "pixels", "image", pinned=team.device.type == "cuda")
-        make = _swap_loss if config.mask == "swap" else _step_loss
-        loss = make(state, _Decisions(classifier, len(data)), config, team)
+        make = {"swap": _swap_loss, "shapley": _shapley_loss}.get(config.mask, _step_loss)
+        ask = _probabilities if config.mask == "shapley" else likeliest
+        loss = make(state, _WholeImages(ask, classifier, len(data)), config, team)
         training = TrainingLoop(state, steps, loss, config, team, "train P-TAME", config.checkpoint_every)
         training.after_step, training.on_step = getattr(classifier, "learn", None), on_step
         training.checkpoint = checkpoint
@@ -146,7 +157,7 @@ def train_ptame(
 
 
 def _step_loss(
-    state: TrainingState, decisions: _Decisions, config: TrainingConfig, team: Accelerator
+    state: TrainingState, decisions: _WholeImages, config: TrainingConfig, team: Accelerator
 ) -> Callable[..., PTAMELoss]:
     """A step's loss for the loop; a classifier may have its own ``masked(pixels, masks)``."""
     answer = getattr(state.classifier, "masked", lambda pixels, masks: state.classifier(keep(pixels, masks)))
@@ -167,7 +178,7 @@ def _step_loss(
 
 
 def _swap_loss(
-    state: TrainingState, decisions: _Decisions, config: TrainingConfig, team: Accelerator
+    state: TrainingState, decisions: _WholeImages, config: TrainingConfig, team: Accelerator
 ) -> Callable[..., SwapLoss]:
     """A step's loss for the loop: every image is swapped with another of the batch; the step alone draws which."""
     if hasattr(state.classifier, "masked"):
@@ -188,6 +199,49 @@ def _swap_loss(
         return swap_loss(kept, pasted, targets, targets[other])
 
     return loss
+
+
+def _shapley_loss(
+    state: TrainingState, answers: _WholeImages, config: TrainingConfig, team: Accelerator
+) -> Callable[..., ShapleyLoss]:
+    """A step's loss for the loop: a coalition of patches and the rest, for each image; the step alone draws which.
+
+    Two forward passes of the classifier for each image, none backward: as many as P-TAME's.
+    """
+    if hasattr(state.classifier, "masked"):
+        raise ValueError(
+            "coalitions are asked about without gradients or a surrogate: give train_ptame the black box itself"
+        )
+    empty: list[Tensor] = []  # the probabilities (K,) of black, once they are known
+
+    def loss(model: nn.Module, pixels: Tensor, images: Tensor) -> ShapleyLoss:
+        # the classes that the batch is decided for, and their probabilities on the whole images and on black
+        full = answers(pixels, images)  # (b,K)
+        classes = distributed.all_targets(full.argmax(1), team).unique()  # (n,)
+        if not empty:
+            empty.append(_probabilities(state.classifier, torch.zeros_like(pixels[:1]))[0])
+        with team.autocast():
+            values = model(pixels, classes).float()  # (b,n,h,w)
+
+            # this process's share of the pairs of the whole batch
+            b, _, h, w = values.shape
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + len(state.history))
+            drawn = draw_coalitions(b * team.num_processes, h * w, generator)
+            own = drawn[b * team.process_index :][:b].to(pixels.device)
+            pair = torch.stack([own, ~own])  # (2,b,h*w)
+
+            masks = as_masks(pair.view(2 * b, h, w), pixels.shape[-2:])
+            kept = _probabilities(state.classifier, keep(pixels.repeat(2, 1, 1, 1), masks))
+        worths = kept[:, classes].view(2, b, len(classes))
+        return shapley_loss(values.flatten(2), pair, worths, full[:, classes], empty[0][classes])
+
+    return loss
+
+
+def _probabilities(classifier: nn.Module, pixels: Tensor) -> Tensor:
+    """The classifier's probabilities (B,K), without any check or gradient."""
+    with torch.no_grad():
+        return classifier(pixels).float().softmax(1)
 
 
 def _left(logits: Tensor, targets: Tensor) -> Tensor:
@@ -229,14 +283,15 @@ def _optimizer(
     )
 
 
-class _Decisions:
-    """The classifier's decisions, asked for once about each image that never changes (not -1).
+class _WholeImages:
+    """What ``ask`` finds about whole images, asked for once about each image that never changes (not -1).
 
     A classifier that counts its queries is asked every time, so that a resumed training counts as an uninterrupted one.
     """
 
-    def __init__(self, classifier: nn.Module, count: int):
-        self.classifier, self.known = classifier, torch.full((count,), -1)
+    def __init__(self, ask: Callable[[nn.Module, Tensor], Tensor], classifier: nn.Module, count: int):
+        self.ask, self.classifier = ask, classifier
+        self.known, self.answers = torch.zeros(count, dtype=torch.bool), torch.empty(0)
         self.counts, self.checked = hasattr(classifier, "learned_state"), False
 
     def __call__(self, pixels: Tensor, images: Tensor) -> Tensor:
@@ -247,8 +302,11 @@ class _Decisions:
 
         # ask about images that are new or change
         images = images.cpu()
-        if self.counts or (images < 0).any() or (self.known[images] < 0).any():
-            found = likeliest(self.classifier, pixels)
-            self.known[images[images >= 0]] = found.cpu()[images >= 0]
+        if self.counts or (images < 0).any() or not self.known[images].all():
+            found = self.ask(self.classifier, pixels)
+            if not len(self.answers):
+                self.answers = torch.empty(len(self.known), *found.shape[1:], dtype=found.dtype)
+            fixed = images >= 0
+            self.answers[images[fixed]], self.known[images[fixed]] = found.cpu()[fixed], True
             return found
-        return self.known[images].to(pixels.device)
+        return self.answers[images].to(pixels.device)

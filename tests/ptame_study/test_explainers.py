@@ -47,7 +47,7 @@ def test_a_new_explainer_is_of_the_method(classifier):
 
 def test_explainers_load_by_what_their_file_says(classifier, tmp_path, pixels):
     targets = torch.tensor([0, 1, 2, 3])
-    for method in ("P-TAME", "T-TAME", "L-CAM-Img"):
+    for method in ("P-TAME", "Swap-TAME", "FastSHAP", "T-TAME", "L-CAM-Img"):
         explainer = new(method, classifier)
         explainer.save(tmp_path / "x.safetensors", classifier="embedded/resnet")
         loaded = load_explainer(tmp_path / "x.safetensors", classifier)

@@ -230,6 +230,7 @@ def test_of_too_few_images_a_card_says_so(tmp_path):
         ("sigmoid", "with as little of the image as possible."),
         ("matched", "on the first pixels of its maps, shares of the image that are given."),
         ("swap", "it learned which pixels take the classifier's own decision along when they are moved"),
+        ("shapley", "it learned the Shapley values of patches, from the classifier's probabilities without some"),
         (["no", "name"], "with as little of the image as possible."),
     ],
 )

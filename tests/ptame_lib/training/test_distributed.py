@@ -15,9 +15,10 @@ from torch import nn
 
 import ptame_lib
 from ptame_lib import PTAME, ExplainerConfig, TrainingConfig, train_explainer, train_ptame
+from ptame_lib.explainers.fastshap import FastSHAP
 from ptame_lib.explainers.lcam import LCAM
 from ptame_lib.training.distributed import GlobalBatchNorm
-from ptame_lib.training.ptame import lcam_config
+from ptame_lib.training.ptame import lcam_config, shapley_config
 from ptame_study import paths, train
 
 CONFIG = TrainingConfig(steps=6, batch_size=8, lr=1e-2, checkpoint_every=2)
@@ -56,8 +57,9 @@ def equal_up_to_rounding(a, b):
         (CONFIG, {}),
         (replace(CONFIG, optimizer="sgd"), {}),
         (lcam_config(CONFIG), {"kind": LCAM, "layers": ("l4",)}),
+        (shapley_config(CONFIG), {"kind": FastSHAP}),
     ],
-    ids=["adamw", "sgd", "L-CAM-Img"],
+    ids=["adamw", "sgd", "L-CAM-Img", "FastSHAP"],
 )
 def test_two_processes_end_with_the_weights_of_one(config, options, tmp_path):
     together(config, tmp_path, **options)
