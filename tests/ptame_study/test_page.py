@@ -77,7 +77,7 @@ def test_a_figure_draws_every_label_as_it_is(name):
     figures.use_style()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", "(Tight layout|constrained_layout) not applied")  # a name longer than the figure
+        warnings.filterwarnings("ignore", "(Tight layout|constrained_layout) not applied")  # a long name
         drawn = one_image.explanation(pixels[0], rand(16, 16), proof)
         drawn.canvas.draw()
         said = drawn.axes[0].get_title() + drawn.texts[0].get_text()
