@@ -16,9 +16,14 @@ from .tables import LEVEL
 from .verdicts import BETTER, WORSE
 from .whose_evidence import CHANCE, RIGHT
 
-SEED = "another seed"  # the row of `of_sanity` that holds two trainings on the same classifier
+# the checks of notebook 06
 ITSELF = "the classifier itself"
-RANDOM = "with its layers random up to "
+RANDOM = "random up to "  # a module of it
+SHUFFLED = "shuffled labels"
+SEED = "another seed"  # two trainings on the same classifier
+HEAD = "permuted head"  # the class whose logit it is
+STAYS = "permuted head, same number"  # the class of the same number, whose maps should differ
+UNRELATED = "another image"  # what two maps have in common that show nothing alike
 
 
 def of_comparison(paired: pd.DataFrame, reference: str = "P-TAME") -> str:
@@ -45,60 +50,62 @@ def of_comparison(paired: pd.DataFrame, reference: str = "P-TAME") -> str:
     return " ".join(told)
 
 
-def of_sanity(cascade: pd.DataFrame, known: pd.DataFrame, reference: str = "P-TAME") -> str:
-    """In which checks another method is better than the reference, then in which none is.
+def of_sanity(likeness: pd.DataFrame, known: pd.DataFrame, reference: str = "P-TAME") -> str:
+    """How the reference does in the checks, and the best other method; a sentence each, what is lost first.
 
-    ``cascade``: columns check, method and Spearman, in percent; ``known``: columns classifier sees, method, metric
-    and %.
+    ``likeness``: means over the images, columns check, method, metric and value, in percent; ``known``: the same with
+    ``classifier sees`` for the check.
     """
-    found = {}  # where: whether another method is better, and the numbers
+    told = []
     for sees, part in known[known["metric"] == "pointing"].groupby("classifier sees", sort=False):
-        found[f"where it sees {sees} alone"] = _against(part.set_index("method")["%"], reference, "maxima there")
-    for check, part in cascade.groupby("check", sort=False):
-        if check not in (ITSELF, SEED):
-            changed = f"with {check}" if check.endswith("labels") else RANDOM + check.removeprefix("random up to ")
-            found[changed] = _against(part.set_index("method")["Spearman"], reference, "maps like before")
-    lost = [f"{where} ({numbers})" for where, (behind, numbers) in found.items() if behind]
-    held = [where for where, (behind, _) in found.items() if not behind]
-    layers = [where.removeprefix(RANDOM) for where in held if where.startswith(RANDOM)]
-    held = [where for where in held if not where.startswith(RANDOM)] + [RANDOM + _listed(layers)] * bool(layers)
-    told = [f"When the classifier is changed, other methods do better {_listed(lost)}."] if lost else []
-    return " ".join([*told, f"None does better than {reference} {_listed(held)}."] if held else told)
+        own, best, name, control = _beside(part, reference, most=True)
+        more = f"; a control, {control[0]}: {control[1]:.0f} %" if control and control[1] >= own else ""
+        said = f"Where the classifier sees {sees} alone, {reference} points there in {own:.0f} % of the images"
+        told.append((own < best, f"{said} (the best other method, {name}: {best:.0f} %{more})."))
+    spearman = likeness[likeness["metric"] == "Spearman"]
+    randomised = spearman[spearman["check"].str.startswith(RANDOM)]
+    last = randomised.groupby("classifier")["check"].transform("last")  # everything up to there is random
+    changed = {
+        "After training on shuffled labels": spearman[spearman["check"] == SHUFFLED],
+        "With random layers": randomised[randomised["check"] == last],
+    }
+    for where, part in changed.items():
+        if len(part):
+            own, best, name, _ = _beside(part, reference, most=False)
+            said = f"{where}, its maps by {reference} correlate with the old ones by {own:.0f} %"
+            told.append((abs(own) > abs(best), f"{said} (the best other method, {name}: {best:.0f} %; 0 is best)."))
+    return " ".join(sentence for lost, sentence in sorted(told, key=lambda each: not each[0]))
 
 
-def _against(values: pd.Series, reference: str, what: str) -> tuple[bool, str]:
-    """Whether a method that is no control is better than the reference, and ``what`` they have, in percent.
+def _beside(part: pd.DataFrame, reference: str, most: bool) -> tuple[float, float, str, tuple[str, float] | None]:
+    """The reference's mean over classifiers, the best other method's, its name, and the highest control.
 
-    Maxima should be many, and maps like before few.
+    Best is the highest (``most``) or what is closest to 0.
     """
-    rising = what == "maxima there"
-    own, others = values[reference], values.drop([reference, *CONTROLS, TRUTH], errors="ignore")
-    best = others.max() if rising else others.min()
-    names = others.index[others == best]
-    told = f"{what}: {reference} {own:.0f} %, {names[0] if len(names) == 1 else f'{len(names)} methods'} {best:.0f} %"
+    values = part.groupby("method", sort=False)["value"].mean()
+    others = values.drop([reference, *CONTROLS, TRUTH], errors="ignore")
+    best = others.idxmax() if most else others.abs().idxmin()
     controls = values[values.index.isin(CONTROLS)]
-    if rising and len(controls) and controls.max() >= own:
-        told += f", {controls.idxmax()}, a control, {controls.max():.0f} %"
-    return bool(best > own if rising else best < own), told
+    return values[reference], others[best], best, (controls.idxmax(), controls.max()) if len(controls) else None
 
 
 def of_masks(paired: pd.DataFrame, specific: dict[str, dict[str, float]], classes: int, reference: str) -> str:
-    """Which measures of its masks the reference loses to which method, and whether masks are about their class.
+    """In how many comparisons the reference loses, and whether its masks are about their class.
 
     ``paired``: `verdicts.verdicts`; ``specific``: `metrics.specificity` by method; ``classes``: of the classifier.
     """
-    lost = paired[paired["verdict"] == WORSE].groupby("metric", sort=False)["method"].agg(list)
-    losses = [f"in {metric} to {_listed(methods)}" for metric, methods in lost.items()] or ["no comparison"]
-    won = f"it wins {(paired['verdict'] == BETTER).sum()} of {len(paired)} comparisons"
-    told = f"{reference} loses {_listed(losses)}; {won}."
+    lost = paired[paired["verdict"] == WORSE].groupby("metric", sort=False).size().sort_values(ascending=False)
+    where = f" ({', '.join(f'{n} in {metric}' for metric, n in lost.items())})" if len(lost) else ""
+    won = (paired["verdict"] == BETTER).sum()
+    told = f"{reference} loses {lost.sum()} of {len(paired)} comparisons with other methods{where} and wins {won}."
     if reference not in specific:
         return told
     own = specific[reference]
-    left = [f"{means['others']:.0f} % with {name}" for name, means in specific.items()]
+    left = ", ".join(f"{name} {of['others']:.0f} %" for name, of in specific.items() if name != reference)
     return (
-        f"{told} A class in the image has a probability of {own['whole']:.0f} %, and {own['own']:.0f} % on what "
-        f"its mask by {reference} keeps. On what masks of other classes keep, it has {_listed(left)} "
-        f"(chance: {100 / classes:.0f} %)."
+        f"{told} A class in the image has a probability of {own['whole']:.0f} %, and {own['own']:.0f} % where only its "
+        f"own mask's part is kept. Where only the part of another class's mask is kept, it has {own['others']:.0f} % "
+        f"(chance: {100 / classes:.0f} %)." + f" With other methods' masks it has: {left}." * bool(left)
     )
 
 
@@ -138,8 +145,9 @@ def of_black_box(gaps: pd.DataFrame) -> str:
         lost, won = shown[shown["gain"] > 0], (shown["gain"] < 0).sum()
         most = lost.loc[lost["gain"].idxmax()] if len(lost) else None
         where = "" if most is None else f" (at most {most['gain']:.0f} points, of {most['metric']})"
-        told.append(f"{way} training loses {len(lost)} of {len(part)} comparisons{where} and wins {won}")
-    return f"Against training on the true gradients, {_listed(told)}. What is left shows no difference."
+        against = f"loses {len(lost)} of {len(part)} comparisons with training on the true gradients"
+        told.append(f"{way[0].upper() + way[1:]} training {against}{where} and wins {won}.")
+    return " ".join([*told, "The others show no difference."])
 
 
 def _spread(counts: pd.Series) -> str:

@@ -12,10 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from .figures import GREY, MAP_COLOURS, colour, marker
+from .figures import GREY, MAP_COLOURS, PAGE, colour, marker
 from .lettering import PLAIN, lettered
 
-WIDTH = 11.0  # inches of a figure: at 80 dots per inch as wide as a notebook's page
 SMALL = 9  # points: the smallest letters
 BEHIND = "#dddddd"  # lines of the other methods
 SIDES = [(right, up) for up in (0, 8, -8, 16, -16) for right in (7, -7)]  # of a point, in points
@@ -27,7 +26,7 @@ def cost_quality(points: pd.DataFrame) -> Figure:
 
     ``points``: columns ``ms per image`` and ``mean rank``, by method.
     """
-    figure, axis = plt.subplots(figsize=(WIDTH, 6))
+    figure, axis = plt.subplots(figsize=(PAGE, 6))
     for method, row in points.iterrows():
         axis.plot(row["ms per image"], row["mean rank"], marker(method), ms=9, color=colour(method))
     axis.set(xscale="log", xlabel="milliseconds per image (log)", ylabel="mean rank (1 is best)")
@@ -71,7 +70,7 @@ def intervals(table: pd.DataFrame, metrics: Sequence[str], arrows: dict[str, boo
     """
     parts = list(table.groupby("classifier", sort=False))
     heights = [part["method"].nunique() + 4 for _, part in parts]
-    shape = {"squeeze": False, "figsize": (WIDTH + 1, 0.24 * sum(heights)), "height_ratios": heights, "sharey": "row"}
+    shape = {"squeeze": False, "figsize": (PAGE + 1, 0.24 * sum(heights)), "height_ratios": heights, "sharey": "row"}
     figure, axes = plt.subplots(len(parts), len(metrics), **shape)
     for line, (classifier, part) in zip(axes, parts, strict=True):
         order = list(part["method"].unique())
@@ -95,7 +94,7 @@ def road(table: pd.DataFrame, methods: Sequence[str], shares: Sequence[int] = (1
     ``table``: as `tables.tidy` makes it; two rows of panels for each classifier, MoRF and LeRF.
     """
     rows = [(name, way) for name in table["classifier"].unique() for way in ("MoRF", "LeRF")]
-    shape = {"squeeze": False, "figsize": (WIDTH + 1, 1.7 * len(rows) + 0.5), "sharex": True, "sharey": "row"}
+    shape = {"squeeze": False, "figsize": (PAGE + 1, 1.7 * len(rows) + 0.5), "sharex": True, "sharey": "row"}
     figure, axes = plt.subplots(len(rows), len(methods), **shape)
     for line, (classifier, way) in zip(axes, rows, strict=True):
         of = table[table["classifier"] == classifier].set_index(["method", "metric"])[["value", "low", "high"]]
@@ -126,7 +125,7 @@ def cascade(table: pd.DataFrame, stages: Sequence[str], apart: Sequence[str] = (
     """
     rows = -(-len(table) // 5)
     columns = -(-len(table) // rows)
-    shape = {"squeeze": False, "figsize": (WIDTH, 2.4 * rows + 0.9), "sharex": True, "sharey": True}
+    shape = {"squeeze": False, "figsize": (PAGE, 2.4 * rows + 0.9), "sharex": True, "sharey": True}
     figure, axes = plt.subplots(rows, columns, **shape)
     labels = [*(name.removeprefix("random ") for name in stages), *apart]
     places = [*range(len(stages)), *(len(stages) + 0.5 + i for i in range(len(apart)))]
@@ -151,7 +150,7 @@ def cascade(table: pd.DataFrame, stages: Sequence[str], apart: Sequence[str] = (
 def confusions(matrices: dict[str, pd.DataFrame]) -> Figure:
     """One matrix a row, by its title, with a bar of colours: percent from 0 to 100 of image classes by mask classes."""
     heights = [0.36 * len(wide) + 1.1 for wide in matrices.values()]
-    width = min(WIDTH, 0.62 * max(wide.shape[1] for wide in matrices.values()) + 2.5)
+    width = min(PAGE, 0.62 * max(wide.shape[1] for wide in matrices.values()) + 2.5)
     shape = {"squeeze": False, "figsize": (width, sum(heights)), "height_ratios": heights}
     figure, axes = plt.subplots(len(matrices), 1, **shape)
     for axis, (title, wide) in zip(axes[:, 0], matrices.items(), strict=True):

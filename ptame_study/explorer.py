@@ -176,7 +176,7 @@ def read_image(content: bytes, size: Size, name: str = "the file") -> Tensor:
 
 
 def overlay(image: Tensor, mask: Tensor) -> Tensor:
-    """A map (H,W) in colours over the grey image (3,H,W), as in `figures.explanation`."""
+    """A map (H,W) in colours over the grey image (3,H,W), as in `one_image.explanation`."""
     heat = torch.from_numpy(colormaps[MAP_COLOURS](mask.cpu().numpy())[..., :3]).permute(2, 0, 1).float()
     return 0.65 * heat + 0.35 * image.cpu().mean(0, keepdim=True)
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from ptame_lib import files
 from ptame_lib.explainers.names import AUXILIARY_CAM, CHANNEL_MEAN, SWAPPED
-from ptame_lib.masking import normalise, resize
-from ptame_lib.metrics.evidence import FILLS, Evidence, fill_in, percent
+from ptame_lib.masking import keep
+from ptame_lib.metrics.evidence import FILLS, Evidence, percent
 from ptame_lib.texts import MOST, printable
 
 from . import paths
@@ -58,6 +57,12 @@ STYLES = {  # method: its colour in all figures, and its marker on lines; the ot
 }
 DOUBT = "#a03000"  # colour of warnings
 WORDS = 10  # points: letters of sentences and titles, which a reader sees at 80 dots per inch
+PAGE = 11.0  # inches of a figure: at 80 dots per inch as wide as a notebook's page
+MEANING = (  # of the words that `annotate` writes
+    "kept, rest: the probability of the class on the {shown} of the pixels that the map puts first, and without them. "
+    "black, blurred: the smallest share of these pixels that is enough, all others black or blurred; no: those shown "
+    "are not enough; –: a wholly black or blurred image is decided alike, so this says little."
+)
 MAP_COLOURS = "viridis"  # of saliency maps: even in brightness, readable for the colour-blind
 
 
@@ -102,23 +107,35 @@ def show(figure: Figure, alt: str) -> None:
 
 
 def grid(
-    rows: Sequence[Sequence[Tensor]], columns: Sequence[str], labels: Sequence[str] | None = None, side: float = 1.25
+    rows: Sequence[Sequence[Tensor]],
+    columns: Sequence[str],
+    labels: Sequence[str] | None = None,
+    side: float | None = None,
 ) -> Figure:
-    """A grid of images (3,H,W) in [0,1] and maps (h,w) in [0,1], with column titles and row labels."""
-    size = (side * len(columns), side * len(rows) + 0.3)
-    figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False)
+    """A grid of images (3,H,W) in [0,1] and maps (h,w) in [0,1], with column titles and row labels.
+
+    ``side``: of a picture, in inches; by default as large as a page allows, 1.5 at most.
+    """
+    side = side or min(1.5, PAGE / len(columns))
+    size, letters = (side * len(columns), side * len(rows) + 0.3), int(13 * side)  # a line's letters beside a picture
+    figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, layout="compressed")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
     for i, row in enumerate(rows):
         for j, cell in enumerate(row):
-            _draw(axes[i, j], cell)
-            if i == 0:  # as many letters to the line as fit above one image
-                axes[i, j].set_title(textwrap.fill(lettered(columns[j], MOST), int(13 * side)), fontsize=9, **PLAIN)
+            draw(axes[i, j], cell)
+            if i == 0:
+                axes[i, j].set_title(_wrapped(lettered(columns[j], MOST), letters), fontsize=9, **PLAIN)
         if labels is not None:
-            axes[i, 0].set_ylabel(lettered(labels[i], MOST), fontsize=8, **PLAIN)
-    figure.tight_layout(pad=0.3)
+            axes[i, 0].set_ylabel(_wrapped(lettered(labels[i], MOST), letters), fontsize=8, **PLAIN)
     return figure
 
 
-def _draw(axis: Axes, picture: Tensor, alpha: float | None = None) -> None:
+def _wrapped(text: str, letters: int) -> str:
+    """Each line of a text in lines of at most so many letters."""
+    return "\n".join(textwrap.fill(line, letters) for line in text.split("\n"))
+
+
+def draw(axis: Axes, picture: Tensor, alpha: float | None = None) -> None:
     """An image (3,H,W), or a map (h,w) in colours, without ticks."""
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
@@ -129,21 +146,33 @@ def _draw(axis: Axes, picture: Tensor, alpha: float | None = None) -> None:
 
 
 def annotate(axes: Sequence[Axes], proof: Evidence, whole: bool = True) -> None:
-    """Write below each image of the pixels shown what they are worth, in red where there is reason for doubt.
+    """Write below each picture of a `grid` what the pixels shown are worth, in red where there is reason for doubt.
 
     ``proof``: the evidence of as many images as there are axes, whose pixels not shown are black, as they are for the
-    probabilities; a line for each fill says whether the pixels shown are enough. ``whole``: also the probability on the
-    whole image.
+    probabilities. ``whole``: also the probability on the whole image. What the words mean stands below the figure.
     """
+    if not axes:
+        return
+    figure, cells = axes[0].figure, axes[0].get_gridspec()
+    width = figure.get_size_inches()[0]
     for i, axis in enumerate(axes):
         lines = [f"whole {percent(proof.whole[i])}"] if whole else []
         lines += [f"kept {percent(proof.kept[i, 0])}", f"rest {percent(proof.rest[i, 0])}", *_enough(proof, i)]
         lines += [doubt for doubt in proof.doubts(i) if doubt != "not enough"]  # which a line of its fill says
-        axis.set_xlabel("\n".join(lines), fontsize=WORDS - 2, labelpad=2, linespacing=1.1)
+        said = _wrapped("\n".join(lines), int(15 * width / cells.ncols))
+        axis.set_xlabel(said, fontsize=WORDS - 2, labelpad=2, linespacing=1.1)
         if proof.doubts(i):
             axis.xaxis.label.set(color=DOUBT)
-    if axes:
-        axes[0].figure.tight_layout(pad=0.3)
+    meaning = textwrap.fill(MEANING.format(shown=percent(proof.shown.max())), int(14 * width))
+    figure.supxlabel(meaning, x=0.01, ha="left", fontsize=WORDS - 2)
+
+    # the height of what is written, on top of the pictures'
+    lines = [0] * cells.nrows
+    for axis in figure.axes:
+        row = axis.get_subplotspec().rowspan.start
+        lines[row] = max(lines[row], axis.get_xlabel().count("\n") + bool(axis.get_xlabel()))
+    written = (sum(lines) + meaning.count("\n") + 2) * 1.15 * (WORDS - 2) / 72
+    figure.set_size_inches(width, width / cells.ncols * cells.nrows + 0.3 + written)
 
 
 def _enough(proof: Evidence, i: int) -> list[str]:
@@ -152,80 +181,37 @@ def _enough(proof: Evidence, i: int) -> list[str]:
         return []
     lines = []
     for k, fill in enumerate(FILLS):
-        share, shown = percent(proof.share[i, k]), percent(proof.shown[i])
-        enough = f"{share} enough" if proof.faithful[i, k] else f"{shown} not enough"
-        lines.append(f"{fill}: {'says little' if proof.empty_too[i, k] else enough}")
+        enough = percent(proof.share[i, k]) if proof.faithful[i, k] else "no"
+        lines.append(f"{fill}: {'–' if proof.empty_too[i, k] else enough}")
     return lines
 
 
-def explanation(
-    image: Tensor,
-    map_: Tensor,
-    row: Evidence,
-    labels: Sequence[str] | None = None,
-    side: float = 2.9,
-    whole: Tensor | None = None,
+def methods(
+    pixels: Tensor,
+    decided: Sequence[str],
+    truth: dict[str, Tensor],
+    maps: dict[str, Tensor],
+    proofs: dict[str, Evidence],
 ) -> Figure:
-    """One explained image (3,H,W): itself and its map (h,w), the pixels shown, the rest, and the evidence about them.
+    """Two rows for each of the ``pixels`` (B,3,H,W): the maps (B,h,w) of methods, and the pixels that each puts first.
 
-    What is not seen is black in the upper row and blurred in the lower one. Titles give the target's probability; a
-    warning, if any, is framed. ``row``: the evidence of this image, ``evidence[i]``. ``labels``: names of the classes,
-    by default the classifier's. ``whole``: the image (3,H,W) whose middle the classifier sees, which is framed there.
+    ``decided``: a label for each image; ``truth``: columns of maps that are kept as they are; ``proofs``: the evidence
+    of each of the ``maps``, which is written below what its map keeps.
     """
-    if len(row) != 1:
-        raise ValueError(f"the evidence of one image is wanted, got that of {len(row)}: pass evidence[i]")
-    row = row if labels is None else replace(row, labels=tuple(labels))
-
-    # two rows: the image and its map, then of each fill the pixels shown and the rest
-    seen = row.pixels_shown.to(image.device)
-    name = textwrap.shorten(lettered(row.name(row.targets[0])), 28)
-    grey = image.mean(0, keepdim=True).expand(3, -1, -1)
-    first = "" if row.decided[0] else "NOT THE DECISION\n"
-    cells = [[(f"{first}{name}: {percent(row.whole[0])}", image)], [("map", grey)]]
-    for k, (cell, fill) in enumerate(zip(cells, FILLS, strict=True)):
-        first = f"first {percent(row.shown[0])}, others {fill}: {percent(row.kept[0, k])}"
-        without = f"without them ({fill}): {percent(row.rest[0, k])}"
-        cell += [(first, fill_in(image[None], seen, fill)[0]), (without, fill_in(image[None], ~seen, fill)[0])]
-
-    # draw them, the map over the grey image
-    below = 1.4
-    aspect = image.shape[-2] / image.shape[-1]
-    size = (3 * side, 2 * (side * aspect + 0.35) + below)
-    figure, axes = plt.subplots(2, 3, figsize=size)
-    for axis, (title, picture) in zip(axes.flat, [each for cell in cells for each in cell], strict=True):
-        _draw(axis, picture)
-        axis.set_title(title, fontsize=WORDS, **PLAIN)
-    if whole is not None and whole.shape != image.shape:
-        _draw_whole(axes[0, 0], whole, image.shape[-2:])
-    _draw(axes[1, 0], resize(normalise(map_[None]), image.shape[-2:])[0], alpha=0.65)
-    figure.tight_layout(pad=0.3, h_pad=1.5, rect=(0, below / size[1], 1, 1))
-    _sentences(figure, row, below)
+    kept = [keep(pixels, m) for m in truth.values()]
+    kept += [keep(pixels, proofs[name].pixels_shown.float()) for name in maps]
+    shown, rows, labels = truth | maps, [], []
+    for i, label in enumerate(decided):
+        whole = percent(next(iter(proofs.values())).whole[i])
+        rows += [[pixels[i], *(m[i] for m in shown.values())], [pixels[i], *(k[i] for k in kept)]]
+        labels += [label, f"whole {whole}"]
+    figure = grid(rows, ["image", *shown], labels)
+    cells = np.array(figure.axes).reshape(len(rows), -1)
+    for j, name in enumerate(maps, start=1 + len(truth)):
+        annotate(list(cells[1::2, j]), proofs[name], whole=False)
     return figure
 
 
-def _draw_whole(axis: Axes, whole: Tensor, size: Sequence[int]) -> None:
-    """The whole image instead of its middle of a ``size`` (height, width), which is framed."""
-    title = axis.get_title()
-    axis.clear()
-    _draw(axis, whole)
-    axis.set_title(title, fontsize=WORDS, **PLAIN)
-    axis.set_xlabel("the classifier sees what is framed", fontsize=WORDS - 1)
-    rows, columns = whole.shape[-2:]
-    height, width = (min(pair) for pair in zip(size, whole.shape[-2:], strict=True))
-    # where torchvision's crop begins, and the left and upper edge of that pixel
-    corner = (round((columns - width) / 2) - 0.5, round((rows - height) / 2) - 0.5)
-    for look in ({"edgecolor": "white", "linewidth": 2.5}, {"edgecolor": BLACK, "linewidth": 1}):
-        axis.add_patch(Rectangle(corner, width, height, fill=False, **look))
-
-
-def _sentences(figure: Figure, row: Evidence, below: float) -> None:
-    """Write the evidence into the lowest ``below`` inches, under a warning in a frame."""
-    width, height = figure.get_size_inches()
-    letters, top = int(12.8 * width), below - 0.08
-    if row.warning():
-        warning = textwrap.fill(lettered(row.warning()), letters - 14)
-        frame = {"facecolor": "#fff3cd", "edgecolor": PALETTE[3], "boxstyle": "round,pad=0.3"}
-        look = {"fontsize": WORDS, "va": "top", "weight": "bold", "bbox": frame, **PLAIN}
-        figure.text(0.02, top / height, warning, **look)
-        top -= 0.175 * (warning.count("\n") + 1) + 0.16
-    figure.text(0.01, top / height, textwrap.fill(lettered(row.text()), letters), fontsize=WORDS, va="top", **PLAIN)
+def pages(names: Sequence[str], most: int = 5) -> list[list[str]]:
+    """The names in as few groups of at most ``most`` as possible, equally large up to one."""
+    return [list(page) for page in np.array_split(np.array(names), -(-len(names) // most))]

@@ -199,7 +199,7 @@ def _explained(
     """Explain one class (None: the decision) of one image, and write JSON and figure."""
     import matplotlib.pyplot as plt
 
-    from .. import figures
+    from .. import one_image
 
     # ask
     targets = None if target is None else torch.tensor([target])
@@ -212,7 +212,7 @@ def _explained(
     write_json(output.with_suffix(".json"), told)
 
     # draw
-    figure = figures.explanation(picture.pixels, maps[0], proof, whole=picture.whole)
+    figure = one_image.explanation(picture.pixels, maps[0], proof, whole=picture.whole)
     with files.whole(output) as unfinished:
         figure.savefig(unfinished)
     plt.close(figure)

@@ -12,7 +12,7 @@ from refusals import HOSTILE, is_one_line
 
 from ptame_lib import explain_with_evidence
 from ptame_lib.texts import MOST, printable
-from ptame_study import figures, page
+from ptame_study import figures, one_image, page
 from ptame_study.explorer import LARGEST, Explorer, read_image
 from ptame_study.lettering import lettered
 
@@ -77,8 +77,8 @@ def test_a_figure_draws_every_label_as_it_is(name):
     figures.use_style()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", "Tight layout not applied")  # a name longer than the figure
-        drawn = figures.explanation(pixels[0], rand(16, 16), proof)
+        warnings.filterwarnings("ignore", "(Tight layout|constrained_layout) not applied")  # a long name
+        drawn = one_image.explanation(pixels[0], rand(16, 16), proof)
         drawn.canvas.draw()
         said = drawn.axes[0].get_title() + drawn.texts[0].get_text()
         assert all(is_one_line(line) for line in said.split("\n"))

@@ -9,7 +9,7 @@ from refusals import HOSTILE
 
 import ptame_lib
 from ptame_lib.texts import in_markdown
-from ptame_study import readme
+from ptame_study import readme, results_page
 from ptame_study.__main__ import main
 from ptame_study.tables import leaders, tidy, wins
 
@@ -84,7 +84,7 @@ def tables():
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_are_text_in_the_readme(name, monkeypatch):
     """A method that leads, and one that explains one classifier alone: only their names differ from usual ones."""
-    monkeypatch.setattr(readme, "COLUMNS", ["deletion", "AP"])
+    monkeypatch.setattr(results_page, "COLUMNS", ["deletion", "AP"])
 
     def told(leader, classifier, alone):
         images = by_hand().replace({"P-TAME": "RISE", "RISE": "P-TAME"}).replace({"RISE": leader})
@@ -92,7 +92,7 @@ def test_names_are_text_in_the_readme(name, monkeypatch):
         images = pd.concat([images, other, other[other.method == leader].assign(method=alone)], ignore_index=True)
         cost = images[["classifier", "method"]].drop_duplicates().assign(forwards=1, backwards=0, ms_per_image=1.0)
         given = tidy(images), leaders(images), cost
-        return readme.comparison_section(*given) + readme.place(*given)
+        return results_page.comparison_section(*given) + results_page.place(*given)
 
     odd = HOSTILE[name]
     names = {"Leader": odd, "other": f"other {odd}", "Alone": f"Alone {odd}"}
@@ -105,8 +105,8 @@ def test_names_are_text_in_the_readme(name, monkeypatch):
 
 def test_the_main_table_by_hand(tables, monkeypatch):
     _, compare, marks, cost = tables
-    monkeypatch.setattr(readme, "COLUMNS", ["deletion", "AP"])
-    assert readme.comparison_section(compare, marks, cost).strip().splitlines() == [
+    monkeypatch.setattr(results_page, "COLUMNS", ["deletion", "AP"])
+    assert results_page.comparison_section(compare, marks, cost).strip().splitlines() == [
         "| method | mean rank | deletion ↓ | AP ↑ | passes | ms |",
         "|---|---|---|---|---|---|",
         "| P-TAME | 1.0 | **15.0** | **50.0** | 1 | 0.4 |",
@@ -117,7 +117,7 @@ def test_the_main_table_by_hand(tables, monkeypatch):
         "2 held-out images.",
     ]
     fewer = compare.assign(n=[1 if name == "P-TAME" else 2 for name in compare.method])
-    table = readme.comparison_section(fewer, marks, cost)
+    table = results_page.comparison_section(fewer, marks, cost)
     assert "| P-TAME* | – | 15.0 | 50.0 |" in table  # not ranked, and best of nothing
     assert "| RISE | 1.0 | **30.0** | **15.0** |" in table
     assert "2 held-out images; methods with a star explain 1 of them and are not ranked with the others." in table
@@ -126,7 +126,7 @@ def test_the_main_table_by_hand(tables, monkeypatch):
 
 def test_a_method_of_one_classifier_has_a_sentence_and_no_row(tables, monkeypatch):
     images, _, _, cost = tables
-    monkeypatch.setattr(readme, "COLUMNS", ["deletion", "AP"])
+    monkeypatch.setattr(results_page, "COLUMNS", ["deletion", "AP"])
     other = images.assign(classifier="other")
     more = pd.concat(
         [images, other, other[other.method == "RISE"].assign(method="NN-Explainer", deletion=1.0, AP=99.0)],
@@ -134,7 +134,7 @@ def test_a_method_of_one_classifier_has_a_sentence_and_no_row(tables, monkeypatc
     )
     cost = pd.concat([cost, cost[cost.method == "P-TAME"].assign(method="NN-Explainer", classifier="other")])
     compare, marks = tidy(more), leaders(more)
-    made = readme.comparison_section(compare, marks, cost)
+    made = results_page.comparison_section(compare, marks, cost)
     assert "| NN-Explainer" not in made
     assert "| P-TAME | 1.0 | **15.0** | **50.0** | 1 | 0.4 |" in made  # the best of those with a row
     assert made.endswith(
@@ -142,28 +142,28 @@ def test_a_method_of_one_classifier_has_a_sentence_and_no_row(tables, monkeypatc
         "there its mean rank is 1.0 of 4, P-TAME's 2.0.\n"
     )
     assert readme.scope(compare) == "1 other methods and 2 controls by 2 metrics"
-    assert readme.place(compare, marks, cost).strip() == f"{PLACE} 1 of 3."
+    assert results_page.place(compare, marks, cost).strip() == f"{PLACE} 1 of 3."
 
 
 def test_the_place_and_the_pairs_by_hand(tables):
     images, compare, marks, cost = tables
-    assert readme.place(compare, marks, cost).strip() == f"{PLACE} 1 of 3."
+    assert results_page.place(compare, marks, cost).strip() == f"{PLACE} 1 of 3."
     swapped = images.assign(method=images.method.map({"P-TAME": "RISE", "RISE": "P-TAME"}).fillna(images.method))
-    second = readme.place(tidy(swapped), leaders(swapped), cost)
+    second = results_page.place(tidy(swapped), leaders(swapped), cost)
     assert second.strip() == f"{PLACE} 2 of 3, behind RISE (500 passes per image)."
     paired = wins(images).assign(
         verdict=["better" if m == "deletion" else "no difference shown" for m in wins(images).metric]
     )
-    assert readme.pairs(paired).strip().splitlines()[2:] == ["| RISE | 1 | 0 | 1 | 0 | 0 | 1 |"]
+    assert results_page.pairs(paired).strip().splitlines()[2:] == ["| RISE | 1 | 0 | 1 | 0 | 0 | 1 |"]
     paired["verdict"] = paired["verdict"].replace("better", "worse")
-    assert readme.pairs(paired).strip().splitlines()[2:] == ["| RISE | 0 | 1 | 1 | 0 | 0 | 1 |"]
+    assert results_page.pairs(paired).strip().splitlines()[2:] == ["| RISE | 0 | 1 | 1 | 0 | 0 | 1 |"]
 
 
 def test_sentences_about_rivals_name_losses_first():
     cells = [("a", "AP", "better"), ("b", "AP", "better"), ("a", "deletion", "worse"), ("b", "deletion", "worse")]
     cells += [("a", "insertion", "better"), ("b", "insertion", "no difference shown")]
     paired = pd.DataFrame(cells, columns=["classifier", "metric", "verdict"]).assign(method="RISE")
-    assert " ".join(readme.rankings(paired).split()) == (
+    assert " ".join(results_page.rankings(paired).split()) == (
         "- Against RISE: worse for every classifier in deletion; better for every classifier in AP; "
         "in the other 2 cells: better 1, no difference shown 1."
     )
@@ -173,7 +173,7 @@ def test_the_short_table_by_hand(tables, monkeypatch):
     """RISE, which P-TAME loses to, comes before a control that does worse."""
     _, compare, _, cost = tables
     monkeypatch.setattr(readme, "SUMMARY", ["deletion", "AP"])
-    monkeypatch.setattr(readme, "RIVALS", ["random", "RISE"])
+    monkeypatch.setattr(results_page, "RIVALS", ["random", "RISE"])
     cells = [("RISE", "worse"), ("RISE", "too few images to tell"), ("random", "better"), ("random", "better")]
     paired = pd.DataFrame(cells, columns=["method", "verdict"])
     fewer = compare.assign(n=[1 if name == "random" else 2 for name in compare.method])
@@ -199,7 +199,7 @@ def test_real_photographs_by_hand():
         ("11 groups", "AD", "Grad-CAM", -5.0, 0.01, 0.02),
     ]
     paired = pd.DataFrame(rows, columns=["classifier", "metric", "method", "gain", "p", "holm"])
-    assert " ".join(readme.photographs(paired).split()) == (
+    assert " ".join(results_page.photographs(paired).split()) == (
         "Against Grad-CAM, no difference is shown in IC. P-TAME is worse in IoU (by 2.0 points). P-TAME is better in "
         "AD (by 3.0 points). Against the square root of Grad-CAM's maps, which only makes them wider, no difference is "
         "shown in AD."
@@ -225,7 +225,7 @@ def test_several_seeds_by_hand():
     ]
     seeds = pd.DataFrame(rows, columns=["classifier", "method", "metric", "value", "sd", "seeds"])
     said = "Over 5 seeds of the training, P-TAME has deletion 3.0 ± 2.5 (mean ± standard deviation)."
-    assert readme.over_seeds(seeds).strip() == said
+    assert results_page.over_seeds(seeds).strip() == said
 
 
 def test_the_command_takes_a_finished_profile(study_root, capsys):

@@ -16,7 +16,7 @@ from ptame_lib.methods.controls import truth_map
 from ptame_lib.metrics.curves import blurred
 from ptame_lib.metrics.drop import confidence
 from ptame_lib.metrics.evidence import at_share, evidence, joined, percent
-from ptame_study import figures
+from ptame_study import figures, one_image
 
 WHITE = torch.ones(1, 3, 10, 10)
 BRIGHT = torch.tensor([1])
@@ -193,16 +193,14 @@ def test_a_class_that_is_not_decided_for():
     )
     assert list(found.as_dict())[:3] == ["class", "is the decision", "text"]
     assert found.as_dict()["is the decision"] is False
-    figure = figures.explanation(pictures[0], halves[0], found)
+    figure = one_image.explanation(pictures[0], halves[0], found)
     assert figure.axes[0].get_title().startswith("NOT THE DECISION\nclass 1: ")
     assert figure.texts[0].get_text().startswith("The map explains class 1, but")
     plt.close(figure)
     # no line of a grid contradicts another
     figure = figures.grid([list(pictures), list(halves)], ["a"])
     figures.annotate(figure.axes[1:], found)
-    assert figure.axes[1].get_xlabel().split("\n")[3:] == [
-        "black: 15% enough", "blurred: 50% not enough", "not the decision",
-    ]  # fmt: skip
+    assert figure.axes[1].get_xlabel().split("\n")[3:] == ["black: 15%", "blurred: no", "not the decision"]
     plt.close(figure)
 
 
@@ -351,7 +349,7 @@ def test_a_label_that_is_found_only_by_its_mask_is_not_the_decision():
 
 def test_the_figure_shows_the_pixels_asked_about_the_numbers_and_the_warning():
     bad = evidence(Quarter(), WHITE, BRIGHT, ramp(False))
-    figure = figures.explanation(WHITE[0], ramp(False)[0], bad[0])
+    figure = one_image.explanation(WHITE[0], ramp(False)[0], bad[0])
     titles = [axis.get_title() for axis in figure.axes]
     assert titles[:3] == ["bright: 99%", "first 25%, others black: 0.7%", "without them (black): 99%"]
     assert titles[3:] == ["map", "first 25%, others blurred: 99%", "without them (blurred): 99%"]
@@ -364,7 +362,7 @@ def test_the_figure_shows_the_pixels_asked_about_the_numbers_and_the_warning():
     assert bad.warning() in words
     plt.close(figure)
     good = evidence(Quarter(), WHITE, BRIGHT, ramp())
-    figure = figures.explanation(WHITE[0], ramp()[0], good, labels=["no", "yes"])
+    figure = one_image.explanation(WHITE[0], ramp()[0], good, labels=["no", "yes"])
     assert "yes" in figure.axes[0].get_title()
     assert len(figure.texts) == 1
     plt.close(figure)
@@ -375,10 +373,45 @@ def test_images_of_a_grid_are_annotated_with_their_own_evidence():
     figure = figures.grid([list(WHITE.expand(2, -1, -1, -1)), [ramp()[0], ramp(False)[0]]], ["a", "b"])
     figures.annotate(figure.axes[2:], both)
     good, bad = figure.axes[2:]
-    alike = "blurred: says little"
-    assert good.get_xlabel().split("\n") == ["whole 99%", "kept 99%", "rest 0.7%", "black: 15% enough", alike]
-    assert bad.get_xlabel().split("\n") == ["whole 99%", "kept 0.7%", "rest 99%", "black: 25% not enough", alike]
+    assert good.get_xlabel().split("\n") == ["whole 99%", "kept 99%", "rest 0.7%", "black: 15%", "blurred: –"]
+    assert bad.get_xlabel().split("\n") == ["whole 99%", "kept 0.7%", "rest 99%", "black: no", "blurred: –"]
+    assert "on the 25% of the pixels that the map puts first" in " ".join(figure.get_supxlabel().split())
     assert (bad.xaxis.label.get_color(), good.xaxis.label.get_color() == figures.DOUBT) == (figures.DOUBT, False)
     figures.annotate(figure.axes[:1], both[1], whole=False)
     assert figure.axes[0].get_xlabel().startswith("kept 0.7%")
+    plt.close(figure)
+
+
+def test_captions_of_a_grid_do_not_touch():
+    """Neither beside nor below each other, and they take no room of the pictures."""
+    pixels, maps = WHITE.expand(8, -1, -1, -1), torch.cat([ramp(), ramp(False)] * 4)
+    proof = evidence(Quarter(), pixels, torch.tensor([1, 0] * 4), maps)
+    figure = figures.grid([list(pixels), list(maps)] * 2, [f"column {i}" for i in range(8)], ["decides"] * 4)
+    for row in (1, 3):
+        figures.annotate(figure.axes[8 * row : 8 * row + 8], proof)
+    figure.canvas.draw()
+    sides = [axis.get_window_extent().width for axis in figure.axes]
+    assert min(sides) > 0.85 * figure.get_size_inches()[0] * figure.dpi / 8
+    assert max(sides) - min(sides) < 1
+    texts = [axis.xaxis.label.get_window_extent() for axis in figure.axes if axis.get_xlabel()]
+    pictures = [axis.get_window_extent() for axis in figure.axes]
+    assert len(texts) == 16
+    assert not any(a.overlaps(b) for i, a in enumerate(texts) for b in [*texts[:i], *pictures])
+    plt.close(figure)
+
+
+def test_methods_come_in_pages_as_even_as_can_be():
+    assert figures.pages(list("abcdef")) == [["a", "b", "c"], ["d", "e", "f"]]
+    assert figures.pages(["a"]) == [["a"]]
+
+
+def test_each_method_has_its_maps_and_below_them_the_pixels_it_puts_first():
+    maps = {"one": ramp(), "two": ramp(False)}
+    proofs = {name: evidence(Quarter(), WHITE, torch.tensor([1]), m) for name, m in maps.items()}
+    figure = figures.methods(WHITE, ["decides 1"], {"truth": ramp()}, maps, proofs)
+    upper, lower = figure.axes[:4], figure.axes[4:]
+    assert [axis.get_title() for axis in upper] == ["image", "truth", "one", "two"]
+    assert [axis.get_xlabel().split("\n")[0] for axis in lower] == ["", "", "kept 99%", "kept 0.7%"]
+    drawn = torch.from_numpy(lower[2].images[0].get_array().data.copy())
+    assert torch.equal(drawn[..., 0] > 0, proofs["one"].pixels_shown[0])
     plt.close(figure)

@@ -34,7 +34,7 @@ from ptame_lib.explainers.card import about, in_one_line
 from ptame_lib.explainers.export import Exported
 from ptame_lib.explainers.loading import load_explainer
 from ptame_lib.explainers.names import shipped
-from ptame_study import figures, interrupts
+from ptame_study import interrupts, one_image
 from ptame_study.command import actions, explained, origin
 from ptame_study.command.cli import app
 from ptame_study.explainers import default_auxiliary, description, usual_labels
@@ -339,8 +339,8 @@ def test_how_much_of_an_image_the_classifier_sees_is_said_and_drawn(trained, tmp
     """75 x 90 pixels become 73 x 87, of which it sees 64 x 64."""
     file, images, _ = trained
     drawn = []
-    explanation = figures.explanation
-    monkeypatch.setattr(figures, "explanation", lambda *a, **k: drawn.append(explanation(*a, **k)) or drawn[-1])
+    explanation = one_image.explanation
+    monkeypatch.setattr(one_image, "explanation", lambda *a, **k: drawn.append(explanation(*a, **k)) or drawn[-1])
     [done] = actions.explain([images / "1.png"], file, out=tmp_path)
     assert done.seen == pytest.approx(64 * 64 / (73 * 87))
     assert f"The classifier sees the middle of the image, {100 * done.seen:.0f}% of it." in done.said()

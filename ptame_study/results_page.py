@@ -1,0 +1,242 @@
+"""The parts of docs/results.md that hold numbers, each made from tables of ``results/reference``.
+
+`readme.renew` writes them there.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+import pandas as pd
+import torch
+
+from ptame_lib.explainers.names import EXPLAINER
+from ptame_lib.methods.base import BESIDE, CONTROLS, TRUTH
+from ptame_lib.metrics.specificity import specificity
+from ptame_lib.texts import in_markdown
+
+from . import tables
+from .verdicts import BETTER, WORSE
+
+[MASKS] = EXPLAINER  # the method of which there is one mask per class
+COLUMNS = list(tables.CORE)  # of the main table
+RIVALS = ("iGOS++", "RISE", "extremal perturbations", "T-TAME", "L-CAM-Img", "Grad-CAM", *BESIDE)  # P-TAME's
+
+# names of rows in bench.csv
+EXPLAIN = "explain one class, ResNet-18 at 224, batch 8"
+TRAIN = "explainer's share of a training step, batch 32"
+PLAIN = "straightforward"
+NETWORKS = {"ResNet-50": "resnet50", "ViT-B-16": "vit_b_16"}
+COSTS = ("P-TAME", "Grad-CAM", "integrated gradients, 50 steps", "Ablation-CAM", "Score-CAM", "RISE, 4000 masks")
+
+
+def comparison_section(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame) -> str:
+    """Means over the classifiers, one row per method: the best mean rank first, controls in their rank's place.
+
+    Best values are bold. Methods measured on fewer images than others have a star and neither rank nor bold values;
+    those that explain only some classifiers have a sentence below instead of a row.
+    """
+    ranks, told = tables.ranks(compare, leaders)["mean rank"], tables.partly(compare, leaders)
+
+    # means over the classifiers, and each column's best (the truth does not compete)
+    compare = compare[compare.method.isin(tables.everywhere(compare))]
+    shown = compare[compare.metric.isin(COLUMNS)]
+    wide = shown.groupby(["method", "metric"])["value"].mean().unstack()[COLUMNS].round(1)
+    rising = {metric: tables.METRICS[metric].higher_is_better for metric in COLUMNS}
+    rated = wide.loc[ranks.index]
+    best = {metric: rated[metric].max() if up else rated[metric].min() for metric, up in rising.items()}
+    images = compare[compare.metric == COLUMNS[0]].groupby("method")["n"].min()
+    milliseconds, passes = cost.groupby("method")["ms_per_image"].mean(), passes_of(cost)
+
+    # the rows
+    unranked = [name for name in compare.method.unique() if name not in ranks and name != TRUTH]
+    rows = [["method", "mean rank", *(f"{m} {'↑' if up else '↓'}" for m, up in rising.items()), "passes", "ms"]]
+    for name in [*ranks.index, *unranked, *([TRUTH] if TRUTH in wide.index else [])]:
+        values = [tables.UNKNOWN if pd.isna(wide[m][name]) else f"{wide[m][name]:.1f}" for m in COLUMNS]
+        if name in ranks:
+            values = [f"**{v}**" if wide[m][name] == best[m] else v for m, v in zip(COLUMNS, values, strict=True)]
+        rank = f"{ranks[name]:.1f}" if name in ranks else "–"
+        spent = f"{milliseconds[name]:.1f}" if milliseconds[name] >= 0.05 else "0"
+        rows.append([row_name(name, images), rank, *values, str(passes[name]), spent])
+
+    # the sentences below
+    few = sorted({int(n) for n in images if n < images.max()})
+    stars = f"; methods with a star explain {few[0]} of them and are not ranked with the others" if few else ""
+    below = "".join(f"{in_markdown(sentence)}\n" for sentence in told)
+    return markdown_table(rows) + f"\n{images.max()} held-out images{stars}.\n{below}"
+
+
+def place(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame) -> str:
+    """P-TAME's place by mean rank, and the methods ahead with their cost."""
+    order, passes = list(tables.ranks(compare, leaders).index), passes_of(cost)
+    asked = {name: f"{passes[name]} {'pass' if passes[name] == 1 else 'passes'} per image" for name in order}
+    ahead = [f"{in_markdown(name)} ({asked[name]})" for name in order[: order.index("P-TAME")]]
+    behind = f", behind {listed(ahead)}" if ahead else ""
+    told = "By mean rank over families of metrics (a summary, not a test), P-TAME is number"
+    return f"\n{told} {len(ahead) + 1} of {len(order)}{behind}.\n"
+
+
+def over_seeds(seeds: pd.DataFrame) -> str:
+    """P-TAME trained with several seeds: means over seeds and classifiers, and how far such a mean is from another."""
+    shown = seeds[(seeds.method == "P-TAME") & seeds.metric.isin(COLUMNS)]
+    cells = shown.groupby("metric", sort=False)
+    deviations = cells["sd"].apply(lambda sd: (sd**2).sum() ** 0.5 / len(sd))  # of a mean over the classifiers
+    told = [f"{metric} {value:.1f} ± {deviations[metric]:.1f}" for metric, value in cells["value"].mean().items()]
+    count = int(shown["seeds"].min())
+    return f"\nOver {count} seeds of the training, P-TAME has {listed(told)} (mean ± standard deviation).\n"
+
+
+def pairs(paired: pd.DataFrame) -> str:
+    """In how many cells (classifier, metric) P-TAME is better or worse than each rival, by docs/protocol.md."""
+    truth = paired[[tables.family(metric) == "truth" for metric in paired["metric"]]]
+    rows, groups = [["P-TAME against"]], {"all metrics": paired, "truth alone": truth}
+    for name, part in groups.items():
+        cells = len(part.drop_duplicates(["classifier", "metric"]))
+        rows[0] += [f"{name} ({cells} cells): better", "worse", "not shown"]
+    for rival in [name for name in RIVALS if name in set(paired["method"])]:
+        row = [rival]
+        for part in groups.values():
+            verdict = part[part["method"] == rival]["verdict"]
+            shown = [(verdict == each).sum() for each in (BETTER, WORSE)]
+            row += [str(count) for count in (*shown, len(verdict) - sum(shown))]
+        rows.append(row)
+    return markdown_table(rows)
+
+
+def rankings(paired: pd.DataFrame) -> str:
+    """A sentence for each rival: in which metrics P-TAME is worse or better for every classifier; losses first."""
+    lines = []
+    for rival in [name for name in RIVALS if name in set(paired["method"])]:
+        part = paired[paired["method"] == rival]
+        verdicts = part.groupby("metric", sort=False)["verdict"].agg(set)
+        told = []
+        for verdict in (WORSE, BETTER):
+            if named := [metric for metric, found in verdicts.items() if found == {verdict}]:
+                told.append(f"{verdict} for every classifier in {listed(named)}")
+        mixed = part[~part["metric"].isin([m for m, found in verdicts.items() if found in ({WORSE}, {BETTER})])]
+        if len(mixed):
+            counts = [f"{verdict} {count}" for verdict, count in mixed["verdict"].value_counts().items()]
+            told.append(f"in {'the other ' if told else 'all '}{len(mixed)} cells: {', '.join(counts)}")
+        lines.append(f"- Against {rival}: {'; '.join(told)}.")
+    return "\n" + "\n".join(textwrap.fill(line, 120, subsequent_indent="  ") for line in lines) + "\n"
+
+
+def masks(confusion: pd.DataFrame) -> str:
+    """Whether masks are about their own class."""
+    classes, means = confusion.image_class.nunique(), specific(confusion)
+    ours, theirs = means[MASKS], means["P-TAME"]
+    return (
+        f"\nA class in the image keeps a probability of {ours['own']:.0f} % under the mask of {MASKS} for it"
+        f" (whole image: {ours['whole']:.0f} %), and {ours['others']:.1f} %\nunder its masks for other classes"
+        f" (chance is {100 / classes:.0f} %). P-TAME's maps for other classes, trained for decisions,"
+        f" leave {theirs['others']:.0f} %.\n"
+    )
+
+
+def black_box(gaps: pd.DataFrame, queries: pd.DataFrame) -> str:
+    """What training on answers alone costs, on the worst classifier."""
+    worst = gaps.groupby(["method", "metric"])["gain"].max().unstack()
+    asked = queries.groupby("method")["queries_per_image"].max()
+    told = {}
+    for way in ("antithetic", "surrogate"):
+        lost = [f"{worst[metric][way]:.1f} points of {metric}" for metric in ("AD100", "AD15", "pointing", "IoU")]
+        told[way] = f"{listed(lost)} ({asked[way]:.0f} answers per training image)"
+    return (
+        "\nCompared with training through the true gradients, this loses, on the worst of the three embedded"
+        " classifiers,\n"
+        f"{told['antithetic']};\n"
+        f"the other method on offer, a learned imitation of the classifier, loses\n{told['surrogate']}.\n"
+    )
+
+
+def photographs(paired: pd.DataFrame) -> str:
+    """On real photographs, P-TAME against Grad-CAM and against Grad-CAM's maps made wider; no lead first."""
+    of = paired[paired["classifier"] == "1000 classes"].set_index("metric")
+    plain, wider = (of[of["method"] == name] for name in ("Grad-CAM", "Grad-CAM, square root"))
+    shown = plain["holm"] < tables.LEVEL
+    level = f"Against Grad-CAM, no difference is shown in {listed(list(plain.index[~shown]))}."
+    signs = {WORSE: plain["gain"] < 0, BETTER: plain["gain"] > 0}
+    leads = {word: plain["gain"][shown & sign].abs().items() for word, sign in signs.items()}
+    named = {word: [f"{metric} (by {gain:.1f} points)" for metric, gain in lead] for word, lead in leads.items()}
+    told = [f"P-TAME is {word} in {listed(of_word)}." for word, of_word in named.items() if of_word]
+    alike = [metric for metric in plain.index[shown] if metric in wider.index and wider["p"][metric] >= tables.LEVEL]
+    if alike:
+        root = "Against the square root of Grad-CAM's maps, which only makes them wider"
+        told.append(f"{root}, no difference is shown in {listed(alike)}.")
+    return "\n" + textwrap.fill(" ".join([level, *told]), 120) + "\n"
+
+
+def imputation(bench: pd.DataFrame) -> str:
+    """How many times as fast ROAD's linear imputation is as the package's."""
+    ratios = 1 / bench[bench.index.str.startswith("impute ")]["ratio"]
+    return f"{ratios.min():.0f} to {ratios.max():.0f}"
+
+
+def costs(bench: pd.DataFrame) -> str:
+    """The tables of costs: against the straightforward computation, and methods side by side."""
+    ratio = bench["ratio"]
+
+    # this library and the straightforward computation, against the features alone
+    explain = [ratio[f"{EXPLAIN}: {w}, ms"] for w in ("ours / auxiliary's features alone", f"{PLAIN} / features alone")]
+    train = [ratio[f"{TRAIN}: {way} / features alone, ms"] for way in ("ours", PLAIN)]
+    peaks = [bench.loc[f"{what}: peak memory, ours / {PLAIN}, MB"] for what in ("explain, batch 8", TRAIN)]
+    memory = [", ".join(f"{row[column]:.0f} MB" for row in peaks) for column in ("value", "reference")]
+    explained = "explain one class per image (batch 8), against the auxiliary's features alone"
+    trained = "the explainer's share of a training step (batch 32), against the features alone"
+    rows = [
+        ["ResNet-18 auxiliary, 224 pixels, 1000 classes", "this library", "concatenate all levels, fuse all classes"],
+        [explained, *(f"{_times(r)} x" for r in explain)],
+        [trained, *(f"{_times(r)} x" for r in train)],
+        ["memory: explain, train", *memory],
+    ]
+
+    # one explanation by each method, in passes of the classifier
+    passes = [["one explanation, in forward passes of the classifier (measured time)", *COSTS]]
+    for shown, name in NETWORKS.items():
+        patterns = [rf"one explanation, {name}: {method}( \(.*\))? / " for method in COSTS]
+        passes.append([shown, *(_times(float(ratio[ratio.index.str.match(p)].iloc[0])) for p in patterns)])
+    return markdown_table(rows) + markdown_table(passes)
+
+
+def pays(bench: pd.DataFrame) -> str:
+    """After how many explanations training for one epoch of ImageNet has paid for itself."""
+    row = "break-even, {}: training on 1281167 images, in explanations by {}: images / training images"
+    told = []
+    for shown, name in NETWORKS.items():
+        rise, score = (round(bench["value"][row.format(name, method)], -1) for method in ("RISE", "Score-CAM"))
+        told.append(f"{rise:.0f} explanations by RISE or {score:.0f} by Score-CAM for {shown}")
+    start = "On this machine, training P-TAME for one epoch of ImageNet pays for itself after about"
+    return f"\n{start}\n{' and '.join(told)}.\n"
+
+
+def row_name(name: str, images: pd.Series) -> str:
+    """A method in a table: controls are called so, those measured on fewer ``images`` than others have a star."""
+    control = " (control)" if name in (*CONTROLS, TRUTH) else ""
+    return in_markdown(name) + control + "*" * int(images[name] < images.max())
+
+
+def specific(confusion: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """What masks of the own and of other classes leave, by method."""
+    classes = confusion.image_class.nunique()
+    values = {name: part.probability.to_numpy(copy=True) for name, part in confusion.groupby("method", sort=False)}
+    return {name: specificity(torch.from_numpy(part).view(-1, 1 + classes)) for name, part in values.items()}
+
+
+def passes_of(cost: pd.DataFrame) -> pd.Series:
+    """Passes through the classifier per image, by method."""
+    return (cost.forwards + cost.backwards).groupby(cost.method).max()
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.{2 if ratio < 2 else 1 if ratio < 20 else 0}f}"
+
+
+def listed(words: list[str]) -> str:
+    """Words as 'a, b and c'; nothing of none."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def markdown_table(rows: list[list[str]]) -> str:
+    """A Markdown table of rows of cells, the head first."""
+    head, *body = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join(["\n" + head, f"|{'---|' * len(rows[0])}", *body]) + "\n"
