@@ -1,4 +1,7 @@
-"""Train P-TAME, Swap-TAME, T-TAME, L-CAM-Img and FastSHAP: the settings, the loss of a step, the optimizer."""
+"""Train P-TAME and what is trained like it: the settings, P-TAME's loss of a step, the optimizer.
+
+T-TAME and L-CAM-Img have the same loss with other weights; `swap_tame` and `fastshap` hold the losses of theirs.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,17 @@ from torch.utils.data import Dataset
 from ..classifiers.wrapper import likeliest
 from ..explainers.ptame import PTAME
 from ..losses.ptame import PTAMELoss, PTAMEWeights, ptame_loss
-from ..losses.shapley import ShapleyLoss, as_masks, draw_coalitions, shapley_loss
-from ..losses.swaps import SwapLoss, draw_areas, matched_masks, swap, swap_loss
+from ..losses.swaps import matched_masks
 from ..masking import keep, keep_share, normalise, resize
-from ..validation import check_at_least, check_images
+from ..validation import check_at_least
 from . import distributed
 from .batches import planned
 from .checkpoints import TrainingState
+from .fastshap import probabilities, shapley_step
 from .loop import TrainingLoop
 from .sharing import shared_rows
+from .swap_tame import swap_step
+from .whole_images import WholeImages
 
 MASKS = ("sigmoid", "minmax", "swap", "shapley", "matched")
 SOFT = 0.25  # of a map's deviation: how softly a matched mask ends
@@ -147,17 +152,17 @@ def train_ptame(
     with shared_rows(explainer, "mapped" if config.mapped else "tied" if config.tied else "free"):
         state = TrainingState(explainer, classifier, *_optimizer(explainer, config), made_from)
         steps = planned(data, config, "pixels", "image", pinned=team.device.type == "cuda")
-        make = {"swap": _swap_loss, "shapley": _shapley_loss}.get(config.mask, _step_loss)
-        ask = _probabilities if config.mask == "shapley" else likeliest
-        loss = make(state, _WholeImages(ask, classifier, len(data)), config, team)
+        make = {"swap": swap_step, "shapley": shapley_step}.get(config.mask, ptame_step)
+        ask = probabilities if config.mask == "shapley" else likeliest
+        loss = make(state, WholeImages(ask, classifier, len(data)), config, team)
         training = TrainingLoop(state, steps, loss, config, team, "train P-TAME", config.checkpoint_every)
         training.after_step, training.on_step = getattr(classifier, "learn", None), on_step
         training.checkpoint = checkpoint
         return training.run(resume)
 
 
-def _step_loss(
-    state: TrainingState, decisions: _WholeImages, config: TrainingConfig, team: Accelerator
+def ptame_step(
+    state: TrainingState, decisions: WholeImages, config: TrainingConfig, team: Accelerator
 ) -> Callable[..., PTAMELoss]:
     """A step's loss for the loop; a classifier may have its own ``masked(pixels, masks)``."""
     answer = getattr(state.classifier, "masked", lambda pixels, masks: state.classifier(keep(pixels, masks)))
@@ -175,73 +180,6 @@ def _step_loss(
         return found if rest is None else found._replace(total=found.total + config.rest * _left(rest, targets))
 
     return loss
-
-
-def _swap_loss(
-    state: TrainingState, decisions: _WholeImages, config: TrainingConfig, team: Accelerator
-) -> Callable[..., SwapLoss]:
-    """A step's loss for the loop: every image is swapped with another of the batch; the step alone draws which."""
-    if hasattr(state.classifier, "masked"):
-        raise ValueError(
-            "a classifier that only answers can't be learned from by swaps: "
-            "train P-TAME for it, with train_black_box, or give Swap-TAME a classifier with gradients"
-        )
-
-    def loss(model: nn.Module, pixels: Tensor, images: Tensor) -> SwapLoss:
-        targets = decisions(pixels, images)  # (b,)
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + len(state.history))
-        other = torch.randperm(len(pixels), generator=generator).to(pixels.device)
-        areas = draw_areas(len(pixels), generator).to(pixels.device)
-        with team.autocast():
-            own = model(pixels, targets, own=True).float()  # (b,h,w)
-            masks = matched_masks(resize(own, pixels.shape[-2:]), areas)
-            kept, pasted = state.classifier(torch.cat(swap(pixels, pixels[other], masks))).chunk(2)
-        return swap_loss(kept, pasted, targets, targets[other])
-
-    return loss
-
-
-def _shapley_loss(
-    state: TrainingState, answers: _WholeImages, config: TrainingConfig, team: Accelerator
-) -> Callable[..., ShapleyLoss]:
-    """A step's loss for the loop: a coalition of patches and the rest, for each image; the step alone draws which.
-
-    Two forward passes of the classifier for each image, none backward: as many as P-TAME's.
-    """
-    if hasattr(state.classifier, "masked"):
-        raise ValueError(
-            "coalitions are asked about without gradients or a surrogate: give train_ptame the black box itself"
-        )
-    empty: list[Tensor] = []  # the probabilities (K,) of black, once they are known
-
-    def loss(model: nn.Module, pixels: Tensor, images: Tensor) -> ShapleyLoss:
-        # the classes that the batch is decided for, and their probabilities on the whole images and on black
-        full = answers(pixels, images)  # (b,K)
-        classes = distributed.all_targets(full.argmax(1), team).unique()  # (n,)
-        if not empty:
-            empty.append(_probabilities(state.classifier, torch.zeros_like(pixels[:1]))[0])
-        with team.autocast():
-            values = model(pixels, classes).float()  # (b,n,h,w)
-
-            # this process's share of the pairs of the whole batch
-            b, _, h, w = values.shape
-            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + len(state.history))
-            drawn = draw_coalitions(b * team.num_processes, h * w, generator)
-            own = drawn[b * team.process_index :][:b].to(pixels.device)
-            pair = torch.stack([own, ~own])  # (2,b,h*w)
-
-            masks = as_masks(pair.view(2 * b, h, w), pixels.shape[-2:])
-            kept = _probabilities(state.classifier, keep(pixels.repeat(2, 1, 1, 1), masks))
-        worths = kept[:, classes].view(2, b, len(classes))
-        return shapley_loss(values.flatten(2), pair, worths, full[:, classes], empty[0][classes])
-
-    return loss
-
-
-def _probabilities(classifier: nn.Module, pixels: Tensor) -> Tensor:
-    """The classifier's probabilities (B,K), without any check or gradient."""
-    with torch.no_grad():
-        return classifier(pixels).float().softmax(1)
 
 
 def _left(logits: Tensor, targets: Tensor) -> Tensor:
@@ -281,32 +219,3 @@ def _optimizer(
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(
         optimizer, config.lr, config.steps, pct_start=config.warmup, cycle_momentum=adamw
     )
-
-
-class _WholeImages:
-    """What ``ask`` finds about whole images, asked for once about each image that never changes (not -1).
-
-    A classifier that counts its queries is asked every time, so that a resumed training counts as an uninterrupted one.
-    """
-
-    def __init__(self, ask: Callable[[nn.Module, Tensor], Tensor], classifier: nn.Module, count: int):
-        self.ask, self.classifier = ask, classifier
-        self.known, self.answers = torch.zeros(count, dtype=torch.bool), torch.empty(0)
-        self.counts, self.checked = hasattr(classifier, "learned_state"), False
-
-    def __call__(self, pixels: Tensor, images: Tensor) -> Tensor:
-        # check the first batch; if it is not finite, the loss says so, and names the image
-        if not self.checked and pixels.isfinite().all():
-            check_images(pixels)
-        self.checked = True
-
-        # ask about images that are new or change
-        images = images.cpu()
-        if self.counts or (images < 0).any() or not self.known[images].all():
-            found = self.ask(self.classifier, pixels)
-            if not len(self.answers):
-                self.answers = torch.empty(len(self.known), *found.shape[1:], dtype=found.dtype)
-            fixed = images >= 0
-            self.answers[images[fixed]], self.known[images[fixed]] = found.cpu()[fixed], True
-            return found
-        return self.answers[images].to(pixels.device)

@@ -1,0 +1,62 @@
+"""FastSHAP's loss of a training step: the least squares of coalitions of patches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ..losses.shapley import ShapleyLoss, as_masks, draw_coalitions, shapley_loss
+from ..masking import keep
+from . import distributed
+from .checkpoints import TrainingState
+from .whole_images import WholeImages
+
+if TYPE_CHECKING:
+    from .ptame import TrainingConfig
+
+
+def shapley_step(
+    state: TrainingState, answers: WholeImages, config: TrainingConfig, team: Accelerator
+) -> Callable[..., ShapleyLoss]:
+    """A step's loss for the loop: a coalition of patches and the rest, for each image; the step alone draws which.
+
+    Two forward passes of the classifier for each image, none backward: as many as P-TAME's.
+    """
+    if hasattr(state.classifier, "masked"):
+        raise ValueError(
+            "coalitions are asked about without gradients or a surrogate: give train_ptame the black box itself"
+        )
+    empty: list[Tensor] = []  # the probabilities (K,) of black, once they are known
+
+    def loss(model: nn.Module, pixels: Tensor, images: Tensor) -> ShapleyLoss:
+        # the classes that the batch is decided for, and their probabilities on the whole images and on black
+        full = answers(pixels, images)  # (b,K)
+        classes = distributed.all_targets(full.argmax(1), team).unique()  # (n,)
+        if not empty:
+            empty.append(probabilities(state.classifier, torch.zeros_like(pixels[:1]))[0])
+        with team.autocast():
+            values = model(pixels, classes).float()  # (b,n,h,w)
+
+            # this process's share of the pairs of the whole batch
+            b, _, h, w = values.shape
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + len(state.history))
+            drawn = draw_coalitions(b * team.num_processes, h * w, generator)
+            own = drawn[b * team.process_index :][:b].to(pixels.device)
+            pair = torch.stack([own, ~own])  # (2,b,h*w)
+
+            masks = as_masks(pair.view(2 * b, h, w), pixels.shape[-2:])
+            kept = probabilities(state.classifier, keep(pixels.repeat(2, 1, 1, 1), masks))
+        worths = kept[:, classes].view(2, b, len(classes))
+        return shapley_loss(values.flatten(2), pair, worths, full[:, classes], empty[0][classes])
+
+    return loss
+
+
+def probabilities(classifier: nn.Module, pixels: Tensor) -> Tensor:
+    """The classifier's probabilities (B,K), without any check or gradient."""
+    with torch.no_grad():
+        return classifier(pixels).float().softmax(1)
