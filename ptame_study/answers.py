@@ -35,12 +35,11 @@ def of_comparison(paired: pd.DataFrame, reference: str = "P-TAME") -> str:
     cells = paired.groupby("method", sort=False)["verdict"]
     lost, won = (cells.agg(lambda of, word=word: (of == word).sum()) for word in (WORSE, BETTER))
     most = list(won.index[won > cells.size() / 2])
-    each = f"Of {cells.size().max()} comparisons with each other method (one classifier, one metric)"
     told = [
-        f"{each}, {reference} loses {_spread(lost)}.",
+        f"A comparison is one method, classifier and metric. {reference} loses to {_spread(lost, cells.size().max())}.",
         f"It wins more than half of those with {_listed(most)}." if most else "It wins more than half with none.",
-        f"In {len(paired) - lost.sum() - won.sum()} of all {len(paired)}, no difference is shown, or there are too few "
-        "images to tell.",
+        f"In {len(paired) - lost.sum() - won.sum()} of all {len(paired)} comparisons no difference is shown, or the "
+        "images are too few to tell.",
     ]
     if reference == "P-TAME" and SWAPPED in lost.index and lost[SWAPPED] >= won[SWAPPED]:
         told.append(
@@ -62,9 +61,12 @@ def of_sanity(likeness: pd.DataFrame, known: pd.DataFrame, reference: str = "P-T
         more = f"; a control, {control[0]}: {control[1]:.0f} %" if control and control[1] >= own else ""
         said = f"Where the classifier sees {sees} alone, {reference} points there in {own:.0f} % of the images"
         told.append((own < best, f"{said} (the best other method, {name}: {best:.0f} %{more})."))
-    spearman = likeness[likeness["metric"] == "Spearman"]
+    # an inverted map is no independent one; tables of earlier runs have no |Spearman|
+    spearman = likeness[likeness["metric"] == ("|Spearman|" if "|Spearman|" in set(likeness["metric"]) else "Spearman")]
     randomised = spearman[spearman["check"].str.startswith(RANDOM)]
     last = randomised.groupby("classifier")["check"].transform("last")  # everything up to there is random
+    unrelated = spearman[(spearman["check"] == UNRELATED) & (spearman["method"] == reference)]["value"]
+    anyway = f"; {reference}'s maps of two images: {unrelated.mean():.0f} %" if len(unrelated) else ""
     changed = {
         "After training on shuffled labels": spearman[spearman["check"] == SHUFFLED],
         "With random layers": randomised[randomised["check"] == last],
@@ -73,7 +75,7 @@ def of_sanity(likeness: pd.DataFrame, known: pd.DataFrame, reference: str = "P-T
         if len(part):
             own, best, name, _ = _beside(part, reference, most=False)
             said = f"{where}, its maps by {reference} correlate with the old ones by {own:.0f} %"
-            told.append((abs(own) > abs(best), f"{said} (the best other method, {name}: {best:.0f} %; 0 is best)."))
+            told.append((abs(own) > abs(best), f"{said} (the best other method, {name}: {best:.0f} %{anyway})."))
     return " ".join(sentence for lost, sentence in sorted(told, key=lambda each: not each[0]))
 
 
@@ -150,11 +152,13 @@ def of_black_box(gaps: pd.DataFrame) -> str:
     return " ".join([*told, "The others show no difference."])
 
 
-def _spread(counts: pd.Series) -> str:
-    """Methods by their counts, most first: '14 to RISE, 2 to LIME and T-TAME'; 'none' for zeros alone."""
+def _spread(counts: pd.Series, each: int) -> str:
+    """Methods by their counts, most first: 'RISE in 14 of 48 comparisons, LIME (2) and T-TAME (2)'."""
     counts = counts[counts > 0].sort_values(ascending=False, kind="stable")
-    groups = [f"{n} to {_listed(counts.index[counts == n])}" for n in dict.fromkeys(counts)]
-    return ", ".join(groups) or "none"
+    if not len(counts):
+        return f"none in {each} comparisons each"
+    (first, most), *others = counts.items()
+    return _listed([f"{first} in {most} of {each} comparisons", *(f"{name} ({n})" for name, n in others)])
 
 
 def _listed(words: Iterable[str]) -> str:

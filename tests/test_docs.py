@@ -77,6 +77,13 @@ def test_a_page(site, name):
         assert len(re.findall(r"<h1\b", text)) == 1
 
 
+def test_set_up_is_folded(site):
+    for file in NOTEBOOKS:
+        tagged = sum("hide-input" in cell["metadata"].get("tags", []) for cell in json.loads(file.read_text())["cells"])
+        folded = (site / "notebooks" / f"{file.stem}.html").read_text().count('<details class="folded">')
+        assert tagged == folded > 0, file.name
+
+
 def test_the_start_page_is_the_first_page(site):
     """What JupyterLab opens at: each notebook's question and picture, and the answers."""
     text = (site / "index.html").read_text()

@@ -98,7 +98,7 @@ def on_page_content(content: str, page: Page, **_: object) -> str:
 
 def folded(content: str) -> str:
     """The code of cells with the tag hide-input, to be opened by a click."""
-    cell = re.compile(r'<div[^>]*celltag_hide-input[^>]*>\s*<div class="jp-Cell-inputWrapper">')
+    cell = re.compile(r'<div[^>]*celltag_hide-input[^>]*>\s*<div class="jp-Cell-inputWrapper"[^>]*>')
     begin = 0
     while found := cell.search(content, begin):
         depth, end = 1, found.end()

@@ -10,14 +10,14 @@ def test_the_comparison_by_hand():
     cells += [("CAM", "better"), ("CAM", "better")]
     paired = pd.DataFrame(cells, columns=["method", "verdict"])
     assert answers.of_comparison(paired) == (
-        "Of 2 comparisons with each other method (one classifier, one metric), P-TAME loses 2 to RISE, 1 to LIME. "
-        "It wins more than half of those with CAM. In 0 of all 6, no difference is shown, or there are too few images "
-        "to tell."
+        "A comparison is one method, classifier and metric. P-TAME loses to RISE in 2 of 2 comparisons and LIME (1). "
+        "It wins more than half of those with CAM. In 0 of all 6 comparisons "
+        "no difference is shown, or the images are too few to tell."
     )
     none = answers.of_comparison(paired[paired["method"] == "LIME"].replace("worse", "no difference shown"))
     assert none.endswith(
-        "P-TAME loses none. It wins more than half with none. In 1 of all 2, no difference is shown, or there are too "
-        "few images to tell."
+        "P-TAME loses to none in 2 comparisons each. It wins more than half with none. In "
+        "1 of all 2 comparisons no difference is shown, or the images are too few to tell."
     )
 
 
@@ -42,12 +42,20 @@ def test_the_sanity_checks_by_hand():
     assert told == (
         "Where the classifier sees one quadrant alone, P-TAME points there in 30 % of the images (the best other "
         "method, CAM: 80 %; a control, edges: 40 %). After training on shuffled labels, its maps by P-TAME correlate "
-        "with the old ones by 60 % (the best other method, CAM: -20 %; 0 is best). With random layers, its maps by "
-        "P-TAME correlate with the old ones by -20 % (the best other method, CAM: 1 %; 0 is best)."
+        "with the old ones by 60 % (the best other method, CAM: -20 %). With random layers, its maps by "
+        "P-TAME correlate with the old ones by -20 % (the best other method, CAM: 1 %)."
     )
     told = answers.of_sanity(*checks([90] * 2 + [80] * 4 + [10] * 2, [0, 0, 50, 50, 50, 50, 0, 0]))
     assert told.startswith("With random layers")  # what is lost comes first
     assert "in 90 % of the images (the best other method, CAM: 80 %)." in told
+
+
+def test_an_inverted_map_is_like_the_old_one():
+    likeness, known = checks([90] * 8, [50, 70, -90, 50, 80, 80, 0, 0])
+    sizes = likeness.assign(metric="|Spearman|", value=likeness["value"].abs())
+    unrelated = sizes[sizes["check"] == "shuffled labels"].assign(check="another image", value=25)
+    told = answers.of_sanity(pd.concat([likeness, sizes, unrelated]), known)
+    assert "by 60 % (the best other method, CAM: 70 %; P-TAME's maps of two images: 25 %)" in told
 
 
 def test_masks_by_hand():
