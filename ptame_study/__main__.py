@@ -49,14 +49,15 @@ def parser() -> argparse.ArgumentParser:
     seeds = commands.add_parser("seeds", help="write the table of a profile's several seeds")
     commands.add_parser("data", help="fetch the stamps of the cutouts, a Debian package")
     finetune = commands.add_parser("finetune", help="make a profile's multi-label classifier")
+    photographs = commands.add_parser("photographs", help="compare methods on real photographs, where these can be had")
     serve = commands.add_parser("serve", help="do such commands in forks of this process; started by the graph")
     serve.add_argument("socket", type=int, help="the number of an open socket")
 
     # options that several commands share
-    for command in (run, report, readme, seeds, finetune):
+    for command in (run, report, readme, seeds, finetune, photographs):
         usual = FULL if command is readme else "embedded"
         command.add_argument("--profile", default=usual, help="a file of workflow/profiles, without .yaml")
-    for command in (run, seeds, finetune):
+    for command in (run, seeds, finetune, photographs):
         command.add_argument("--data", help="folder of the images, weights and tables that the profile names")
     for command in (run, finetune):
         command.add_argument("--classifier", required=command is finetune, help="one of the profile's classifiers")
@@ -78,10 +79,12 @@ def _work(asked: argparse.Namespace) -> None:
     if asked.command == "report":
         check_known(asked.profile)
         with interrupts.nothing_begun():
+            from . import photographs
             from .reproduction import check
             from .tables import report
 
-        return print(printable("\n".join([report(asked.profile), *check(asked.profile)]), keep=LINES))
+        lines = [report(asked.profile), *check(asked.profile), *photographs.told(asked.profile)]
+        return print(printable("\n".join(lines), keep=LINES))
     if asked.command == "readme":
         with interrupts.nothing_begun():
             from .readme import REFERENCE, renew
@@ -104,6 +107,12 @@ def _work(asked: argparse.Namespace) -> None:
         names = filter(None, (asked.notebook, asked.classifier, *extra.values()))
         _show_progress(" ".join(names) + paths.tail(asked.seed))
         run_notebook(asked.notebook, asked.profile, asked.classifier, extra, asked.seed)
+    elif asked.command == "photographs":
+        _show_progress("photographs")
+        with interrupts.nothing_begun():
+            from .photographs import compare_photographs
+
+        compare_photographs(asked.profile)
     elif asked.command == "seeds":
         with interrupts.nothing_begun():
             from .tables import write_seeds

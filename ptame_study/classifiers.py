@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,7 +21,9 @@ from ptame_lib.explainers import features
 from ptame_lib.explainers.features import FeatureExtractor, load_auxiliary
 
 from . import paths
-from .settings import AuxiliarySettings, ClassifierSettings
+
+if TYPE_CHECKING:  # settings bring what trains
+    from .settings import AuxiliarySettings, ClassifierSettings
 
 
 def read_columns(file: Path, *columns: str) -> list[dict[str, str]]:

@@ -28,10 +28,11 @@ def fetch_stamps() -> Path:
             raise
     with TemporaryDirectory(dir=files.cache(), prefix=".apt-") as folder:
         Path(folder).chmod(0o755)  # apt has a user of its own
-        command = ["apt-get", "download", f"{PACKAGE}={VERSION}"]
+        impatient = ["-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=30"]  # a first run also goes on without
+        command = ["apt-get", "download", *impatient, f"{PACKAGE}={VERSION}"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if done.returncode or not Path(folder, DEB).is_file():
             said = (done.stderr.strip() or "it left no such file").splitlines()[-1]
             remedy = f"run apt-get update, or get {DEB} elsewhere and put it into {files.cache()}"
-            raise RuntimeError(f"{' '.join(command)} failed ({said}): {remedy}")
+            raise RuntimeError(f"apt-get download {command[-1]} failed ({said}): {remedy}")
         return unpack(Path(folder, DEB), unpacked())

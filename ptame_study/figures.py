@@ -9,7 +9,6 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -23,7 +22,8 @@ from ptame_lib.texts import MOST, printable
 from . import paths
 from .lettering import PLAIN, families, lettered
 
-PALETTE = seaborn.color_palette("colorblind").as_hex()
+PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"]  # seaborn's, for the colour-blind
+PALETTE += ["#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"]
 GREY, LIGHT, BLACK = "#7f7f7f", "#c8c8c8", "#000000"
 STYLES = {  # method: its colour in all figures, and its marker on lines; the others are grey circles
     "P-TAME": (PALETTE[0], "o"),
@@ -78,8 +78,7 @@ def marker(method: str) -> str:
 
 def use_style() -> None:
     """Set the look of all figures; SVG ids are fixed, so that equal figures give equal files."""
-    seaborn.set_theme(context="notebook", style="whitegrid", palette=PALETTE)
-    matplotlib.rcParams.update({"svg.hashsalt": "ptame", "figure.dpi": 80, "savefig.dpi": 160, "savefig.bbox": "tight"})
+    plt.style.use(Path(__file__).with_name("figures.mplstyle"))
     matplotlib.rcParams["font.family"] = families()
     matplotlib.rcParams["text.parse_math"] = PLAIN["parse_math"]  # titles and legends hold names of a profile
 

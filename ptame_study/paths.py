@@ -81,6 +81,11 @@ def per_image(profile: str, classifier: str, seed: int = 0) -> Path:
     return make_folder(results(profile) / "per_image") / f"{slug(classifier)}{tail(seed)}.csv"
 
 
+def photographs(profile: str) -> Path:
+    """What the profile's small part on real photographs found, as text to print."""
+    return results(profile) / "photographs.txt"
+
+
 def slug(name: str) -> str:
     """A name as a file name: ``embedded/vgg`` -> ``embedded-vgg``, ``ground truth`` -> ``ground-truth``.
 

@@ -16,6 +16,8 @@ from . import paths
 
 DEFAULTS = "small"  # the profile of the notebooks' own defaults: it has no YAML
 FULL = "embedded-full"  # the profile of the tables in results/reference
+# a profile's lists of classifiers: those of all notebooks, those of 07 and 08, and those of 03 on real photographs
+NAMED = ("classifiers", "multi_label", "photographs")
 OF_MANY = ("03_compare", "11_black_box", "13_strata")  # notebooks about several classifiers, which can be run for one
 OF_ONE = {  # notebooks about one classifier, and the profile's lists of those that it may be
     "02_train_ptame": ("classifiers",),
@@ -59,7 +61,7 @@ def _load(name: str, on_the_way: list[str]) -> dict[str, Any]:
     if isinstance(content, dict) and "extends" in content:
         changes = _shaped(file, content, whole=False)
         content = _merged(_load(changes.pop("extends"), [*on_the_way, name]), changes)
-        every = [*content.get("classifiers", []), *content.get("multi_label", [])]
+        every = [name for key in NAMED for name in content.get(key, [])]
         content["per_classifier"] = {name: v for name, v in content.get("per_classifier", {}).items() if name in every}
         if "explainer_too" in content and "explainer_too" not in changes:
             content["explainer_too"] = [name for name in content["explainer_too"] if name in every]
@@ -80,12 +82,12 @@ def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
         raise ValueError(f"{show} must hold 'classifiers' and 'notebooks' (one mapping of parameters per notebook)")
 
     # lists of names
-    for key in ("classifiers", "multi_label", "explainer_too", "shipped"):
+    for key in (*NAMED, "explainer_too", "shipped"):
         names = content.get(key, [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"{show}: {key!r} must be a list of names, got {names!r}: write [{names}]")
     named: dict[str, list[str]] = {}
-    for name in dict.fromkeys([*content.get("classifiers", []), *content.get("multi_label", [])]):
+    for name in dict.fromkeys(name for key in NAMED for name in content.get(key, [])):
         named.setdefault(paths.slug(name), []).append(name)
     for slug, alike in named.items():
         if len(alike) > 1:
@@ -165,7 +167,7 @@ def parameters_for(
         return parameters
 
     # for one of them
-    known = [*content.get("classifiers", []), *content.get("multi_label", [])]
+    known = [name for key in NAMED for name in content.get(key, [])]
     if classifier not in known:
         raise ValueError(f"unknown classifier {classifier!r} in profile {profile}: it has {', '.join(known)}")
     for key in ("per_classifier", "per_method"):

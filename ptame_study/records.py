@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from ptame_lib import files
 
 from . import paths
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PACKAGES = ("ptame_lib", "ptame_study")
 RECORDED = ("torch", "torchvision", "timm", "grad-cam", "accelerate", "numpy")

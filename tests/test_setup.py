@@ -187,6 +187,7 @@ def job_inputs(said, command):
                 "figures": 3,
                 "train_masks": 3,
                 "compare_masks": 1,
+                "photographs": 1,
             },
         ),
         ("embedded-full", {"train": 15, "train_other": 30, "compare_one": 15, "seeds": 1, "strata": 1}),
@@ -207,7 +208,10 @@ def test_the_graph_plans_a_profile(profile, expected):
         assert "explainer-" not in compared["resnet"]
         assert "07_explainer_train --classifier embedded/vgg --loss explainer" in said
         assert "--classifier embedded/vgg --loss rtis" not in said
-    elif profile != "embedded-full":
+        assert "data/explainers/lite2.safetensors" in job_inputs(said, "photographs --profile embedded")
+    else:
+        assert "photographs" not in jobs(said)
+    if not profile.startswith("embedded"):
         assert re.search(r"Shell command: PTAME_ROOT=\. .* --data /some/where .*\n", said)
     assert ("gpu=1" in said) == (profile not in ("embedded", "embedded-full", "realdata"))
 

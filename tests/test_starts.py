@@ -77,4 +77,11 @@ def test_what_the_library_imports():
     assert {"torch", "torchvision"} <= set(explainer[1])
     assert not {"pandas", "accelerate", "scipy", "cv2", *HEAVY} & set(explainer[1])
     assert not {"pandas", *HEAVY} & set(methods[1])
-    assert not set(HEAVY) & set(work[1])
+    assert not {"pandas", "accelerate", "scipy", "cv2", *HEAVY} & set(work[1])
+
+
+def test_one_explanation_needs_no_tables_and_no_training():
+    """The first command of a newcomer: timm and matplotlib are used, nothing else that is heavy."""
+    steps = "from ptame_study import figures\nfigures.use_style()\nimport ptame_study.command.actions\nvalue = 0"
+    [(_, packages)] = loaded_after("", steps)
+    assert not ({"pandas", "accelerate", "scipy", "cv2", *HEAVY} - {"matplotlib"}) & set(packages)

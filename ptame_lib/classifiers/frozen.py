@@ -42,9 +42,13 @@ class Frozen(nn.Module):
         self.channels_last: bool | None = None  # whether the faster layout gives the same answer; None: not tried yet
         self.training = False
 
-    def own(self) -> Frozen:
-        """Freeze the network for good and lay it out for speed: nobody else needs it. Returns itself."""
+    def own(self, channels_last: bool | None = None) -> Frozen:
+        """Freeze the network for good and lay it out for speed: nobody else needs it. Returns itself.
+
+        ``channels_last``: whether the faster layout is known to give the same answer; None tries it at the first call.
+        """
         self.owned = True
+        self.channels_last = self.channels_last if channels_last is None else channels_last
         self.model.eval().requires_grad_(False)
         if self.channels_last:
             lay_out(self.model)

@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..classifiers.wrapper import decide
 from ..masking import first_pixels, normalise, resize
 from ..texts import MOST, printable
 from ..validation import check_answers, check_classes, check_images
@@ -243,6 +242,8 @@ def evidence(
     maps: Tensor,
     share: float = SHOWN,
     shares: Sequence[float] = SHARES,
+    *,
+    whole: Tensor | None = None,
 ) -> Evidence:
     """The `Evidence` of maps (B,h,w) for the ``targets`` (B,) int64 of ``pixels`` (B,3,H,W) in [0,1].
 
@@ -250,18 +251,19 @@ def evidence(
     at the image's size. `Evidence.share` is the first of ``shares`` that is enough, tried from the smallest up, or the
     share shown if that is smaller; answers need not be monotone, so a larger one may not be enough.
 
-    The classifier is asked at most 6 + 2 len(shares) times about each image and once about a black one. Raises
-    ValueError for shapes that do not belong together, a map that is not finite, a class out of range or shares outside
-    (0, 1).
+    The classifier is asked at most 6 + 2 len(shares) times about each image (one less where ``whole``, its answer (B,K)
+    to the pixels, is given) and once about a black one. Raises ValueError for shapes that do not belong together, a map
+    that is not finite, a class out of range or shares outside (0, 1).
     """
     b = _check(pixels, targets, maps, shares)
     targets = targets.to(pixels.device)
     multi_label = getattr(classifier, "multi_label", False)
     # without any map: the whole image, and images filled all over, of which a black one is the same for all
-    whole = classifier(pixels)
+    whole = classifier(pixels) if whole is None else whole
     decisions = check_answers(whole)
     check_classes(targets, whole.shape[1])
-    empty = [classifier(FILLS["black"](pixels[:1])).expand(b, -1), classifier(FILLS["blurred"](pixels))]
+    fills = [fill(pixels) for fill in FILLS.values()]
+    empty = [classifier(fills[0][:1]).expand(b, -1), classifier(fills[1])]
     nothing = torch.full((b, len(FILLS)), torch.nan, dtype=torch.float64, device=pixels.device)
     known = {"whole": _probability(whole, targets, multi_label), "decided": _decided(whole, targets, multi_label)}
     known |= {"empty": torch.stack([_probability(answer, targets, multi_label) for answer in empty], 1)}
@@ -269,9 +271,9 @@ def evidence(
     known |= {"labels": _labels(classifier, whole.shape[1]), "multi_label": multi_label}
     # the pixels shown
     maps = resize(normalise(maps.to(pixels.device)), pixels.shape[-2:])
-    shown = _ask(classifier, pixels, targets, first_pixels(maps, share), nothing)
+    shown = _ask(classifier, pixels, fills, targets, first_pixels(maps, share), nothing)
     found = Evidence(targets=targets, decisions=decisions, **known, **shown)
-    return replace(found, share=_smallest(classifier, pixels, targets, maps, sorted(shares), found))
+    return replace(found, share=_smallest(classifier, pixels, fills, targets, maps, sorted(shares), found))
 
 
 @torch.no_grad()
@@ -282,14 +284,25 @@ def at_share(proof: Evidence, classifier: nn.Module, pixels: Tensor, maps: Tenso
     """
     _check(pixels, proof.targets, maps, ())
     first = first_pixels(resize(normalise(maps.to(pixels.device)), pixels.shape[-2:]), share)
-    return replace(proof, **_ask(classifier, pixels, proof.targets, first, proof.share))
+    fills = [fill(pixels) for fill in FILLS.values()]
+    return replace(proof, **_ask(classifier, pixels, fills, proof.targets, first, proof.share))
 
 
-def _ask(classifier: nn.Module, pixels: Tensor, targets: Tensor, shown: Tensor, smallest: Tensor) -> dict[str, Tensor]:
-    """The fields that depend on the pixels shown (B,H,W); ``smallest`` (B,2): shares known to be enough."""
+def _ask(
+    classifier: nn.Module,
+    pixels: Tensor,
+    fills: Sequence[Tensor],
+    targets: Tensor,
+    shown: Tensor,
+    smallest: Tensor,
+) -> dict[str, Tensor]:
+    """The fields that depend on the pixels shown (B,H,W); ``smallest`` (B,2): shares known to be enough.
+
+    ``fills``: what each of `FILLS` makes of the pixels (B,3,H,W).
+    """
     multi_label, columns = getattr(classifier, "multi_label", False), {}
     for part, seen in (("kept", shown), ("rest", ~shown)):
-        answers = [classifier(fill_in(pixels, seen, fill)) for fill in FILLS]
+        answers = [classifier(torch.where(seen[:, None], pixels, fill)) for fill in fills]
         columns[f"{part}_decisions"] = torch.stack([check_answers(answer) for answer in answers], 1)
         columns[part] = torch.stack([_probability(answer, targets, multi_label) for answer in answers], 1)
         decided = torch.stack([_decided(answer, targets, multi_label) for answer in answers], 1)
@@ -302,18 +315,25 @@ def _ask(classifier: nn.Module, pixels: Tensor, targets: Tensor, shown: Tensor, 
 
 
 def _smallest(
-    classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor, shares: Sequence[float], found: Evidence
+    classifier: nn.Module,
+    pixels: Tensor,
+    fills: Sequence[Tensor],
+    targets: Tensor,
+    maps: Tensor,
+    shares: Sequence[float],
+    found: Evidence,
 ) -> Tensor:
     """The smallest share (B,2) that is enough: the first of the ascending ``shares``, or the one shown."""
     smallest, multi_label = found.share.clone(), getattr(classifier, "multi_label", False)
-    for k, fill in enumerate(FILLS):
+    for k, fill in enumerate(fills):
         wanted = torch.ones_like(smallest[:, k], dtype=torch.bool)
         for share in shares:
             open_ = (wanted & ~(smallest[:, k] <= share)).nonzero()[:, 0]
             if not len(open_):
                 break
             first = first_pixels(maps[open_], share)
-            enough = _decided(classifier(fill_in(pixels[open_], first, fill)), targets[open_], multi_label)
+            images = torch.where(first[:, None], pixels[open_], fill[open_])
+            enough = _decided(classifier(images), targets[open_], multi_label)
             part = first.double().mean((1, 2))
             enough &= part > 0
             smallest[open_[enough], k] = part[enough]
@@ -381,6 +401,9 @@ def explain_with_evidence(
     if getattr(method, "sees_truth", False):
         call = "evidence(classifier, pixels, targets, maps)"
         raise ValueError(f"{method.name!r} is given the truth and no targets: pass its maps to {call}")
-    targets = decide(classifier, pixels) if targets is None else targets
+    check_images(pixels)
+    with torch.no_grad():
+        whole = classifier(pixels)  # once, for the decision and for the evidence
+    targets = check_answers(whole) if targets is None else targets
     maps = getattr(method, "explain", method)(pixels, targets)
-    return maps, evidence(classifier, pixels, targets, maps, share)
+    return maps, evidence(classifier, pixels, targets, maps, share, whole=whole)

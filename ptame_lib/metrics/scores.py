@@ -11,6 +11,7 @@ that nobody sees, and whether it changes when the classifier is randomised.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -36,6 +37,30 @@ AGAIN = {  # of a method that can be asked again
     "randomised: SSIM": Metric(False),
 }
 SCORES = METRICS | AGAIN
+MEANINGS = {  # how metrics' names begin, or end: what they are, in words
+    "AD": "Average Drop: the share of the class's probability that is lost where only the map's part is kept",
+    "IC": "Increase in Confidence: how often that probability rises instead",
+    "AG": "Average Gain: by which share of what it lacks to 100 % the probability rises",
+    "100": "(AD100, IC100, AG100) the map itself is the mask; 50 and 15: only the largest 50 or 15 % of its values",
+    "@": "(AD@25 ...) the map's first 25 % of the pixels are kept, whatever the map's values",
+    "MoRF": "the most relevant pixels are removed first: what is left of the probability, or of the decisions",
+    "LeRF": "the least relevant pixels are removed first: the same",
+    "insertion": "the mean probability while the most relevant pixels are put into a blurred image",
+    "deletion": "the mean probability while the most relevant pixels are taken out",
+    "SaCo": "of two groups of pixels, has the one of larger values the larger effect? 100: always, -100: never",
+    "pointing": "how often the map's largest value lies in the truth",
+    "energy": "the share of the map's sum that lies in the truth",
+    "IoU": "intersection over union with the truth, at the best threshold of each image",
+    "AP": "average precision of the pixels, by the map's values, against the truth",
+    "precision@truth": "of the map's first pixels, as many as the truth has, the share that lies in it",
+    "contour": "how well their outline follows the truth's (boundary F-measure)",
+    "saliency": "log of the area that the map needs, minus log of the probability there",
+    "sparseness": "how unequal the map's values are (Gini index); it says nothing of right or wrong",
+    "max-sensitivity": "how far the map moves, at most, by noise that nobody sees",
+    "rank stability": "how well the order of its pixels survives that noise",
+    "randomised": "how much the maps of a randomised classifier are like these: they should not be",
+}
+NO_INTERVAL = "no 95 % interval: fewer than 10 images differ"
 
 
 class Score(NamedTuple):
@@ -74,19 +99,32 @@ class Scores:
         return {"scores": found, "notes": list(self.notes)}
 
     def text(self, every: bool = False) -> str:
-        """A line for each metric: its mean, interval and number of images, and whether higher or lower is better.
+        """A line for each metric: its mean, 95 % interval and number of images, and whether higher or lower is better.
 
-        Those of the main tables, or ``every`` one.
+        Those of the main tables, or ``every`` one; then what their names mean.
         """
         names = [name for name in self.values if every or SCORES[name].main]
         wide, lines = max(map(len, names)), []
         for name in names:
             (mean, low, high, images), metric = self[name], SCORES[name]
             unit = " %" if metric.scale == 100 else "  "
-            bounds = "no interval" if low != low else f"{low:.2f} to {high:.2f}"
+            bounds = NO_INTERVAL if low != low else f"{low:.2f} to {high:.2f}"
             better = "higher" if metric.higher_is_better else "lower"
             lines.append(f"{name:{wide}}  {mean:8.2f}{unit}  ({bounds}); {better} is better; {images} images")
-        return "\n".join([*lines, *(f"Note: {note}." for note in self.notes)])
+        meant = {_part(name) for name in names}
+        meant |= {end[0] for name in names if (end := re.search(r"100$|@(?=\d)", name))}
+        told = [f"{part}: {MEANINGS[part]}." for part in MEANINGS if part in meant]
+        return "\n".join([*lines, "In words:", *told, *(f"Note: {note}." for note in self.notes)])
+
+
+def _part(name: str) -> str:
+    """The key of `MEANINGS` for a metric: the longest with which its name begins, behind that of an imputer.
+
+    >>> _part("AD@25 blurred"), _part("TELEA MoRF accuracy"), _part("AP")
+    ('AD', 'MoRF', 'AP')
+    """
+    name = name.removeprefix("TELEA ")
+    return max((part for part in MEANINGS if name.startswith(part)), key=len)
 
 
 def score(

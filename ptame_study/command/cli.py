@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ptame_lib.texts import printable
 
 from .. import interrupts, paths
+from .naming import check_folder, check_there
 
 CLASSIFIERS = "embedded/vgg, lite/2, vgg16, resnet50, vit_b_16, timm/MODEL, hf/REPOSITORY or hf/FOLDER, onnx/FILE"
 
@@ -163,9 +164,9 @@ def explain(
             shown="what the classifier decides",
         ),
     ] = None,
-    out: Annotated[
-        Path, option("Where to write the figures: IMAGE.explained.png, and the same in JSON.", file_okay=False)
-    ] = Path("explanations"),
+    out: Annotated[Path, option("A folder for the figures: IMAGE.explained.png, and the same in JSON.")] = Path(
+        "explanations"
+    ),
     auxiliary_weights: SavedAuxiliaryWeights = None,
 ) -> None:
     """Explain images: write a figure for each, and print what its explanation is worth.
@@ -182,6 +183,8 @@ def explain(
 
     Without an explainer, the shipped one explains lite/2, which knows ImageNet's 1000 classes: `ptame explain cat.jpg`
     """
+    check_there(*images)  # before seconds of loading, and before anything else is said
+    check_folder(out)
     with interrupts.nothing_begun():
         from ptame_lib.explainers.card import about, in_one_line
 
@@ -242,6 +245,7 @@ def report(
 
     Without an explainer, the shipped one explains lite/2: `ptame report photo.jpg`
     """
+    check_there(image)
     with interrupts.nothing_begun():
         from .actions import shipped_explainer
         from .reporting import report as write
@@ -342,11 +346,11 @@ def train(
 
         from ..explainers import default_auxiliary
         from ..settings import AuxiliarySettings, ClassifierSettings, ImageSettings
-        from . import actions
+        from . import training
 
     # train
     out = out or Path(f"ptame-{paths.slug(classifier)}.safetensors")
-    metrics = actions.train(
+    metrics = training.train(
         ClassifierSettings(classifier, weights),
         AuxiliarySettings(auxiliary or default_auxiliary(classifier), weights=auxiliary_weights),
         ImageSettings(str(images), test_images=held_out, seed=seed),

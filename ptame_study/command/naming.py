@@ -31,6 +31,21 @@ def shown_names(files: Sequence[Path]) -> list[str]:
     return names
 
 
+def check_there(*images: Path) -> None:
+    """Raise FileNotFoundError for the first of the images, or folders of them, that is missing."""
+    for image in images:
+        if not image.exists():
+            raise FileNotFoundError(f"no image at {image}: check the path")
+
+
+def check_folder(out: Path) -> None:
+    """Raise NotADirectoryError where ``out``, or a folder that leads to it, is a file."""
+    for place in (out, *out.parents):
+        if place.exists() and not place.is_dir():
+            inside = "" if place == out else f", below which there can be no {out}"
+            raise NotADirectoryError(f"{place} is a file{inside}: name a folder with --out, which need not exist yet")
+
+
 def new_pair(out: Path, endings: Sequence[str], second: str, whose: str) -> Path:
     """The file with the ending ``second`` beside ``out``, that is to be written with it.
 

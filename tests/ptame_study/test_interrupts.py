@@ -19,7 +19,7 @@ from ptame_study.command.cli import app
 CHECKOUT = Path(ptame_lib.__file__).parent.parent
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 START = {
-    "ptame": ["-c", "from ptame_study.command import main; main()", "explain", "a.png", "--explainer", "b"],
+    "ptame": ["-c", "from ptame_study.command import main; main()", "train", "--classifier", "a", "--images", "b"],
     "python -m ptame_study": ["-m", "ptame_study", "report"],
     "python -m ptame_study.train": ["-m", "ptame_study.train"],
 }
@@ -59,7 +59,7 @@ def test_while_ptame_explains(number, monkeypatch, capfd):
     before = [signal.getsignal(each) for each in CODES]
 
     def ptame():
-        return CliRunner().invoke(app, ["explain", "a.png", "--explainer", "e"]).exit_code
+        return CliRunner().invoke(app, ["explain", __file__, "--explainer", "e"]).exit_code
 
     assert interrupts.after_cleaning(ptame) == CODES[number]
     assert cleaned == [number]

@@ -220,7 +220,7 @@ def test_shipped_profiles_fit_their_notebooks(file, monkeypatch, tmp_path):
     asked += [(notebook, content["classifiers"][0], m) for m, notebooks in of_methods for notebook in notebooks]
     settings = [(of[0], profiles.parameters_for(file.stem, *of[:2], method=of[2])) for of in asked]
     assert settings
-    assert set(per_classifier) <= {*content.get("classifiers", []), *content.get("multi_label", [])}
+    assert set(per_classifier) <= {name for key in profiles.NAMED for name in content.get(key, [])}
     monkeypatch.setenv("PTAME_ROOT", str(tmp_path))  # nothing is written into the checkout
     monkeypatch.setattr("ptame_study.figures.use_style", lambda: None)
     for notebook, parameters in settings:

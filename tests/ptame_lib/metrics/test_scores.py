@@ -12,7 +12,7 @@ from ptame_lib import BlackBox, Scores, decide, score
 from ptame_lib.methods import gradcam
 from ptame_lib.metrics.robustness import max_sensitivity, rank_stability
 from ptame_lib.metrics.sanity import randomise, similarity
-from ptame_lib.metrics.scores import SCORES, same_shape
+from ptame_lib.metrics.scores import MEANINGS, SCORES, _part, same_shape
 from ptame_lib.metrics.statistics import mean_interval
 from ptame_lib.metrics.suite import METRICS, measure
 
@@ -42,16 +42,20 @@ def test_json_and_text_have_them_all(found):
     told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
     assert list(told["scores"]) == list(METRICS)
     assert told["scores"]["AD100"]["higher is better"] is False
-    lines = found.text().splitlines()
+    assert {_part(name) for name in SCORES} | {"100", "@"} == set(MEANINGS)
+    table, meant = found.text().split("\nIn words:\n")
+    lines = table.splitlines()
+    assert "AD: Average Drop" in meant
+    assert "max-sensitivity" not in meant  # it is not in the table
     assert [line.split("  ")[0] for line in lines] == [name for name, metric in METRICS.items() if metric.main]
-    assert len(found.text(every=True).splitlines()) == len(METRICS)
+    assert len(found.text(every=True).split("\nIn words:")[0].splitlines()) == len(METRICS)
     assert all(line.endswith(f" is better; {N} images") for line in lines)
     few = Scores({"AD100": torch.tensor([1.0, NAN], dtype=torch.float64), "SaCo": torch.tensor([NAN, INF])})
     assert few["AD100"].images == 1
     assert few["SaCo"].images == 0
     assert math.isnan(few["SaCo"].mean)
     assert few.as_dict()["scores"]["SaCo"]["mean"] is None
-    assert "no interval" in few.text()
+    assert "AD100      1.00 %  (no 95 % interval: fewer than 10 images differ); lower" in few.text()
     with pytest.raises(KeyError, match="no score 'AD10': there are AD100, SaCo"):
         few["AD10"]
 

