@@ -249,7 +249,9 @@ def test_a_new_training_does_not_replace_an_interrupted_one(trained, tmp_path, m
     _, images, _ = trained
     options = ["train", "--classifier", CLASSIFIER, "--images", images, "--out", tmp_path / "e.safetensors", *TRAIN]
     with monkeypatch.context() as patch:
-        patch.setattr(training, "measure_explainer", lambda *_: (_ for _ in ()).throw(RuntimeError("the power is gone")))
+        patch.setattr(
+            training, "measure_explainer", lambda *_: (_ for _ in ()).throw(RuntimeError("the power is gone"))
+        )
         ptame(*options, "--held-out", 3, code=1)
     kept = (tmp_path / "e.checkpoint.pt").read_bytes()
     said = ptame(*options, "--held-out", 3, "--steps", 2, code=1)
@@ -434,7 +436,9 @@ def test_an_interrupted_training_goes_on(trained, tmp_path, monkeypatch):
         3,
     ]
     with monkeypatch.context() as patch:
-        patch.setattr(training, "measure_explainer", lambda *_: (_ for _ in ()).throw(RuntimeError("the power is gone")))
+        patch.setattr(
+            training, "measure_explainer", lambda *_: (_ for _ in ()).throw(RuntimeError("the power is gone"))
+        )
         assert "error: the power is gone" in ptame(*options, code=1)
     assert not (tmp_path / "e.safetensors").exists()
     ptame(*options, "--resume")
