@@ -15,6 +15,7 @@ from ptame_lib import files
 from ptame_lib.classifiers.black_box import BlackBox
 from ptame_lib.classifiers.folding import fold_batch_norms
 from ptame_lib.classifiers.groups import GroupedClassifier
+from ptame_lib.classifiers.lite import MULTI
 from ptame_lib.classifiers.loading import EMBEDDED, EMBEDDED_MULTI, load_classifier, load_multilabel
 from ptame_lib.classifiers.wrapper import Classifier
 from ptame_lib.explainers import features
@@ -76,6 +77,8 @@ def load_explained(explained: ClassifierSettings, classes: Sequence[str] = ()) -
     multi-label data set's classes, a classifier that is not embedded is the one fine-tuned on it. Raises as
     `load_classifier`, `read_groups` and `GroupedClassifier`, and FileNotFoundError where nobody has fine-tuned it yet.
     """
+    if classes and explained.name == MULTI:
+        return fold_batch_norms(load_multilabel(MULTI, len(classes), find_weights(explained.weights)))
     if classes and explained.name not in (*EMBEDDED, *EMBEDDED_MULTI):
         network = load_multilabel(explained.name, len(classes), _find_multilabel_weights(explained), classes)
         return fold_batch_norms(network)

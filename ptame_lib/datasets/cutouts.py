@@ -29,6 +29,7 @@ HALF = SIZE // 2
 ROOMS = ((HALF, SIZE), (SIZE, HALF))  # width and height of the halves: left and right, upper and lower
 LONGER = (90, 150)  # pixels of a stamp's longer side
 LEAST = 128  # pixels of a photograph that become a background's side
+QUARTER = (80, HALF)  # pixels of the longer side of a stamp in a quarter
 SPLITS = ("train", "val", "test")
 VERSION = 1  # of the composition: a new number makes old cache files unused
 UNKNOWN = -1  # the label of a stamp whose class is not known
@@ -68,6 +69,20 @@ class Cutouts(Composed):
         """Pairs as two items each, one for each class that is asked about, with its own stamp as the truth."""
         images = self.images.repeat_interleave(2, 0)
         return Cutouts(images, self.labels.flatten(), self.truth.flatten(0, 1), asked=True)
+
+
+@dataclass(frozen=True)
+class Scenes(Composed):
+    """Images (N,3,224,224) of two or three stamps of different classes, for classifiers of several labels.
+
+    ``labels`` (N,52) bool, in the order of ``names``: the classes that are there; ``truth`` (N,224,224): the pixels of
+    all stamps together.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes' names, as ImageNet has them."""
+        return tuple(scene_classes().values())
 
 
 def load_cutouts(
@@ -111,6 +126,61 @@ def load_cutouts(
 
     which = f"{start}-{start + n}" if start else f"{n}"
     return Cutouts(*remembered(f"cutouts-v{VERSION}-{form}-{split}-seed{seed}-{which}-{digest(stamps)}", make, cached))
+
+
+def load_scenes(
+    split: str,
+    n: int,
+    *,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    stamps: Sequence[Stamp] | None = None,
+    cached: bool = True,
+) -> Scenes:
+    """``n`` images of two or three stamps each; image i depends on (split, seed, i) and the stamps alone.
+
+    Unlike those of `load_cutouts`, the splits share classes, since a classifier of several labels can name only what it
+    was trained on: ``train`` has the first stamp of each class, ``val`` and ``test`` have all. Backgrounds share no
+    region. Other arguments, and errors, as of `load_cutouts`.
+    """
+    check_split(split, SPLITS, "cutouts")
+    check_at_least(1, n=n)
+    stamps = scene_stamps(split) if stamps is None else list(stamps)
+    if len({stamp.label for stamp in stamps}) < 3:
+        raise ValueError(f"there are {len(stamps)} stamps: give at least three of different classes")
+    number = {label: i for i, label in enumerate(scene_classes())}
+
+    def make() -> tuple[Tensor, ...]:
+        where = find_stamps(stamps[0].name, folder)
+
+        def one(i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            rng = np.random.default_rng([seed, SPLITS.index(split), 2, i])
+            canvas = draw_background(split, rng)
+            chosen = _draw_different(stamps, int(rng.integers(2, 4)), rng)
+            if len(chosen) == 2:
+                first = int(rng.integers(2))
+                truth = _fill_halves(canvas, chosen, [first, 1 - first], where, rng)
+            else:
+                truth = _fill_quarters(canvas, chosen, where, rng)
+            labels = np.zeros(len(number), dtype=bool)
+            labels[[number[stamp.label] for stamp in chosen]] = True
+            return canvas, labels, np.any(truth, axis=0)
+
+        return compose(n, f"{split} scenes,", one)
+
+    return Scenes(*remembered(f"cutouts-v{VERSION}-scenes-{split}-seed{seed}-{n}-{digest(stamps)}", make, cached))
+
+
+def scene_classes() -> dict[int, str]:
+    """The classes of `load_scenes`: ImageNet's number and name of each, in the order of the labels."""
+    with (files.cutouts() / "chosen.csv").open(newline="", encoding="utf-8") as lines:
+        return dict(sorted((int(row["class_id"]), row["label"]) for row in csv.DictReader(lines)))
+
+
+def scene_stamps(split: str) -> list[Stamp]:
+    """The stamps of `load_scenes`: the first of each class for ``train``, else all with a trusted class."""
+    found = [stamp for part in SPLITS for stamp in read_tables(part) if stamp.label != UNKNOWN]
+    return list({stamp.label: stamp for stamp in reversed(found)}.values())[::-1] if split == "train" else found
 
 
 def digest(stamps: Sequence[Stamp]) -> str:
@@ -218,6 +288,31 @@ def _compose_pair(
     first = int(rng.integers(2))
     truth = _fill_halves(canvas, [one, other], [first, 1 - first], folder, rng)
     return canvas, np.array([one.label, other.label], dtype=np.int64), np.stack(truth)
+
+
+def _draw_different(stamps: Sequence[Stamp], count: int, rng: np.random.Generator) -> list[Stamp]:
+    """So many stamps of different classes."""
+    chosen: list[Stamp] = []
+    while len(chosen) < count:
+        other = stamps[rng.integers(len(stamps))]
+        if all(_differ(other, stamp) for stamp in chosen):
+            chosen.append(other)
+    return chosen
+
+
+def _fill_quarters(
+    canvas: np.ndarray, stamps: Sequence[Stamp], folder: Path, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Paste each stamp somewhere inside a quarter of its own; return their truths."""
+    truths = []
+    for stamp, quarter in zip(stamps, rng.permutation(4), strict=False):
+        picture = read_stamp(folder / stamp.name, stamp.sha256)
+        factor = int(rng.integers(QUARTER[0], QUARTER[1] + 1)) / max(picture.size)
+        width, height = (max(1, int(side * factor)) for side in picture.size)
+        part = scale(picture, (width, height), bool(rng.integers(2)))
+        x, y = (int(rng.integers(HALF - side + 1)) for side in (width, height))
+        truths.append(paste(canvas, part, x + HALF * int(quarter % 2), y + HALF * int(quarter // 2)))
+    return truths
 
 
 def _fill_halves(

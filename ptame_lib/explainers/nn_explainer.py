@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from torchvision.models.segmentation import deeplabv3_resnet50
 from torchvision.ops import Conv2dNormActivation
 
+from ..classifiers import lite
 from ..classifiers.embedded import MEAN, STD
-from ..classifiers.loading import load_embedded_net, load_torchvision
+from ..classifiers.loading import lite_multi_classes, load_embedded_net, load_lite, load_torchvision
 from ..classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD, eval_mode
 from ..validation import check_at_least, check_images, check_targets
 from . import storage
@@ -88,16 +89,80 @@ class DeepLab(nn.Module):
         return self.net(x)["out"]
 
 
+class LiteEncoderDecoder(nn.Module):
+    """A U-Net for 224x224 pixels on EfficientNet-Lite0: normalised images (B,3,H,W) -> logits (B,K,H,W).
+
+    As `EncoderDecoder`, with levels of stride 4, 8, 16 and 32. A pretrained encoder (ImageNet, from its wheel) stays as
+    it is, so that minutes are enough to train the rest.
+    """
+
+    LEVELS = (1, 2, 4, 6)  # of the encoder's blocks: the last of each stride
+
+    def __init__(self, num_classes: int, pretrained: bool = False):
+        super().__init__()
+        # the way down
+        self.encoder = load_lite("lite/0", "default" if pretrained else None)
+        rows, biases = self.encoder.classifier.weight.detach(), self.encoder.classifier.bias.detach()
+        del self.encoder.classifier
+        self.fixed = pretrained
+        self.encoder.requires_grad_(not pretrained)
+        self.train()
+        # the way back, and the logits of the first level and of the last layer before pooling
+        widths = (24, 40, 112, 320)
+        self.up = nn.ModuleList(Conv2dNormActivation(a + b, a) for a, b in pairwise(widths))
+        self.head = nn.Conv2d(widths[0], num_classes, 1)
+        self.coarse = nn.Conv2d(rows.shape[1], num_classes, 1)
+        # start from the encoder's class activation maps, where the classes are those of lite/multi
+        known = lite_multi_classes() if pretrained else []
+        if num_classes == len(known):
+            self.coarse.weight.data = UNIT * START[0] * (rows[known] - rows.mean(0))[:, :, None, None]
+            self.coarse.bias.data = START[0] * (biases[known] - biases.mean()) + START[1]
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
+
+    def train(self, mode: bool = True) -> LiteEncoderDecoder:
+        """An encoder that stays as it is also keeps its batch norms' statistics."""
+        super().train(mode)
+        if self.fixed:
+            self.encoder.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        size, levels, e = x.shape[-2:], [], self.encoder
+        # down
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.fixed):
+            x = e.bn1(e.conv_stem(x))
+            for i, block in enumerate(e.blocks):
+                x = block(x)
+                if i in self.LEVELS:
+                    levels.append(x)  # (B, widths[l], H / 2^(l+2), W / 2^(l+2))
+            last = e.bn2(e.conv_head(x))
+        coarse = self.coarse(last / UNIT)  # (B, K, H / 32, W / 32)
+        # and back
+        for level, up in zip(levels[-2::-1], reversed(self.up), strict=True):
+            x = up(torch.cat([level, _resize(x, level.shape[-2:])], 1))
+        return sum(_resize(logits, size) for logits in (self.head(x), coarse))
+
+
+UNIT = 10.0  # of the 1280 features: else a step of Adam would move what the encoder knows of the classes too far
+# of the class activation maps as mask logits: their scale, and what is added, so that most pixels begin outside
+START = (0.3, -3.6)
+
 # architecture: (network, mean and standard deviation of the images it is made for)
-ARCHITECTURES = {"deeplab": (DeepLab, IMAGENET_MEAN, IMAGENET_STD), "small": (EncoderDecoder, MEAN, STD)}
+ARCHITECTURES = {
+    "deeplab": (DeepLab, IMAGENET_MEAN, IMAGENET_STD),
+    "small": (EncoderDecoder, MEAN, STD),
+    "lite": (LiteEncoderDecoder, lite.MEAN, lite.STD),
+}
 
 
 class Explainer(nn.Module):
     """The Explainer of a classifier with K classes: pixels (B,3,H,W) in [0,1] -> mask logits (B,K,H,W).
 
     ``architecture``: ``deeplab``, the published one for 224x224 pixels (it trains on batches of two images or more), or
-    ``small``, for the embedded images. ``pretrained``: the backbone starts from a classifier's, ImageNet's ResNet-50 or
-    ``embedded/multi-resnet``, instead of random weights, as published. The normalisation is inside.
+    ``small``, for the embedded images, or ``lite``, for photographs of 224x224 pixels on a CPU. ``pretrained``: the
+    backbone starts from a classifier's (ImageNet's ResNet-50, ``embedded/multi-resnet``, ``lite/0``) instead of random
+    weights, as published. The normalisation is inside.
 
     Raises ValueError for another architecture, RuntimeError if pretrained weights can't be downloaded.
     """

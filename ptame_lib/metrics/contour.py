@@ -53,9 +53,13 @@ def contour(maps: Tensor, truth: Tensor, tolerance: float = 0.02) -> Tensor:
     check_maps(maps, len(truth))
     check_truths(truth, maps)
     size = truth.shape[-2:]
-    found = boundary(first_region(resize(maps.float(), size), truth.sum((1, 2))))
-    wanted = boundary(truth)
-    reach = tolerance * math.hypot(*size)
+    return boundary_f(first_region(resize(maps.float(), size), truth.sum((1, 2))), truth, tolerance)
+
+
+def boundary_f(regions: Tensor, truth: Tensor, tolerance: float = 0.02) -> Tensor:
+    """Boundary F-measure (B,) of regions (B,H,W) bool against the truth (B,H,W) bool, as in `contour`."""
+    found, wanted = boundary(regions), boundary(truth)
+    reach = tolerance * math.hypot(*truth.shape[-2:])
     precision, recall = _near(found, wanted, reach), _near(wanted, found, reach)
     both = (precision + recall).nan_to_num()
     f = torch.where(both > 0, 2 * precision * recall / both.clamp_min(1e-12), 0.0)

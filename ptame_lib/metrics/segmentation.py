@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..masking import resize
 from ..validation import check_maps, check_unit
+from .contour import boundary_f
 from .localisation import THRESHOLDS
 
 F1_THRESHOLDS = (0.25, 0.5, 0.75)
@@ -34,6 +35,11 @@ def f1_score(masks: Tensor, truth: Tensor, threshold: float) -> Tensor:
 def mean_f1(masks: Tensor, truth: Tensor) -> Tensor:
     """The mean of F1 at the thresholds .25, .5 and .75."""
     return torch.stack([f1_score(masks, truth, t) for t in F1_THRESHOLDS]).mean(0)
+
+
+def mask_boundary_f(masks: Tensor, truth: Tensor, threshold: float = 0.5) -> Tensor:
+    """`boundary_f` of {mask >= threshold} against the truth's outline; NaN where the truth has none."""
+    return boundary_f(resize(masks.float(), truth.shape[-2:]) >= threshold, truth >= 0.5)
 
 
 def soft_f1(masks: Tensor, truth: Tensor) -> Tensor:

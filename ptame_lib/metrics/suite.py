@@ -204,6 +204,7 @@ MASK_MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # (masks, trut
     "soft accuracy": segmentation.soft_accuracy,
     "mean IoU": segmentation.mean_iou,
     "continuous IoU": segmentation.continuous_iou,
+    "boundary F": segmentation.mask_boundary_f,
     "ROC AUC": segmentation.roc_auc,
     "object coverage": segmentation.object_coverage,
     "background coverage": segmentation.background_coverage,

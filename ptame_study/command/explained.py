@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ptame_lib.classifiers.black_box import BlackBox
+from ptame_lib.classifiers.lite import MULTI
 from ptame_lib.classifiers.loading import EMBEDDED, EMBEDDED_MULTI, LITE, TORCHVISION, load_classifier
 from ptame_lib.classifiers.wrapper import Classifier
 from ptame_lib.classifiers.zoo import ZOO
@@ -14,7 +15,7 @@ from ptame_lib.classifiers.zoo import ZOO
 from ..classifiers import find_weights
 
 # classifiers whose code and weights no file can choose
-EXPLAINED = (*EMBEDDED, *EMBEDDED_MULTI, *ZOO, *LITE, *TORCHVISION)
+EXPLAINED = (*EMBEDDED, *EMBEDDED_MULTI, *ZOO, *LITE, MULTI, *TORCHVISION)
 
 
 def explained_classifier(

@@ -6,9 +6,12 @@ import pytest
 import timm
 import torch
 from families import assert_cams_look_at, images
+from helpers import lite_needed
 
-from ptame_lib import fold_batch_norms, load_auxiliary, load_classifier
+from ptame_lib import fold_batch_norms, load_auxiliary, load_classifier, load_multilabel
 from ptame_lib.classifiers import lite
+from ptame_lib.classifiers.loading import lite_multi_classes
+from ptame_lib.datasets.cutouts import scene_classes
 
 SIZE = (224, 224)
 
@@ -54,6 +57,25 @@ def test_as_auxiliary_its_last_level_is_what_the_head_reads(wheel):
         logits = wheel.classifier(levels[-1].mean((2, 3)))
     torch.testing.assert_close(logits, load_classifier("lite/0")(pixels))
     assert load_auxiliary("lite/0", ["blocks.4", "bn2"]).channels == (112, 1280)
+
+
+@lite_needed("lite/2")
+def test_several_labels_on_the_trunk_of_lite2():
+    classifier = load_multilabel("lite/multi", 52)
+    pixels = torch.rand(2, 3, *SIZE, generator=torch.Generator().manual_seed(1))
+    whole, read = load_classifier("lite/2"), []
+    whole.model.classifier.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+    with torch.no_grad():
+        whole(pixels)
+        logits = classifier(pixels)
+    layer = classifier.model.classifier
+    torch.testing.assert_close(logits, torch.nn.functional.linear(read[-1], layer.weight, layer.bias))
+    assert classifier.multi_label
+    assert (classifier.num_classes, len(classifier.labels)) == (52, 52)
+    assert classifier.labels == tuple(scene_classes().values())
+    assert lite_multi_classes() == list(scene_classes())
+    with pytest.raises(ValueError, match="lite/multi has 52 classes, not 20: explain it on the cutouts"):
+        load_multilabel("lite/multi", 20)
 
 
 def test_a_missing_wheel_is_named_with_the_command(monkeypatch):

@@ -14,7 +14,19 @@ from torch import nn
 from ptame_lib import files, load_classifier
 from ptame_lib.classifiers.lite import find_weights
 from ptame_lib.datasets import cutouts
-from ptame_lib.datasets.cutouts import SIZE, SPLITS, UNKNOWN, Cutouts, Stamp, load_cutouts, read_tables, recognised
+from ptame_lib.datasets.cutouts import (
+    SIZE,
+    SPLITS,
+    UNKNOWN,
+    Cutouts,
+    Stamp,
+    load_cutouts,
+    load_scenes,
+    read_tables,
+    recognised,
+    scene_classes,
+    scene_stamps,
+)
 from ptame_lib.datasets.stamps import find_stamps, read_stamp
 
 COLOURS = {"red": 3, "lime": 5, "blue": 8}  # of the generated stamps, with their classes
@@ -48,6 +60,37 @@ def black(monkeypatch):
     """Black backgrounds: what is not black is a stamp."""
     photo = Image.new("RGB", (512, 512))
     monkeypatch.setattr(cutouts, "load_photographs", lambda: [photo])
+
+
+def test_scenes_have_two_or_three_stamps_of_different_classes(stamps, folder, black, monkeypatch):
+    names = {3: "three", 5: "five", 8: "eight", 9: "nine"}
+    monkeypatch.setattr(cutouts, "scene_classes", lambda: names)
+    options = {"folder": folder, "stamps": stamps, "cached": False}
+    scenes = load_scenes("val", 12, **options)
+    assert scenes.names == ("three", "five", "eight", "nine")
+    counts = scenes.labels.sum(1)
+    assert (scenes.labels.shape, {*counts.tolist()}) == ((12, 4), {2, 3})
+    assert not scenes.labels[:, 3].any()
+    # the truth is what was pasted
+    seen = scenes.images.amax(1) > 127
+    assert (seen == scenes.truth).float().mean() > 0.99
+    assert {key: tuple(value.shape) for key, value in scenes[0].items()} == {
+        "pixels": (3, SIZE, SIZE), "labels": (4,), "truth": (SIZE, SIZE),
+    }  # fmt: skip
+    # image i depends on split, seed and i alone
+    assert load_scenes("val", 3, **options).images.equal(scenes.images[:3])
+    assert not load_scenes("test", 3, **options).images.equal(scenes.images[:3])
+    with pytest.raises(ValueError, match="there are 2 stamps: give at least three of different classes"):
+        load_scenes("val", 3, folder=folder, stamps=stamps[:2])
+
+
+def test_the_classes_and_stamps_of_scenes():
+    assert len(scene_classes()) == 52
+    assert list(scene_classes()) == sorted(scene_classes())
+    train, val = scene_stamps("train"), scene_stamps("val")
+    assert sorted(stamp.label for stamp in train) == list(scene_classes())  # one each
+    assert len(val) == 61
+    assert {*train} < {*val}
 
 
 def of_class(data, label):

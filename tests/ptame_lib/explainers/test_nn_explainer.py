@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from helpers import rand
+from helpers import lite_needed, rand
 from torch import nn
 from torchvision.models import resnet50
 from torchvision.models.segmentation import DeepLabV3_ResNet50_Weights
 
 from ptame_lib import PTAME, Explainer, load_classifier
-from ptame_lib.explainers.nn_explainer import ARCHITECTURES
+from ptame_lib.classifiers.loading import lite_multi_classes
+from ptame_lib.explainers.nn_explainer import ARCHITECTURES, START, _resize
 from ptame_lib.explainers.storage import EXPLAINER_FORMAT, saved_config
 
 
@@ -167,6 +168,34 @@ def test_what_cannot_be_loaded(explainer, auxiliary, tmp_path):
         Explainer(5, "small").fill(explainer.trained_state(), "file")
     with pytest.raises(ValueError, match=r"unexpected \['net\.more'\]"):
         explainer.fill({**explainer.trained_state(), "net.more": torch.zeros(1)}, "file")
-    with pytest.raises(ValueError, match="unknown architecture 'unet': choose deeplab or small"):
+    with pytest.raises(ValueError, match="unknown architecture 'unet': choose deeplab or small or lite"):
         Explainer(5, "unet")
-    assert set(ARCHITECTURES) == {"deeplab", "small"}
+    assert set(ARCHITECTURES) == {"deeplab", "small", "lite"}
+
+
+@lite_needed("lite/0")
+def test_on_lite0_the_masks_begin_as_its_class_activation_maps(tmp_path):
+    torch.manual_seed(0)
+    explainer = Explainer(52, "lite", pretrained=True)
+    net, classifier, pixels = explainer.net, load_classifier("lite/0"), images(2, 224)
+    read = []
+    classifier.model.bn2.register_forward_hook(lambda _, __, output: read.append(output))
+    with torch.no_grad():
+        classifier(pixels)
+        layer, known = classifier.model.classifier, lite_multi_classes()
+        maps = torch.einsum("bchw,kc->bkhw", read[-1], (layer.weight - layer.weight.mean(0))[known])
+        bias = (layer.bias[known] - layer.bias.mean())[:, None, None]
+        wanted = START[0] * (maps + bias) + START[1]
+        torch.testing.assert_close(explainer.eval()(pixels), _resize(wanted, (224, 224)), atol=1e-3, rtol=1e-3)
+    # the encoder stays as it is
+    explainer.train()
+    assert not any(part.training for part in net.encoder.modules())
+    assert not any(p.requires_grad for p in net.encoder.parameters())
+    before = {key: value.clone() for key, value in net.encoder.state_dict().items()}
+    explainer(pixels).sum().backward()
+    assert net.head.weight.grad.any()
+    assert all(value.equal(before[key]) for key, value in net.encoder.state_dict().items())
+    # saved and loaded
+    explainer.save(tmp_path / "e.safetensors")
+    again = Explainer.load(tmp_path / "e.safetensors")
+    assert again.masks(pixels).equal(explainer.masks(pixels))

@@ -439,7 +439,7 @@ def test_an_interrupted_training_goes_on(trained, tmp_path, monkeypatch):
         patch.setattr(
             training, "measure_explainer", lambda *_: (_ for _ in ()).throw(RuntimeError("the power is gone"))
         )
-        assert "error: no power" in ptame(*options, code=1)
+        assert "error: the power is gone" in ptame(*options, code=1)
     assert not (tmp_path / "e.safetensors").exists()
     ptame(*options, "--resume")
     first, second = (load_explainer(f).trained_state() for f in (file, tmp_path / "e.safetensors"))
