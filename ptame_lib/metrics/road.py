@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -49,6 +48,8 @@ def known_pixels(
 
 def telea_imputation(pixels: Tensor, known: Tensor, radius: int = 3) -> Tensor:
     """Fill missing pixels by TELEA's inpainting (OpenCV), as the original; the image is cut to 8 bits."""
+    import cv2  # here, since all who import a metric import this file
+
     filled = []
     for image, mask in zip(pixels.cpu(), known.cpu(), strict=True):
         levels = (image.float().permute(1, 2, 0).numpy() * 255).astype(np.uint8)
