@@ -90,7 +90,7 @@ bench: setup
 	OMP_NUM_THREADS="$$CORES" MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1073741824 $(PYTHON) workflow/bench $(ARGS)
 
 lab: setup
-	$(PYTHON) -m jupyterlab notebooks/index.ipynb --ServerApp.tornado_settings="{'websocket_max_message_size': 268435456}"
+	$(PYTHON) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/index.ipynb --ServerApp.tornado_settings="{'websocket_max_message_size': 268435456}"
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet

@@ -66,6 +66,7 @@ def answer(notebook: dict[str, Any]) -> str:
     told = [cell["outputs"] for cell in notebook["cells"] if "answer" in cell["metadata"].get("tags", [])]
     lines = "".join("".join(output.get("text", "")) for outputs in told for output in outputs).splitlines()
     lines = [_plain(line.strip()) for line in lines if line.strip() and not line.startswith("written:")]
+    lines = [line[0].upper() + line[1:] for line in lines]
     if len(lines) > MOST:
         lines = [*lines[:MOST], f"... and {len(lines) - MOST} more lines there."]
     if len(lines) < 2:
