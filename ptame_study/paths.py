@@ -61,9 +61,14 @@ def explainer(profile: str, classifier: str, method: str = "P-TAME", seed: int =
     return results(profile) / f"{stem(method)}-{slug(classifier)}{tail(seed)}.safetensors"
 
 
+def shipped_explainers() -> Path:
+    """The folder of the explainers of embedded classifiers that come with the repository."""
+    return root() / "data" / "explainers" / "embedded"
+
+
 def shipped(classifier: str, method: str) -> Path:
     """The explainer of a trained ``method``, training seed 0, that comes with the repository."""
-    return root() / "data" / "explainers" / "embedded" / f"{stem(method)}-{slug(classifier)}.safetensors"
+    return shipped_explainers() / f"{stem(method)}-{slug(classifier)}.safetensors"
 
 
 def masks(profile: str, classifier: str, loss: str = "explainer") -> Path:

@@ -14,15 +14,19 @@ from pathlib import Path
 import pandas as pd
 
 from ptame_lib import files
+from ptame_lib.explainers.names import CHANNEL_MEAN, SWAPPED
+from ptame_lib.files import make_folder
 from ptame_lib.methods.base import BESIDE, CONTROLS, TRUTH
 from ptame_lib.texts import in_markdown
 
 from . import answers, paths, results_page, tables
+from .profiles import FULL
 from .verdicts import BETTER, WORSE
 
 REFERENCE = "reference"
 SEEDS = "seeds.csv"  # only of profiles with several
-RESULTS = ["main table", "place", "seeds", "paired", "rankings"]
+APART = ("rivals",)  # profiles whose tables are kept in folders of their own: they have the names of the full study's
+RESULTS = ["main table", "place", "seeds", "paired", "rankings", *APART]
 RESULTS += ["masks", "black box", "photographs", "cost", "pays", "imputation"]
 PAGES = {"README.md": ["scope", "answers", "results"], "docs/results.md": RESULTS}  # the generated parts of each page
 FIGURES = {  # of a profile: its name here
@@ -30,6 +34,8 @@ FIGURES = {  # of a profile: its name here
     "methods-embedded-resnet-2": "methods-2",
     "whose-evidence": "whose-evidence",
 }
+LATER = ("Swap-TAME", "FastSHAP")  # measured after the full study, by the profile rivals
+SHOWN = ("iGOS++", "RISE", "T-TAME", "L-CAM-Img", "Grad-CAM", *LATER, CHANNEL_MEAN, SWAPPED)  # in the README's table
 SUMMARY = ("AD@25", "IC@25", "MoRF confidence", "precision@truth")  # metrics of the README's table
 
 
@@ -46,14 +52,21 @@ def renew(profile: str) -> list[Path]:
 
 
 def take(profile: str) -> list[Path]:
-    """Copy a finished profile's tables and `FIGURES` into the reference; returns the written files.
+    """Copy a finished profile's tables, `FIGURES` and explainers into the repository; returns the written files.
 
-    Raises ValueError if the profile has none of them.
+    Explainers are taken from profiles that train as the full study does, in place of those that are shipped already.
+    Raises ValueError if the profile has none of all these.
     """
-    olds = {*paths.results(REFERENCE).glob("*.csv"), paths.results(REFERENCE) / SEEDS}
-    pairs = [(paths.results(profile) / old.name, old) for old in sorted(olds)]
-    for shown, kept in FIGURES.items():
-        pairs.append((paths.figures(profile) / f"{shown}.png", paths.figures(REFERENCE) / f"{kept}.png"))
+    own, kept = paths.results(profile), paths.results(REFERENCE)
+    if profile in APART:
+        apart = make_folder(kept / profile)
+        pairs = [(own / name, apart / name) for name in ("compare.csv", "cost.csv", "leaders.csv", "paired.csv", SEEDS)]
+    else:
+        pairs = [(own / old.name, old) for old in sorted({*kept.glob("*.csv"), kept / SEEDS})]
+        for shown, name in FIGURES.items():
+            pairs.append((paths.figures(profile) / f"{shown}.png", paths.figures(REFERENCE) / f"{name}.png"))
+    if profile in (FULL, *APART):
+        pairs += [(own / old.name, old) for old in sorted(paths.shipped_explainers().glob("*.safetensors"))]
     found = [(new, old) for new, old in pairs if new.is_file()]
     if not found:
         folder = files.show(paths.results(profile))
@@ -86,15 +99,19 @@ def parts(folder: Path) -> dict[str, str]:
     confusion = pd.read_csv(folder / "class_confusion.csv", dtype={"image_class": str, "mask_class": str})
     evidence = pd.read_csv(folder / "whose_evidence.csv"), pd.read_csv(folder / "whose_swap.csv")
     bench = pd.read_csv(folder / "bench.csv").set_index("name")
+    newer = {name: pd.read_csv(folder / "rivals" / f"{name}.csv") for name in ("compare", "leaders", "cost", "paired")}
+    later = {name: table[table["method"].isin(LATER)] for name, table in newer.items()}
+    whole = [pd.concat([table, later[n]]) for n, table in {"compare": compare, "paired": paired, "cost": cost}.items()]
     return {
         "scope": scope(compare),
         "answers": answered(paired, (cascade, known), (segmented, confusion), gaps, evidence),
-        "results": summary(compare, paired, cost),
+        "results": summary(*whole),
         "main table": results_page.comparison_section(compare, leaders, cost),
         "place": results_page.place(compare, leaders, cost),
         "seeds": results_page.over_seeds(pd.read_csv(folder / SEEDS)) if (folder / SEEDS).is_file() else "",
         "paired": results_page.pairs(paired),
         "rankings": results_page.rankings(paired),
+        "rivals": results_page.newer_methods(**newer),
         "masks": results_page.masks(confusion),
         "black box": results_page.black_box(gaps, queries),
         "photographs": results_page.photographs(pd.read_csv(folder / "realdata_paired.csv")),
@@ -138,7 +155,7 @@ def answered(
 
 
 def summary(compare: pd.DataFrame, paired: pd.DataFrame, cost: pd.DataFrame) -> str:
-    """P-TAME and its `RIVALS`: means over the classifiers, and in how many cells P-TAME wins; most losses first."""
+    """P-TAME and those `SHOWN`: means over the classifiers, and in how many cells P-TAME wins; most losses first."""
     wide = compare[compare.metric.isin(SUMMARY)].groupby(["method", "metric"])["value"].mean().unstack().round(1)
     images = compare[compare.metric == SUMMARY[0]].groupby("method")["n"].min()
     milliseconds, passes = cost.groupby("method")["ms_per_image"].mean(), results_page.passes_of(cost)
@@ -147,19 +164,19 @@ def summary(compare: pd.DataFrame, paired: pd.DataFrame, cost: pd.DataFrame) -> 
     def lead(name: str) -> int:
         return counts[name].get(BETTER, 0) - counts[name].get(WORSE, 0)
 
-    rivals = [name for name in results_page.RIVALS if name in counts and name in wide.index]
+    rivals = [name for name in SHOWN if name in counts and name in wide.index]
     rivals.sort(key=lambda name: (name in BESIDE, lead(name)))
     arrows = [f"{m.removesuffix(' confidence')} {'↑' if tables.METRICS[m].higher_is_better else '↓'}" for m in SUMMARY]
     rows = [["method", "passes", "ms", *arrows, "P-TAME loses", "wins", "neither"]]
     for name in ["P-TAME", *rivals]:
         values = [f"{wide[metric][name]:.1f}" for metric in SUMMARY]
         found = [counts[name].get(word, 0) for word in (WORSE, BETTER)] if name in counts else []
-        told = [str(n) for n in (*found, counts[name].sum() - sum(found))] if name in counts else ["–"] * 3
+        cells = [str(n) for n in (*found, counts[name].sum() - sum(found))] if name in counts else ["–"] * 3
         spent = f"{milliseconds[name]:.1f}" if milliseconds[name] >= 0.05 else "0"
-        rows.append([results_page.row_name(name, images), str(passes[name]), spent, *values, *told])
+        rows.append([results_page.row_name(name, images), str(passes[name]), spent, *values, *cells])
     few = sorted({int(images[name]) for name in rivals if images[name] < images.max()})
     stars = f"; methods with a star explain {few[0]} of them, so their values compare with no others" if few else ""
-    return (
-        results_page.markdown_table(rows)
-        + f"\n{images.max()} held-out images{stars}. Passes and milliseconds are per image.\n"
-    )
+    joined = results_page.listed([name for name in LATER if name in rivals])
+    later = f" {joined} joined later, with three training seeds and tests of their own." if joined else ""
+    below = f"\n{images.max()} held-out images{stars}. Passes and milliseconds are per image.{later}\n"
+    return results_page.markdown_table(rows) + below

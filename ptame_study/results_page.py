@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 
 import pandas as pd
 import torch
@@ -15,7 +16,7 @@ from ptame_lib.methods.base import BESIDE, CONTROLS, TRUTH
 from ptame_lib.metrics.specificity import specificity
 from ptame_lib.texts import in_markdown
 
-from . import tables
+from . import answers, tables
 from .verdicts import BETTER, WORSE
 
 [MASKS] = EXPLAINER  # the method of which there is one mask per class
@@ -86,14 +87,14 @@ def over_seeds(seeds: pd.DataFrame) -> str:
     return f"\nOver {count} seeds of the training, P-TAME has {listed(told)} (mean ± standard deviation).\n"
 
 
-def pairs(paired: pd.DataFrame) -> str:
+def pairs(paired: pd.DataFrame, rivals: Iterable[str] = RIVALS) -> str:
     """In how many cells (classifier, metric) P-TAME is better or worse than each rival, by docs/protocol.md."""
     truth = paired[[tables.family(metric) == "truth" for metric in paired["metric"]]]
     rows, groups = [["P-TAME against"]], {"all metrics": paired, "truth alone": truth}
     for name, part in groups.items():
         cells = len(part.drop_duplicates(["classifier", "metric"]))
         rows[0] += [f"{name} ({cells} cells): better", "worse", "not shown"]
-    for rival in [name for name in RIVALS if name in set(paired["method"])]:
+    for rival in [name for name in rivals if name in set(paired["method"])]:
         row = [rival]
         for part in groups.values():
             verdict = part[part["method"] == rival]["verdict"]
@@ -101,6 +102,13 @@ def pairs(paired: pd.DataFrame) -> str:
             row += [str(count) for count in (*shown, len(verdict) - sum(shown))]
         rows.append(row)
     return markdown_table(rows)
+
+
+def newer_methods(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame, paired: pd.DataFrame) -> str:
+    """The answer, the table and the pairs of a comparison of its own, most losses of P-TAME first."""
+    answer = textwrap.fill(in_markdown(answers.of_comparison(paired)), 120)
+    lost = (paired["verdict"] == WORSE).groupby(paired["method"]).sum().sort_values(ascending=False, kind="stable")
+    return f"\n{answer}\n{comparison_section(compare, leaders, cost)}{pairs(paired, lost.index)}"
 
 
 def rankings(paired: pd.DataFrame) -> str:
@@ -233,7 +241,7 @@ def _times(ratio: float) -> str:
 
 def listed(words: list[str]) -> str:
     """Words as 'a, b and c'; nothing of none."""
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def markdown_table(rows: list[list[str]]) -> str:

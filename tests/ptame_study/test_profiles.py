@@ -7,6 +7,8 @@ import torch
 from helpers import Noise
 
 from ptame_lib import load_classifier, train_ptame
+from ptame_lib.explainers import metadata
+from ptame_lib.explainers.loading import method_of
 from ptame_study import paths, profiles
 from ptame_study.explainers import new_explainer
 from ptame_study.settings import AuxiliarySettings, ClassifierSettings
@@ -70,3 +72,19 @@ def test_a_published_configuration_trains(profile):
     )  # of the first level: ResNet-18's layer1, ResNet-50's layer2, the small ones' last stage
     assert maps.shape == (1, size, size)
     assert (maps.min(), maps.max()) == (0, 1)
+
+
+SHIPPED = profiles.shipped("embedded")
+
+
+def test_the_first_run_takes_explainers_that_ship():
+    assert len(SHIPPED) == len(profiles.load_profile("embedded")["shipped"]) * 3
+
+
+@pytest.mark.parametrize(("classifier", "method"), SHIPPED)
+def test_a_shipped_explainer_is_trained_as_the_full_study_does(classifier, method):
+    told = metadata.about(SHIPPED[classifier, method])
+    wanted = profiles.parameters_for(profiles.FULL, "02_train_ptame", classifier, method=method)
+    assert (told["classifier"], told["seed"]) == (classifier, 0)
+    assert {name: told["training"][name] for name in ("steps", "lr")} == {n: wanted[n] for n in ("steps", "lr")}
+    assert method_of(SHIPPED[classifier, method]) == method

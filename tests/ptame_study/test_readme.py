@@ -173,7 +173,7 @@ def test_the_short_table_by_hand(tables, monkeypatch):
     """RISE, which P-TAME loses to, comes before a control that does worse."""
     _, compare, _, cost = tables
     monkeypatch.setattr(readme, "SUMMARY", ["deletion", "AP"])
-    monkeypatch.setattr(results_page, "RIVALS", ["random", "RISE"])
+    monkeypatch.setattr(readme, "SHOWN", ["random", "RISE"])
     cells = [("RISE", "worse"), ("RISE", "too few images to tell"), ("random", "better"), ("random", "better")]
     paired = pd.DataFrame(cells, columns=["method", "verdict"])
     fewer = compare.assign(n=[1 if name == "random" else 2 for name in compare.method])
