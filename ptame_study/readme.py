@@ -99,13 +99,17 @@ def parts(folder: Path) -> dict[str, str]:
     confusion = pd.read_csv(folder / "class_confusion.csv", dtype={"image_class": str, "mask_class": str})
     evidence = pd.read_csv(folder / "whose_evidence.csv"), pd.read_csv(folder / "whose_swap.csv")
     bench = pd.read_csv(folder / "bench.csv").set_index("name")
-    newer = {name: pd.read_csv(folder / "rivals" / f"{name}.csv") for name in ("compare", "leaders", "cost", "paired")}
+    newer = {
+        name: pd.read_csv(folder / "rivals" / f"{name}.csv")
+        for name in ("compare", "leaders", "cost", "paired", "seeds")
+    }
     later = {name: table[table["method"].isin(LATER)] for name, table in newer.items()}
     whole = [pd.concat([table, later[n]]) for n, table in {"compare": compare, "paired": paired, "cost": cost}.items()]
+    seeds = pd.concat([pd.read_csv(folder / SEEDS), later["seeds"]])
     return {
         "scope": scope(compare),
         "answers": answered(paired, (cascade, known), (segmented, confusion), gaps, evidence),
-        "results": summary(*whole),
+        "results": summary(*whole, seeds),
         "main table": results_page.comparison_section(compare, leaders, cost),
         "place": results_page.place(compare, leaders, cost),
         "seeds": results_page.over_seeds(pd.read_csv(folder / SEEDS)) if (folder / SEEDS).is_file() else "",
@@ -154,8 +158,13 @@ def answered(
     return "\n" + "\n".join(textwrap.fill(line, 120, subsequent_indent="  ") for line in lines) + "\n"
 
 
-def summary(compare: pd.DataFrame, paired: pd.DataFrame, cost: pd.DataFrame) -> str:
-    """P-TAME and those `SHOWN`: means over the classifiers, and in how many cells P-TAME wins; most losses first."""
+def summary(compare: pd.DataFrame, paired: pd.DataFrame, cost: pd.DataFrame, seeds: pd.DataFrame) -> str:
+    """P-TAME and those `SHOWN`: means over the classifiers, and in how many cells P-TAME wins; most losses first.
+
+    Values of trained methods are means over the ``seeds`` of their training.
+    """
+    compare = compare.merge(seeds, on=["classifier", "method", "metric"], how="left", suffixes=("", "_seeds"))
+    compare["value"] = compare["value_seeds"].fillna(compare["value"])
     wide = compare[compare.metric.isin(SUMMARY)].groupby(["method", "metric"])["value"].mean().unstack().round(1)
     images = compare[compare.metric == SUMMARY[0]].groupby("method")["n"].min()
     milliseconds, passes = cost.groupby("method")["ms_per_image"].mean(), results_page.passes_of(cost)
@@ -177,6 +186,7 @@ def summary(compare: pd.DataFrame, paired: pd.DataFrame, cost: pd.DataFrame) -> 
     few = sorted({int(images[name]) for name in rivals if images[name] < images.max()})
     stars = f"; methods with a star explain {few[0]} of them, so their values compare with no others" if few else ""
     joined = results_page.listed([name for name in LATER if name in rivals])
-    later = f" {joined} joined later, with three training seeds and tests of their own." if joined else ""
-    below = f"\n{images.max()} held-out images{stars}. Passes and milliseconds are per image.{later}\n"
-    return results_page.markdown_table(rows) + below
+    later = f"; {joined} joined later, with three seeds and tests of their own" if joined else ""
+    below = [f"{images.max()} held-out images{stars}.", "Passes and milliseconds are per image."]
+    below += [f"Trained methods: means over five training seeds{later}."]
+    return results_page.markdown_table(rows) + "\n" + " ".join(below) + "\n"

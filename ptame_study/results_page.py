@@ -77,14 +77,14 @@ def place(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame) -> s
     return f"\n{told} {len(ahead) + 1} of {len(order)}{behind}.\n"
 
 
-def over_seeds(seeds: pd.DataFrame) -> str:
-    """P-TAME trained with several seeds: means over seeds and classifiers, and how far such a mean is from another."""
-    shown = seeds[(seeds.method == "P-TAME") & seeds.metric.isin(COLUMNS)]
+def over_seeds(seeds: pd.DataFrame, method: str = "P-TAME") -> str:
+    """A method trained with several seeds: means over seeds and classifiers, and the spread of such a mean."""
+    shown = seeds[(seeds.method == method) & seeds.metric.isin(COLUMNS)]
     cells = shown.groupby("metric", sort=False)
     deviations = cells["sd"].apply(lambda sd: (sd**2).sum() ** 0.5 / len(sd))  # of a mean over the classifiers
     told = [f"{metric} {value:.1f} ± {deviations[metric]:.1f}" for metric, value in cells["value"].mean().items()]
     count = int(shown["seeds"].min())
-    return f"\nOver {count} seeds of the training, P-TAME has {listed(told)} (mean ± standard deviation).\n"
+    return f"\nOver {count} seeds of the training, {method} has {listed(told)} (mean ± standard deviation).\n"
 
 
 def pairs(paired: pd.DataFrame, rivals: Iterable[str] = RIVALS) -> str:
@@ -104,11 +104,14 @@ def pairs(paired: pd.DataFrame, rivals: Iterable[str] = RIVALS) -> str:
     return markdown_table(rows)
 
 
-def newer_methods(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame, paired: pd.DataFrame) -> str:
-    """The answer, the table and the pairs of a comparison of its own, most losses of P-TAME first."""
+def newer_methods(
+    compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame, paired: pd.DataFrame, seeds: pd.DataFrame
+) -> str:
+    """The answer, the table, the training seeds and the pairs of a comparison of its own, P-TAME's losses first."""
     answer = textwrap.fill(in_markdown(answers.of_comparison(paired)), 120)
     lost = (paired["verdict"] == WORSE).groupby(paired["method"]).sum().sort_values(ascending=False, kind="stable")
-    return f"\n{answer}\n{comparison_section(compare, leaders, cost)}{pairs(paired, lost.index)}"
+    spread = [over_seeds(seeds, method) for method in seeds["method"].unique()]
+    return f"\n{answer}\n{comparison_section(compare, leaders, cost)}{''.join(spread)}{pairs(paired, lost.index)}"
 
 
 def rankings(paired: pd.DataFrame) -> str:

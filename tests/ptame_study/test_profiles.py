@@ -85,6 +85,6 @@ def test_the_first_run_takes_explainers_that_ship():
 def test_a_shipped_explainer_is_trained_as_the_full_study_does(classifier, method):
     told = metadata.about(SHIPPED[classifier, method])
     wanted = profiles.parameters_for(profiles.FULL, "02_train_ptame", classifier, method=method)
-    assert (told["classifier"], told["seed"]) == (classifier, 0)
+    assert (told["classifier"], int(told["seed"])) == (classifier, 0)
     assert {name: told["training"][name] for name in ("steps", "lr")} == {n: wanted[n] for n in ("steps", "lr")}
     assert method_of(SHIPPED[classifier, method]) == method

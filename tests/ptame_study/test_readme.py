@@ -1,6 +1,7 @@
 """The numbers of README.md and docs/results.md are those of the committed tables."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -177,15 +178,17 @@ def test_the_short_table_by_hand(tables, monkeypatch):
     cells = [("RISE", "worse"), ("RISE", "too few images to tell"), ("random", "better"), ("random", "better")]
     paired = pd.DataFrame(cells, columns=["method", "verdict"])
     fewer = compare.assign(n=[1 if name == "random" else 2 for name in compare.method])
-    assert readme.summary(fewer, paired, cost).strip().splitlines() == [
+    [classifier] = compare.classifier.unique()
+    seeds = pd.DataFrame([(classifier, "P-TAME", "AP", 52.0)], columns=["classifier", "method", "metric", "value"])
+    assert readme.summary(fewer, paired, cost, seeds).strip().splitlines() == [
         "| method | passes | ms | deletion ↓ | AP ↑ | P-TAME loses | wins | neither |",
         "|---|---|---|---|---|---|---|---|",
-        "| P-TAME | 1 | 0.4 | 15.0 | 50.0 | – | – | – |",
+        "| P-TAME | 1 | 0.4 | 15.0 | 52.0 | – | – | – |",
         "| RISE | 500 | 376.9 | 30.0 | 15.0 | 1 | 0 | 1 |",
         "| random (control)* | 0 | 0 | 85.0 | 5.0 | 0 | 2 | 0 |",
         "",
         "2 held-out images; methods with a star explain 1 of them, so their values compare with no others. "
-        "Passes and milliseconds are per image.",
+        "Passes and milliseconds are per image. Trained methods: means over five training seeds.",
     ]
 
 
@@ -234,6 +237,7 @@ def test_the_command_takes_a_finished_profile(study_root, capsys):
     (study_root / "workflow" / "profiles" / "embedded.yaml").touch()
     for file in FOLDER.glob("*.csv"):
         (study_root / "results" / "reference" / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(FOLDER / "rivals", study_root / "results" / "reference" / "rivals")
     (study_root / "docs").mkdir()
     for page in readme.PAGES:
         (study_root / page).write_text((ROOT / page).read_text())
