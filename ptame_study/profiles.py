@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import yaml
+from safetensors import safe_open
 
 from ptame_lib import files
 from ptame_lib.explainers.names import TRAINED
@@ -196,7 +198,7 @@ def shipped(profile: str) -> dict[tuple[str, str], Path]:
     """The explainers of seed 0 that come with the repository, by (classifier, method): a profile does not train them.
 
     They are those of the methods in the profile's list ``shipped`` that the `FULL` profile trains with the same
-    settings, if the file is there.
+    settings, if the file is there and says that it was trained so.
     """
     content, found = load_profile(profile), {}
     methods = content.get("shipped", [])
@@ -204,9 +206,18 @@ def shipped(profile: str) -> dict[tuple[str, str], Path]:
     for name, method in product([name for name in content.get("classifiers", []) if name in full], methods):
         own, theirs = (parameters_for(each, "02_train_ptame", name, method=method) for each in (profile, FULL))
         file = paths.shipped(name, method)
-        if own | {"profile": FULL} == theirs and file.is_file():
+        if own | {"profile": FULL} == theirs and file.is_file() and _was_trained(file, theirs):
             found[name, method] = file
     return found
+
+
+def _was_trained(file: Path, parameters: dict[str, Any]) -> bool:
+    """Whether an explainer's file says that it is of seed 0 and was trained with these parameters of notebook 02."""
+    with safe_open(file, "numpy") as content:
+        told = content.metadata()
+    settings = json.loads(told["training"]) | {"classifier": told["classifier"], "seed": int(told["seed"])}
+    settings["train_images"] = int(told["images"].split()[0])
+    return all(settings[key] == value for key, value in ({"seed": 0} | parameters).items() if key in settings)
 
 
 def check_known(profile: str) -> None:

@@ -240,7 +240,8 @@ def test_explainers_that_ship_are_taken_and_others_trained(tmp_path):
     for name in ("embedded", "zoo"):
         (tmp_path / "data" / name).symlink_to(ROOT / "data" / name)
     for name in ("vgg", "vit"):
-        (tmp_path / "data" / "explainers" / "embedded" / f"ttame-embedded-{name}.safetensors").touch()
+        file = f"data/explainers/embedded/ttame-embedded-{name}.safetensors"
+        shutil.copyfile(ROOT / file, tmp_path / file)
     shutil.copytree(ROOT / "workflow" / "profiles", tmp_path / "workflow" / "profiles")
     # vit's T-TAME is trained otherwise than the full study's
     (tmp_path / "workflow" / "profiles" / "x.yaml").write_text(

@@ -67,13 +67,19 @@ class FastSHAP(PTAME):
         """Estimated Shapley values (B,grid,grid) of the target's probability, which add up to it less that of black.
 
         The classifier is asked about the images and about a black one. In eval mode, without gradient. Raises
-        ValueError for pixels that are not (B,3,H,W) in [0,1], and for targets of another number, type or range.
+        ValueError for pixels that are not (B,3,H,W) in [0,1], targets of another number, type or range, and a
+        classifier with another number of classes.
         """
         check_images(pixels)
         check_targets(targets, pixels.shape[0], self.num_classes)
-        with eval_mode(self), torch.no_grad():
+        with eval_mode(self), eval_mode(classifier), torch.no_grad():
             raw = self.own_maps(pixels, targets)
             asked = classifier(torch.cat([pixels, torch.zeros_like(pixels[:1])])).float().softmax(1)
+        if asked.shape[1] != self.num_classes:
+            raise ValueError(
+                f"the classifier has {asked.shape[1]} classes, the explainer {self.num_classes}: "
+                "give the classifier that it was trained for"
+            )
         full, empty = asked[:-1].gather(1, targets[:, None])[:, 0], asked[-1, targets]
         return efficient(raw.flatten(1).float(), full - empty).view_as(raw)
 

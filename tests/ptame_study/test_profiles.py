@@ -1,5 +1,6 @@
 """Every published configuration: its settings, and two steps of its training with random weights at 224 pixels."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -88,3 +89,17 @@ def test_a_shipped_explainer_is_trained_as_the_full_study_does(classifier, metho
     assert (told["classifier"], int(told["seed"])) == (classifier, 0)
     assert {name: told["training"][name] for name in ("steps", "lr")} == {n: wanted[n] for n in ("steps", "lr")}
     assert method_of(SHIPPED[classifier, method]) == method
+
+
+@pytest.mark.parametrize("changed", ["steps: 500", "lr: 1.0e-2", "train_images: 6000      # no"])
+def test_an_explainer_of_older_settings_is_not_taken(changed, tmp_path, monkeypatch):
+    """Both profiles get the new settings; the file has the old ones."""
+    folder = tmp_path / "workflow" / "profiles"
+    shutil.copytree(paths.profiles(), folder)
+    (tmp_path / "data").symlink_to(paths.root() / "data")
+    monkeypatch.setenv("PTAME_ROOT", str(tmp_path))
+    assert ("embedded/vgg", "T-TAME") in profiles.shipped("embedded")
+    full = folder / "embedded-full.yaml"
+    name = changed.split(":")[0]
+    full.write_text(full.read_text().replace(changed, f"{name}: 7  # no"))
+    assert ("embedded/vgg", "T-TAME") not in profiles.shipped("embedded")

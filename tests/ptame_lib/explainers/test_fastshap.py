@@ -162,3 +162,15 @@ def test_a_black_box_is_learned_from_as_it_is():
     assert learned == train_ptame(small_nets(kind=FastSHAP)[0], classifier, data, config)
     with pytest.raises(ValueError, match="give train_ptame the black box itself"):
         train_black_box(explainer, box, data, CONFIG, queries_per_image=10**6)
+
+
+def test_asking_for_values_leaves_a_classifier_in_training_as_it_was(auxiliary):
+    classifier = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 7)).train()
+    before = {key: value.clone() for key, value in classifier.state_dict().items()}
+    explainer, pixels, targets = FastSHAP(auxiliary, 7, grid=4), torch.rand(2, 3, 32, 32), torch.tensor([0, 6])
+    first, second = (explainer.values(classifier, pixels, targets) for _ in range(2))
+    assert first.equal(second)
+    assert all(module.training for module in classifier.modules())
+    assert all(value.equal(before[key]) for key, value in classifier.state_dict().items())
+    with pytest.raises(ValueError, match="the classifier has 7 classes, the explainer 9"):
+        FastSHAP(auxiliary, 9, grid=4).values(classifier, pixels, targets)
