@@ -126,7 +126,7 @@ def trained_by(
 def makers(
     auxiliaries: Sequence[str], ablations: Sequence[str], data: Dataset, config: TrainingConfig, held: Dataset
 ) -> dict[str, Maker]:
-    """P-TAME and Swap-TAME on each auxiliary (the first is not named), and the `ABLATIONS` on the first."""
+    """Each method of `ON_AUXILIARY` on each auxiliary (the first is not named), and the `ABLATIONS` on the first."""
     found = {}
     for auxiliary in auxiliaries:
         where = "" if auxiliary == auxiliaries[0] else f" on {auxiliary}"

@@ -88,7 +88,7 @@ def test_the_wheel_holds_both_packages_and_what_is_shipped(wheel):
     places |= {f"ptame_lib/datasets/tables/{name}": ROOT / "data" / "cutouts" / name for name in TABLES}
     places |= {f"ptame_lib/explainers/shipped/{name}": ROOT / "data" / "explainers" / name for name in EXPLAINERS}
     places |= {f"ptame_lib/classifiers/zoo_weights/{name}": ROOT / "data" / "zoo" / name for name in ZOO}
-    assert (len(WEIGHTS), len(TABLES), len(EXPLAINERS), len(ZOO), len(PAGES)) == (6, 2, 1, 10, 1)
+    assert (len(WEIGHTS), len(TABLES), len(EXPLAINERS), len(ZOO), len(PAGES)) == (7, 2, 1, 10, 1)
     assert {file.relative_to(ROOT).as_posix() for file in PAGES} <= held
     assert data == {name: file.read_bytes() for name, file in places.items()}
 

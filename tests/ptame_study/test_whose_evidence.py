@@ -168,8 +168,8 @@ def test_makers_are_named_by_what_they_train():
     data = load_evidence("train", 4, cached=False)
     made = whose_evidence.makers(["embedded/auxiliary", "zoo/rotations"], ["without any part"], data, config, data)
     assert list(made) == [
-        *("P-TAME", "Swap-TAME"),
-        *("P-TAME on zoo/rotations", "Swap-TAME on zoo/rotations"),
+        *("P-TAME", "Swap-TAME", "FastSHAP"),
+        *("P-TAME on zoo/rotations", "Swap-TAME on zoo/rotations", "FastSHAP on zoo/rotations"),
         "Swap-TAME without any part",
     ]
     [network] = whose_evidence.load_subjects(["zoo/quadrant"], data.images.float() / 255)
