@@ -34,6 +34,10 @@ class TrainingState:
     best: dict[str, Tensor] | None = None
     scaler: torch.amp.GradScaler | None = None
 
+    def step_generator(self, seed: int) -> torch.Generator:
+        """What the next step draws from: it depends on seed and step alone, so that a resumed training draws alike."""
+        return torch.Generator().manual_seed(seed * 1_000_003 + len(self.history))
+
 
 def write(file: Path, config: Any, state: TrainingState) -> None:
     """Write everything that a resumed run needs, and the history next to it as JSON."""

@@ -43,7 +43,7 @@ def shapley_step(
 
             # this process's share of the pairs of the whole batch
             b, _, h, w = values.shape
-            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + len(state.history))
+            generator = state.step_generator(config.seed)
             drawn = draw_coalitions(b * team.num_processes, h * w, generator)
             own = drawn[b * team.process_index :][:b].to(pixels.device)
             pair = torch.stack([own, ~own])  # (2,b,h*w)

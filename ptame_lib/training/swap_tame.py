@@ -30,7 +30,7 @@ def swap_step(
 
     def loss(model: nn.Module, pixels: Tensor, images: Tensor) -> SwapLoss:
         targets = decisions(pixels, images)  # (b,)
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + len(state.history))
+        generator = state.step_generator(config.seed)
         other = torch.randperm(len(pixels), generator=generator).to(pixels.device)
         areas = draw_areas(len(pixels), generator).to(pixels.device)
         with team.autocast():
