@@ -37,7 +37,7 @@ def of_comparison(paired: pd.DataFrame, reference: str = "P-TAME") -> str:
     most = list(won.index[won > cells.size() / 2])
     told = [
         f"A comparison is one method, classifier and metric. {reference} loses to {_spread(lost, cells.size().max())}.",
-        f"It wins more than half of those with {_listed(most)}." if most else "It wins more than half with none.",
+        f"It wins more than half of those with {listed(most)}." if most else "It wins more than half with none.",
         f"In {len(paired) - lost.sum() - won.sum()} of all {len(paired)} comparisons no difference is shown, or the "
         "images are too few to tell.",
     ]
@@ -158,10 +158,10 @@ def _spread(counts: pd.Series, each: int) -> str:
     if not len(counts):
         return f"none in {each} comparisons each"
     (first, most), *others = counts.items()
-    return _listed([f"{first} in {most} of {each} comparisons", *(f"{name} ({n})" for name, n in others)])
+    return listed([f"{first} in {most} of {each} comparisons", *(f"{name} ({n})" for name, n in others)])
 
 
-def _listed(words: Iterable[str]) -> str:
+def listed(words: Iterable[str]) -> str:
     """Words as 'a, b and c'; nothing of none."""
     *first, last = list(words) or [""]
     return " and ".join(filter(None, [", ".join(first), last]))

@@ -185,7 +185,7 @@ def summary(compare: pd.DataFrame, paired: pd.DataFrame, cost: pd.DataFrame, see
         rows.append([results_page.row_name(name, images), str(passes[name]), spent, *values, *cells])
     few = sorted({int(images[name]) for name in rivals if images[name] < images.max()})
     stars = f"; methods with a star explain {few[0]} of them, so their values compare with no others" if few else ""
-    joined = results_page.listed([name for name in LATER if name in rivals])
+    joined = answers.listed([name for name in LATER if name in rivals])
     later = f"; {joined} joined later, with three seeds, and tests and times of their own" if joined else ""
     later += f"; {SWAPPED} was trained once" * (SWAPPED in rivals)
     below = [f"{images.max()} held-out images{stars}.", "Passes and milliseconds are per image."]

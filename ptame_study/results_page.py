@@ -17,6 +17,7 @@ from ptame_lib.metrics.specificity import specificity
 from ptame_lib.texts import in_markdown
 
 from . import answers, tables
+from .answers import listed
 from .verdicts import BETTER, WORSE
 
 [MASKS] = EXPLAINER  # the method of which there is one mask per class
@@ -240,11 +241,6 @@ def passes_of(cost: pd.DataFrame) -> pd.Series:
 
 def _times(ratio: float) -> str:
     return f"{ratio:.{2 if ratio < 2 else 1 if ratio < 20 else 0}f}"
-
-
-def listed(words: list[str]) -> str:
-    """Words as 'a, b and c'; nothing of none."""
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def markdown_table(rows: list[list[str]]) -> str:
