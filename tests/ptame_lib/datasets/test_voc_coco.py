@@ -121,7 +121,7 @@ def test_images_by_name_of_the_data_set(voc, monkeypatch):
     part = multi_label("voc2007", "train", 1)
     assert len(part) == 1
     assert class_names(part) == VOC.names
-    with pytest.raises(ValueError, match="unknown dataset 'voc': choose embedded, voc2007, coco2014"):
+    with pytest.raises(ValueError, match="unknown dataset 'voc': choose embedded, cutouts, voc2007, coco2014"):
         multi_label("voc", "train")
 
 
