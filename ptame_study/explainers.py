@@ -21,6 +21,7 @@ from ptame_lib.explainers.lcam import lcam
 from ptame_lib.explainers.loading import LAST, ON_AUXILIARY, OWN, load_explainer
 from ptame_lib.explainers.names import AUXILIARY_CAM, CHANNEL_MEAN
 from ptame_lib.explainers.ptame import PTAME
+from ptame_lib.explainers.swap_tame import GATE
 from ptame_lib.explainers.ttame import LAYERS, ttame
 from ptame_lib.methods.base import Method
 from ptame_lib.methods.controls import ChannelMean, auxiliary_cam
@@ -43,7 +44,8 @@ def new_explainer(
     """An untrained explainer of a method.
 
     P-TAME, Swap-TAME and FastSHAP use the auxiliary's features, T-TAME and L-CAM-Img those of the ``classifier``'s
-    own ``layers``. Raises ValueError for unknown names and layers, and for a head that does not fit.
+    own ``layers``. Swap-TAME that starts from the auxiliary's head has a gate alone. Raises ValueError for unknown
+    names and layers, and for a head that does not fit.
     """
     if method == "L-CAM-Img":
         layer = auxiliary.layers[0] if auxiliary.layers else None
@@ -54,7 +56,8 @@ def new_explainer(
             raise ValueError(f"name the layers of {explained.name} for T-TAME: only {known} have known ones")
         layers = auxiliary.layers or LAYERS[explained.name]
         return ttame(classifier, layers, num_classes, f"{OWN}:{explained.name}")
-    explainer = ON_AUXILIARY[method](load_auxiliary_network(auxiliary), num_classes)
+    gated = {"parts": (GATE,)} if auxiliary.head and method == "Swap-TAME" else {}
+    explainer = ON_AUXILIARY[method](load_auxiliary_network(auxiliary), num_classes, **gated)
     return explainer.start_from_head(load_head(auxiliary)) if auxiliary.head else explainer
 
 

@@ -115,8 +115,10 @@ class PTAME(nn.Module):
 
         ``classes``: (n,) int64, duplicates allowed; None for all. Raises ValueError for a class outside the range.
         """
-        attended = self.attention(pixels)  # L x (B, C_l, h_l, w_l)
+        return self.fuse_all(self.attention(pixels), classes)
 
+    def fuse_all(self, attended: list[Tensor], classes: Tensor | None) -> Tensor:
+        """The second half of `maps`, from what `attention` gives."""
         # the fuser's rows of the wanted classes
         weight, bias = self.fuser.weight, self.fuser.bias  # (K, sum C_l, 1, 1), (K,)
         if classes is not None:
@@ -125,7 +127,7 @@ class PTAME(nn.Module):
 
         # without a gradient many classes go in parts: what leads to their maps takes thrice their memory
         if len(weight) > PART and not (torch.is_grad_enabled() and weight.requires_grad):
-            fused = attended[0].new_empty(len(pixels), len(weight), *attended[0].shape[-2:])
+            fused = attended[0].new_empty(len(attended[0]), len(weight), *attended[0].shape[-2:])
             for start in range(0, len(weight), PART):
                 part = slice(start, start + PART)
                 fused[:, part] = self._fuse(attended, weight[part], None if bias is None else bias[part])
@@ -145,7 +147,10 @@ class PTAME(nn.Module):
 
     def own_maps(self, pixels: Tensor, targets: Tensor) -> Tensor:
         """Raw maps (B,h,w) of each image's own target, without the fuser's bias."""
-        attended = self.attention(pixels)  # L x (B, C_l, h_l, w_l)
+        return self.fuse_own(self.attention(pixels), targets)
+
+    def fuse_own(self, attended: list[Tensor], targets: Tensor) -> Tensor:
+        """The second half of `own_maps`, from what `attention` gives."""
         slices = self.fuser.weight[targets, :, 0, 0].split(self.channels, dim=1)  # L x (B, C_l)
         levels = [torch.einsum("bchw,bc->bhw", a, w)[:, None] for a, w in zip(attended, slices, strict=True)]
         return upsample_and_add(levels, self.one_step)[:, 0]  # L x (B, 1, h_l, w_l) -> (B, h_1, w_1)

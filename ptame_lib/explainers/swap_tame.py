@@ -9,6 +9,10 @@ P-TAME's loss is content with a map of what is striking: the object. Two changes
   other image's pixels at these places, with which this one must be decided as the other (`losses.swaps`);
 - the attention knows more: where a position lies, what is around it, and the pixels themselves. What is added starts at
   0, so that before the training this is P-TAME.
+
+Where the auxiliary knows the classes (`PTAME.start_from_head`), another part serves better than these, a *gate*: one
+map for all classes, by which each class's map is multiplied. The fuser adds, so what it learns of objects lifts the
+other objects of an image, too; a gate weakens what is no object and leaves the classes apart as they are.
 """
 
 from __future__ import annotations
@@ -18,10 +22,14 @@ import json
 import torch
 from torch import Tensor, nn
 
+from ..masking import normalise, resize
 from .features import FeatureExtractor
 from .ptame import PTAME
 
 PARTS = ("positions", "neighbours", "pixels")  # that the attention has beyond P-TAME's
+GATE = "gate"
+ALL_PARTS = (*PARTS, GATE)
+CLOSED = 0.1  # what a closed gate leaves of a map
 PIXEL_CHANNELS = 8
 
 
@@ -41,7 +49,7 @@ def positions(features: Tensor) -> Tensor:
 class SwapTAME(PTAME):
     """P-TAME with positions, neighbours and the pixels themselves in its attention; saved and trained like it.
 
-    ``parts``: which of `PARTS` it has. Raises ValueError for another part.
+    ``parts``: which of `PARTS` it has, and whether a `GATE`. Raises ValueError for another part.
     """
 
     method = "Swap-TAME"
@@ -55,9 +63,9 @@ class SwapTAME(PTAME):
         parts: tuple[str, ...] = PARTS,
     ):
         super().__init__(auxiliary, num_classes, fuser_bias, one_step)
-        if unknown := set(parts) - {*PARTS}:
-            raise ValueError(f"unknown parts {', '.join(sorted(unknown))}: choose among {', '.join(PARTS)}")
-        self.parts = tuple(part for part in PARTS if part in parts)
+        if unknown := set(parts) - {*ALL_PARTS}:
+            raise ValueError(f"unknown parts {', '.join(sorted(unknown))}: choose among {', '.join(ALL_PARTS)}")
+        self.parts = tuple(part for part in ALL_PARTS if part in parts)
         added = []
         # beside each level's 1x1 convolution: one of the positions, and a 5x5 one of each channel's neighbourhood
         if "positions" in parts:
@@ -77,6 +85,12 @@ class SwapTAME(PTAME):
             self.channels = (n, *self.channels)
             self.fuser = nn.Conv2d(sum(self.channels), num_classes, 1, bias=fuser_bias)
             nn.init.zeros_(self.fuser.weight[:, :n].detach())
+
+        # one number for each position of all levels but the last, the coarsest
+        if GATE in parts:
+            gated = auxiliary.channels[:-1] or auxiliary.channels
+            self.gates = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(c), nn.Conv2d(c, 1, 1)) for c in gated)
+            added += [conv for _, conv in self.gates]
         for conv in added:
             nn.init.zeros_(conv.weight)
             nn.init.zeros_(conv.bias)
@@ -96,6 +110,30 @@ class SwapTAME(PTAME):
                 total = total + self.nears[level](f)
             attended.append(total.relu())
         return attended
+
+    def fuse_all(self, attended: list[Tensor], classes: Tensor | None) -> Tensor:
+        """As `PTAME.fuse_all`; with a gate, each map is min-max normalised and multiplied by it."""
+        return self._gated(super().fuse_all(attended, classes), attended)
+
+    def fuse_own(self, attended: list[Tensor], targets: Tensor) -> Tensor:
+        """As `PTAME.fuse_own`, gated as by `fuse_all`."""
+        return self._gated(super().fuse_own(attended, targets)[:, None], attended)[:, 0]
+
+    def _gated(self, maps: Tensor, attended: list[Tensor]) -> Tensor:
+        """Maps (B,n,h,w) times the gate (B,1,h,w), from `CLOSED` to 1, if there is one."""
+        if GATE not in self.parts:
+            return maps
+        levels = attended[1:] if "pixels" in self.parts else attended  # the pixels' level has no gate
+        opening = sum(resize(gate(f)[:, 0], maps.shape[-2:]) for gate, f in zip(self.gates, levels, strict=False))
+        gate = CLOSED + (1 - CLOSED) * opening.sigmoid()  # (B,h,w)
+        return normalise(maps.flatten(0, 1)).view_as(maps) * gate[:, None]
+
+    def start_from_head(self, head: Tensor, scale: float = 0.2) -> SwapTAME:
+        """As `PTAME.start_from_head`. With a gate it alone is then trained: what is known of the classes stays."""
+        super().start_from_head(head, scale)
+        if GATE in self.parts:
+            self.requires_grad_(False).gates.requires_grad_(True)
+        return self
 
     def config(self) -> dict[str, str]:
         """As `PTAME.config`, with the method and its parts."""

@@ -51,8 +51,10 @@ def swap(pixels: Tensor, others: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]
     return torch.lerp(others, pixels, masks), torch.lerp(pixels, others, masks)
 
 
-def swap_loss(kept: Tensor, pasted: Tensor, targets: Tensor, others: Tensor) -> SwapLoss:
-    """Cross-entropy of both kinds of swapped images, at `TEMPERATURE`.
+def swap_loss(
+    kept: Tensor, pasted: Tensor, targets: Tensor, others: Tensor, temperature: float = TEMPERATURE
+) -> SwapLoss:
+    """Cross-entropy of both kinds of swapped images, of logits divided by the ``temperature``.
 
     ``kept`` (B,K): the classifier's logits for what the masks keep, on other images, for which it should decide as for
     the whole image, ``targets`` (B,). ``pasted`` (B,K): for the images with the same places of the other images, for
@@ -61,6 +63,6 @@ def swap_loss(kept: Tensor, pasted: Tensor, targets: Tensor, others: Tensor) -> 
     if kept.shape != pasted.shape or not len(kept) == len(targets) == len(others):
         sizes = {"kept": kept, "pasted": pasted, "targets": targets, "others": others}
         raise ValueError("sizes differ: " + ", ".join(f"{name} {tuple(size.shape)}" for name, size in sizes.items()))
-    kept = F.cross_entropy(kept.float() / TEMPERATURE, targets)
-    pasted = F.cross_entropy(pasted.float() / TEMPERATURE, others)
+    kept = F.cross_entropy(kept.float() / temperature, targets)
+    pasted = F.cross_entropy(pasted.float() / temperature, others)
     return SwapLoss(kept + pasted, kept, pasted)

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from ..classifiers.wrapper import likeliest
 from ..explainers.ptame import PTAME
 from ..losses.ptame import PTAMELoss, PTAMEWeights, ptame_loss
-from ..losses.swaps import matched_masks
+from ..losses.swaps import TEMPERATURE, matched_masks
 from ..masking import keep, keep_share, normalise, resize
 from ..validation import check_at_least
 from . import distributed
@@ -43,10 +43,11 @@ class TrainingConfig:
 
     Not in the paper, and helpful with few images: ``mask="minmax"`` masks the image as the evaluation does, by its own
     map, min-max normalised (other classes' maps are then not pressed to be empty). ``mask="swap"``: the loss of
-    `losses.swaps` alone, which needs no weights; see `swap_config`. ``mask="shapley"``: that of `losses.shapley` alone,
-    which needs none either; see `shapley_config`. ``shares``: of the largest pixels that the masks keep, one a step in
-    turn. ``mask="matched"`` keeps such a share of the image whatever the map's values (`matched_masks`): the order of
-    its pixels alone counts, and the area term is idle. ``rest``: the weight of a term -log(1 - p), with the decision's
+    `losses.swaps` alone, which needs no weights; see `swap_config`. Its logits are divided by ``temperature``: 4 for
+    ten classes, 1 for a thousand. ``mask="shapley"``: that of `losses.shapley` alone, which needs none either; see
+    `shapley_config`. ``shares``: of the largest pixels that the masks keep, one a step in turn.
+    ``mask="matched"`` keeps such a share of the image whatever the map's values (`matched_masks`): the order of its
+    pixels alone counts, and the area term is idle. ``rest``: the weight of a term -log(1 - p), with the decision's
     probability p on what the mask leaves. ``tied``: all classes' rows of the fuser move by the same amount, so that
     classes without an image learn too; ``mapped``: besides, those of finer levels by what the last level's rows know of
     their class (`sharing.Mapped`). Both are sensible after `PTAME.start_from_head`.
@@ -68,6 +69,7 @@ class TrainingConfig:
     rest: float = 0.0
     tied: bool = False
     mapped: bool = False
+    temperature: float = TEMPERATURE
 
     def __post_init__(self) -> None:
         check_at_least(1, batch_size=self.batch_size, checkpoint_every=self.checkpoint_every)
@@ -87,6 +89,8 @@ class TrainingConfig:
             raise ValueError("matched masks of the share 1 hide nothing: give shares below 1, such as [0.05, 0.1, 0.2]")
         if not 0 <= self.rest < math.inf:
             raise ValueError(f"rest is a weight, a finite number that is not negative, got {self.rest}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature divides logits: a finite number above 0, got {self.temperature}")
         if self.tied and self.mapped:
             raise ValueError("rows can't be tied and mapped at once: choose one")
 

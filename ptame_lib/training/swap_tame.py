@@ -37,6 +37,6 @@ def swap_step(
             own = model(pixels, targets, own=True).float()  # (b,h,w)
             masks = matched_masks(resize(own, pixels.shape[-2:]), areas)
             kept, pasted = state.classifier(torch.cat(swap(pixels, pixels[other], masks))).chunk(2)
-        return swap_loss(kept, pasted, targets, targets[other])
+        return swap_loss(kept, pasted, targets, targets[other], config.temperature)
 
     return loss

@@ -9,7 +9,8 @@ from torch.utils.data import Dataset
 
 from ptame_lib import TrainingConfig, train_ptame
 from ptame_lib.explainers.loading import load_explainer, method_of
-from ptame_lib.explainers.swap_tame import PARTS, PIXEL_CHANNELS, SwapTAME
+from ptame_lib.explainers.swap_tame import ALL_PARTS, CLOSED, GATE, PARTS, PIXEL_CHANNELS, SwapTAME
+from ptame_lib.masking import normalise
 from ptame_lib.training.ptame import config_for
 
 
@@ -30,7 +31,7 @@ def test_before_the_training_it_is_p_tame(auxiliary, parts):
     torch.testing.assert_close(explainer.maps(pixels), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("parts", [(), ("pixels",), PARTS])
+@pytest.mark.parametrize("parts", [(), ("pixels",), PARTS, (GATE,), ALL_PARTS])
 def test_files_keep_the_parts(auxiliary, tmp_path, parts):
     explainer = SwapTAME(auxiliary, 5, parts=parts)
     file = tmp_path / "explainer.safetensors"
@@ -52,8 +53,38 @@ def test_explainer_and_pixels_may_be_of_any_type_as_with_p_tame(kind):
 
 
 def test_an_unknown_part_is_refused(auxiliary):
-    with pytest.raises(ValueError, match="unknown parts colours: choose among positions, neighbours, pixels"):
+    with pytest.raises(ValueError, match="unknown parts colours: choose among positions, neighbours, pixels, gate"):
         SwapTAME(auxiliary, 5, parts=("pixels", "colours"))
+
+
+def test_a_gate_is_the_same_for_every_class_and_half_open_at_first(auxiliary):
+    ptame, explainer = explainer_on(auxiliary), SwapTAME(auxiliary, 5, parts=(GATE,)).eval()
+    explainer.load_state_dict(ptame.trained_state(), strict=False)
+    pixels, targets = rand(2, 3, 64, 64), torch.tensor([1, 4])
+    torch.testing.assert_close(explainer.explain(pixels, targets), ptame.explain(pixels, targets))
+    # one that opens by what it sees multiplies the maps of all classes by the same, from CLOSED to 1
+    for _, conv in explainer.gates:
+        torch.nn.init.normal_(conv.weight, std=3.0)
+    before, after = normalise(ptame.maps(pixels).flatten(0, 1)).view(2, 5, *ptame.maps(pixels).shape[-2:]), None
+    after = explainer.maps(pixels)
+    gates = torch.where(before > 0.05, after / before, torch.nan)
+    lowest, highest = (getattr(gates.nan_to_num(fill), how)(1).values for fill, how in ((2.0, "min"), (-1.0, "max")))
+    seen = lowest <= 1
+    torch.testing.assert_close(lowest[seen], highest[seen], rtol=1e-3, atol=1e-4)
+    assert CLOSED <= lowest[seen].min() < lowest[seen].max() <= 1
+    torch.testing.assert_close(explainer.own_maps(pixels, targets), after[torch.arange(2), targets])
+
+
+def test_behind_a_head_the_gate_alone_is_trained():
+    torch.manual_seed(0)
+    explainer = SwapTAME(small_auxiliary(("l1", "l2")), 2, parts=(GATE,))
+    explainer.start_from_head(rand(2, explainer.auxiliary.channels[-1]))
+    before = {key: value.clone() for key, value in explainer.trained_state().items()}
+    config = config_for("Swap-TAME", TrainingConfig(steps=2, batch_size=16, lr=1e-2, temperature=1.0))
+    train_ptame(explainer, Half(slice(0, 16)), Squares(), config)
+    changed = {key for key, value in explainer.trained_state().items() if not value.equal(before[key])}
+    learnt = {key for key in changed if "running" not in key and "num_batches" not in key}
+    assert learnt == {f"gates.0.{part}" for part in ("0.weight", "0.bias", "1.weight", "1.bias")}
 
 
 class Squares(Dataset):
