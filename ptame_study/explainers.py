@@ -18,7 +18,7 @@ from ptame_lib.classifiers.wrapper import Classifier, device_of
 from ptame_lib.datasets import first
 from ptame_lib.explainers.features import load_auxiliary
 from ptame_lib.explainers.lcam import lcam
-from ptame_lib.explainers.loading import LAST, ON_AUXILIARY, OWN, load_explainer
+from ptame_lib.explainers.loading import LAST, ON_AUXILIARY, OWN, load_explainer, method_of
 from ptame_lib.explainers.names import AUXILIARY_CAM, CHANNEL_MEAN
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.explainers.swap_tame import GATE
@@ -69,6 +69,12 @@ def load_trained(file: str | Path, classifier: Classifier | None, auxiliary: Aux
     """
     untold = auxiliary.options or auxiliary.weights != "default" or Path(file).suffix == ".ckpt"
     return load_explainer(file, classifier, load_auxiliary_network(auxiliary) if untold else None)
+
+
+def check_method(file: str | Path, method: str) -> None:
+    """Raise ValueError if a saved explainer is of another method than it is to be shown as; checkpoints don't tell."""
+    if Path(file).suffix != ".ckpt" and (found := method_of(file)) != method:
+        raise ValueError(f"{file} holds {found}, not {method}: name it in trained: [{found}]")
 
 
 def load_beside(names: Sequence[str], explainer: PTAME, auxiliary: AuxiliarySettings) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def picture(classifier: Classifier, explainer: PTAME) -> Figure:
             axis.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy())
             axis.set(xticks=[], yticks=[])
             look = {"color": figures.DOUBT} if text == doubt else {}
-            axis.set_xlabel(text, fontsize=10, labelpad=3, **look, **PLAIN)
+            axis.set_xlabel(text, fontsize=9, labelpad=3, **look, **PLAIN)
     return figure
 
 

@@ -95,6 +95,7 @@ LEARNED = {  # what a training asks for, by its mask
     "swap": "it learned which pixels take the classifier's own decision along when they are moved to another image",
     "shapley": "it learned the Shapley values of patches, from the classifier's probabilities without some of them",
 }
+WITHOUT_WEIGHTS = ("swap", "shapley")  # masks whose losses have none
 UNKNOWN = "Not stored with the explainer."
 MOST_OF_A_ROW = 5000  # letters
 
@@ -194,9 +195,15 @@ def write_model_card(file: str | Path) -> Path:
 
 
 def _settings(training: dict[str, Any]) -> dict[str, Any]:
-    """The training's settings as rows; the seed has a row of its own, and the loss's weights share one."""
-    rows = {key: value for key, value in training.items() if key != "seed"}
-    if isinstance(loss := training.get("loss"), dict) and all(map(is_number, loss.values())):
+    """The training's settings as rows; the seed has a row of its own, and the loss's weights share one.
+
+    Settings that the training's kind of mask leaves idle have none.
+    """
+    mask = training.get("mask")
+    idle = {"seed"} | ({"loss", "shares", "rest"} if mask in WITHOUT_WEIGHTS else set())
+    idle |= {"temperature"} if mask != "swap" else set()
+    rows = {key: value for key, value in training.items() if key not in idle}
+    if isinstance(loss := rows.get("loss"), dict) and all(map(is_number, loss.values())):
         rows["loss"] = ", ".join(f"{name} {weight:g}" for name, weight in loss.items())
     return rows
 

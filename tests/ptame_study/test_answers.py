@@ -41,9 +41,9 @@ def test_the_sanity_checks_by_hand():
     told = answers.of_sanity(*checks([20, 40, 70, 90, 0, 0, 30, 50], [50, 70, -90, 50, 80, 80, 0, 0]))
     assert told == (
         "Where the classifier sees one quadrant alone, P-TAME points there in 30 % of the images (the best other "
-        "method, CAM: 80 %; a control, edges: 40 %). After training on shuffled labels, its maps by P-TAME correlate "
-        "with the old ones by 60 % (the best other method, CAM: -20 %). With random layers, its maps by "
-        "P-TAME correlate with the old ones by -20 % (the best other method, CAM: 1 %)."
+        "method, CAM: 80 %; a control, edges: 40 %). After training on shuffled labels, P-TAME's maps correlate "
+        "with the old ones by 60 % (the best other method, CAM: -20 %). With random layers, "
+        "P-TAME's maps correlate with the old ones by -20 % (the best other method, CAM: 1 %)."
     )
     told = answers.of_sanity(*checks([90] * 2 + [80] * 4 + [10] * 2, [0, 0, 50, 50, 50, 50, 0, 0]))
     assert told.startswith("With random layers")  # what is lost comes first
@@ -55,7 +55,7 @@ def test_an_inverted_map_is_like_the_old_one():
     sizes = likeness.assign(metric="|Spearman|", value=likeness["value"].abs())
     unrelated = sizes[sizes["check"] == "shuffled labels"].assign(check="another image", value=25)
     told = answers.of_sanity(pd.concat([likeness, sizes, unrelated]), known)
-    assert "by 60 % (the best other method, CAM: 70 %; P-TAME's maps of two images: 25 %)" in told
+    assert "by 60 % (the best other method, CAM: 70 %; P-TAME's maps of two different images: 25 %)" in told
 
 
 def test_masks_by_hand():

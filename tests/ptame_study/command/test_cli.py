@@ -703,7 +703,7 @@ def test_without_any_option_the_shipped_explainer_explains(tmp_path, monkeypatch
     photograph = Image.fromarray(data.chelsea())
     photograph.save("cat.jpg")
     said = ptame("explain", "cat.jpg")
-    assert "lite2.safetensors: P-TAME for lite/2, 1000 classes; trained on" in said
+    assert "lite2.safetensors: Swap-TAME for lite/2, 1000 classes; trained on" in said
     assert re.search(r"cat\.jpg: (tabby|Egyptian cat|tiger cat): \d+\s?% on the whole image", said), said
     assert {file.name for file in Path("explanations").iterdir()} == {"cat.explained.png", "cat.explained.json"}
     told = json.loads(Path("explanations/cat.explained.json").read_text())
