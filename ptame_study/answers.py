@@ -66,7 +66,6 @@ def of_sanity(likeness: pd.DataFrame, known: pd.DataFrame, reference: str = "P-T
     randomised = spearman[spearman["check"].str.startswith(RANDOM)]
     last = randomised.groupby("classifier")["check"].transform("last")  # everything up to there is random
     unrelated = spearman[(spearman["check"] == UNRELATED) & (spearman["method"] == reference)]["value"]
-    anyway = f"; {reference}'s maps of two different images: {unrelated.mean():.0f} %" if len(unrelated) else ""
     changed = {
         "After training on shuffled labels": spearman[spearman["check"] == SHUFFLED],
         "With random layers": randomised[randomised["check"] == last],
@@ -75,8 +74,9 @@ def of_sanity(likeness: pd.DataFrame, known: pd.DataFrame, reference: str = "P-T
         if len(part):
             own, best, name, _ = _beside(part, reference, most=False)
             said = f"{where}, {reference}'s maps correlate with the old ones by {own:.0f} %"
-            told.append((abs(own) > abs(best), f"{said} (the best other method, {name}: {best:.0f} %{anyway})."))
-    return " ".join(sentence for lost, sentence in sorted(told, key=lambda each: not each[0]))
+            told.append((abs(own) > abs(best), f"{said} (the best other method, {name}: {best:.0f} %)."))
+    anyway = [f"The maps of two different images correlate by {unrelated.mean():.0f} %."] * bool(len(unrelated))
+    return " ".join([sentence for _, sentence in sorted(told, key=lambda each: not each[0])] + anyway)
 
 
 def _beside(part: pd.DataFrame, reference: str, most: bool) -> tuple[float, float, str, tuple[str, float] | None]:
