@@ -174,7 +174,7 @@ class _Versions(fx.Interpreter):
 class Hooked(nn.Module):
     """A model that can't be traced: normalised pixels -> {layer: its first output}.
 
-    It stops after the last wanted layer.
+    It stops after the last wanted layer, but not while it is exported, when that can't be written down.
     """
 
     def __init__(self, model: nn.Module, layers: list[str]):
@@ -191,7 +191,7 @@ class Hooked(nn.Module):
                 output = output.clone() if layer in self.changed else output
                 versions[layer] = output._version
             found.setdefault(layer, output)
-            if len(found) == len(self.wanted):
+            if len(found) == len(self.wanted) and not torch.compiler.is_exporting():
                 raise _Enough
 
         # run the model until all wanted layers have answered
@@ -204,15 +204,18 @@ class Hooked(nn.Module):
         try:
             self.model(pixels)
         except _Enough:
-            changed = {layer for layer, version in versions.items() if found[layer]._version != version}
-            self.changed |= changed
-            return self(pixels) if changed else found
+            pass
         finally:
             for hook in hooks:
                 hook.remove()
-        unused = [layer for layer in self.wanted if layer not in found]
-        model = type(self.model).__name__
-        raise ValueError(f"{model} does not call {', '.join(unused)} when it runs: choose other layers")
+        if unused := [layer for layer in self.wanted if layer not in found]:
+            model = type(self.model).__name__
+            raise ValueError(f"{model} does not call {', '.join(unused)} when it runs: choose other layers")
+
+        # what a later operation changes in place is copied the next time
+        changed = {layer for layer, version in versions.items() if found[layer]._version != version}
+        self.changed |= changed
+        return self(pixels) if changed else found
 
 
 class _Enough(Exception):

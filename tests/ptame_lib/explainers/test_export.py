@@ -6,13 +6,24 @@ import sys
 import pytest
 import torch
 import yaml
-from helpers import explainer_on, rand
+from helpers import explainer_on, rand, small_cnn
 
-from ptame_lib import PTAME, TrainingConfig, load_auxiliary, load_classifier, saved_config, write_model_card
+from ptame_lib import (
+    PTAME,
+    FeatureExtractor,
+    TrainingConfig,
+    load_auxiliary,
+    load_classifier,
+    saved_config,
+    write_model_card,
+)
+from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
 from ptame_lib.explainers.card import model_card
 from ptame_lib.explainers.export import to_onnx, to_torch_export
+from ptame_lib.explainers.features import Hooked
 from ptame_lib.explainers.lcam import lcam
 from ptame_lib.explainers.loading import load_explainer
+from ptame_lib.explainers.swap_tame import GATE, SwapTAME
 
 
 @pytest.fixture
@@ -45,6 +56,15 @@ def test_onnx_of_resnet18_gives_the_explainers_maps_for_any_batch(tmp_path):
         assert found.shape[1:] == (56, 56)
         torch.testing.assert_close(found, explainer.explain(pixels, targets), atol=1e-4, rtol=0)
     assert (meta.custom_metadata_map["auxiliary"], meta.custom_metadata_map["classifier"]) == ("resnet18", "mine")
+
+
+def test_an_auxiliary_that_is_run_with_hooks_is_exported_too(tmp_path):
+    torch.manual_seed(0)
+    hooked = Hooked(small_cnn(), ["l2", "l3"])  # stops in the middle, which an export can't
+    auxiliary = FeatureExtractor(hooked, None, IMAGENET_MEAN, IMAGENET_STD, 32)
+    explainer = SwapTAME(auxiliary, 10, parts=(GATE,)).eval()
+    for write in (to_onnx, to_torch_export):
+        assert write(explainer, tmp_path / "explainer").difference < 1e-4
 
 
 def test_torch_export_gives_the_explainers_maps_for_any_batch_and_a_chosen_size(explainer, tmp_path):
