@@ -24,6 +24,7 @@ from ptame_lib.explainers.features import Hooked
 from ptame_lib.explainers.lcam import lcam
 from ptame_lib.explainers.loading import load_explainer
 from ptame_lib.explainers.swap_tame import GATE, SwapTAME
+from ptame_lib.training.ptame import swap_config
 
 
 @pytest.fixture
@@ -187,3 +188,13 @@ def test_an_explainer_on_random_features_is_not_loaded_on_others(explainer, tmp_
     ):
         PTAME.load(tmp_path / "e.safetensors")
     assert PTAME.load(tmp_path / "e.safetensors", explainer.auxiliary).num_classes == 10
+
+
+def test_a_card_lists_no_setting_that_its_training_leaves_idle(explainer, tmp_path):
+    listed = {}
+    for name, config in {"published": TrainingConfig(), "swap": swap_config(TrainingConfig())}.items():
+        explainer.save(tmp_path / "e.safetensors", training=config)
+        rows = model_card(tmp_path / "e.safetensors").splitlines()
+        listed[name] = {row.split("|")[1].strip() for row in rows if row.startswith("| ")}
+    assert listed["published"] - listed["swap"] == {"loss", "shares", "rest"}
+    assert listed["swap"] - listed["published"] == {"temperature"}
