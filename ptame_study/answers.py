@@ -114,26 +114,31 @@ def of_masks(paired: pd.DataFrame, specific: dict[str, dict[str, float]], classe
 def of_evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
     """How often P-TAME and Swap-TAME show what decides for a network, and whether each network needs its own explainer.
 
-    ``shown``: `whose_evidence.tidy`, ``swapped``: `whose_evidence.gaps`.
+    ``shown``: `whose_evidence.tidy`, ``swapped``: `whose_evidence.gaps`; of a single network it is empty.
     """
     right = shown[shown["metric"] == RIGHT].groupby(["network", "method"])["value"].mean().unstack("method")
     means, worst = right.mean(), right.idxmin()
     others = [m for m in right if m not in CONTROLS and not m.startswith(("P-TAME", "Swap-TAME"))]
     best = means[others].idxmax()
     own, ours = (
-        f"in {means[m]:.0f} % of the images ({worst[m].removeprefix('zoo/')}: {right[m].min():.0f} %)"
+        f"in {means[m]:.0f} % of the images, for its worst network ({worst[m].removeprefix('zoo/')}) in "
+        f"{right[m].min():.0f} %"
         for m in ("P-TAME", "Swap-TAME")
     )
+    told = [
+        f"Each of {len(right)} small networks decides by one of seven things in the same images.",
+        f"P-TAME shows the right one {own}.",
+        f"The best other published method, {best}, shows it in {means[best]:.0f} %; chance is {CHANCE:.0f} %.",
+        f"Swap-TAME, a variant of this study, shows it {ours}.",
+    ]
     rows = swapped[~swapped["alike"] & (swapped["metric"] == "AD@25")]
     needs = ((rows["p"] < LEVEL) & rows["agree"] & (rows["gap"] > 0)).groupby(rows["method"]).sum()
-    return (
-        f"Each of {len(right)} small networks decides by one of seven things in the same images. "
-        f"P-TAME shows the right one {own}, Swap-TAME, a variant of this study, {ours}. "
-        f"{best[0].upper() + best[1:]} reaches {means[best]:.0f} %, chance {CHANCE:.0f} %. "
-        f"There are {(rows['method'] == 'P-TAME').sum()} pairs of networks that decide by different things. "
-        f"A network's own P-TAME is better than the other's in {needs['P-TAME']} of them, its own Swap-TAME in "
-        f"{needs['Swap-TAME']}."
-    )
+    if pairs := (rows["method"] == "P-TAME").sum():
+        told.append(
+            "Where two networks decide by different things, each should need its own explainer: this is shown in "
+            f"{needs['P-TAME']} of {pairs} cases for P-TAME, in {needs['Swap-TAME']} for Swap-TAME."
+        )
+    return " ".join(told)
 
 
 def of_black_box(gaps: pd.DataFrame) -> str:

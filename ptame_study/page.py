@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from ptame_lib.texts import MOST, in_html
 
 from .explorer import LARGEST
 
 FILLED = {"kept": "#9ecae1", "rest": "#fdd0a2"}  # colours of the bars
 LEGEND = (
-    "<b>kept</b>: the first pixels of each map alone; <b>rest</b>: the image without them. The others are black or "
+    "<b>kept</b>: the pixels that a map puts first, alone; <b>rest</b>: the image without them. The others are black or "
     "blurred, as chosen. Bars: the class's probability there; → 3: decided for 3 instead."
 )
-LIMIT = f"up to {LARGEST // 2**20} MB"  # beside the button to upload
+LIMIT = f"up to {LARGEST // 2**20} MB; the classifier sees the middle of the image"  # beside the button to upload
+WAITING = "<div>The map is being made …</div>"
+FIRST = '<div class="ptame-first"></div>'  # above the figure of the image that is open first
+_CELL = ".jp-OutputArea-child"
+HIDE = f"<style>{_CELL}:has(.ptame-first) + {_CELL} {{display: none}}</style>"  # this figure: another image is open
+OTHER = HIDE + "<div>Another image or class is open: the button draws its figure.</div>"
+
+
+def blank(image: Tensor) -> Tensor:
+    """A light grey image of the same size, shown until there is a map."""
+    return torch.full_like(image, 0.94)
 
 
 def name(text: str) -> str:

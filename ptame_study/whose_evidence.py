@@ -25,7 +25,7 @@ from ptame_lib.explainers.loading import ON_AUXILIARY
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.explainers.swap_tame import PARTS
 from ptame_lib.masking import normalise, resize
-from ptame_lib.methods.base import CONTROLS, Budget
+from ptame_lib.methods.base import Budget
 from ptame_lib.methods.catalogue import build_methods
 from ptame_lib.metrics.attribution import right_evidence
 from ptame_lib.metrics.curves import deletion
@@ -44,9 +44,6 @@ RIGHT = "right evidence"
 BY_RANK = "right evidence by rank"  # the same of the pixels' ranks, which no power of a map moves
 LOCATED = {"AP": average_precision, "pointing": pointing_game, "precision@truth": precision_at_truth}
 SWAPPED = {"AD@25": False, "deletion": False, "precision@truth": True}  # metric: is higher better?
-LEVEL = 0.05
-POOR = 75  # percent: what an explainer that follows its classifier should reach
-OURS = ("P-TAME", "Swap-TAME", "P-TAME+2", "Swap-TAME+2")
 CHANCE = 100 / len(EVIDENCE)
 
 ABLATIONS = {  # of Swap-TAME, by name: the parts it has, and whether it is trained by swaps
@@ -327,46 +324,3 @@ def likeness(maps: Mapping[Key, Tensor]) -> pd.DataFrame:
             alike = LOOKS_AT[a.removeprefix("zoo/")] == LOOKS_AT[b.removeprefix("zoo/")]
             rows.append((method, a, b, 100 * spearman.mean().item(), alike))
     return pd.DataFrame(rows, columns=["method", "network", "other", "Spearman", "alike"])
-
-
-def sentences(
-    per_image: pd.DataFrame, found: pd.DataFrame, alike: pd.DataFrame, ours: Sequence[str] = OURS
-) -> list[str]:
-    """The answer, computed, for each method of ``ours``; what is lost comes first."""
-    means = of_seeds(per_image).groupby(["network", "method"], sort=False)[RIGHT].mean().unstack()
-    free, told = [method for method in means if method not in CONTROLS], []
-    ours = [method for method in ours if method in means]
-    # where our maps do not choose the right evidence, or others do so more often
-    for method in ours:
-        poor = means.loc[means[method] < POOR, method].sort_values()
-        named = ", ".join(f"{_short(name)} {value:.0f} %" for name, value in poor.items())
-        told.append(f"{method} shows the right evidence in less than {POOR} % of the images for: {named or 'none'}.")
-        others = means[[other for other in free if not other.startswith(("P-TAME", "Swap-TAME"))]]  # nor their variants
-        behind = ", ".join(
-            f"{_short(name)} ({row[method]:.0f}, {others.loc[name].idxmax()} {others.loc[name].max():.0f})"
-            for name, row in means.iterrows()
-            if others.loc[name].max() > row[method]
-        )
-        told.append(f"{method} is behind the best other method for: {behind or 'none'}.")
-    # where another's explainer does as well
-    for method in filter(set(found["method"]).__contains__, ours):  # what asks questions is not swapped
-        part = found[(found["method"] == method) & ~found["alike"]]
-        shown = (part["p"] < LEVEL) & part["agree"] & (part["gap"] > 0)
-        counts = [f"{metric} {rows.sum()} of {len(rows)}" for metric, rows in shown.groupby(part["metric"], sort=False)]
-        better = f"its own {method} is significantly better than that of a network with other evidence"
-        told.append(f"For a network, {better}: {', '.join(counts)}.")
-    # how alike the maps of different networks are, and what is gained
-    likest = alike[~alike["alike"]].groupby("method")["Spearman"].mean().sort_values(ascending=False)
-    told.append("Maps of networks with other evidence correlate: " + _list(likest))
-    told.append(
-        f"Right evidence, mean over networks (chance {CHANCE:.0f} %): " + _list(means[free].mean().sort_values())
-    )
-    return told
-
-
-def _short(network: str) -> str:
-    return network.removeprefix("zoo/")
-
-
-def _list(values: pd.Series) -> str:
-    return ", ".join(f"{name} {value:.0f}" for name, value in values.items()) + " %."

@@ -115,19 +115,6 @@ def test_gaps_are_positive_where_the_own_explainer_is_better():
     assert (nothing["p"] == 1).all()
 
 
-def test_sentences_say_first_what_is_lost(per_image):
-    own = np.arange(20.0)
-    alike = pd.DataFrame([("P-TAME", "zoo/badge", "zoo/frame", 99.0, False)])
-    alike.columns = ["method", "network", "other", "Spearman", "alike"]
-    told = whose_evidence.sentences(per_image, whose_evidence.gaps(swapped(own, own + 5)), alike)
-    assert told[0] == "P-TAME shows the right evidence in less than 75 % of the images for: frame 0 %."
-    assert told[1] == "P-TAME is behind the best other method for: frame (0, RISE 100)."
-    better = "its own P-TAME is significantly better than that of a network with other evidence"
-    assert f"For a network, {better}: AD@25 2 of 2, deletion 2 of 2, precision@truth 2 of 2." in told
-    assert "Maps of networks with other evidence correlate: P-TAME 99 %." in told
-    assert told[-1] == "Right evidence, mean over networks (chance 14 %): P-TAME 50, RISE 100 %."
-
-
 def test_explainers_are_asked_for_each_network_and_swapped():
     pixels, masks = whose_evidence.load_images(4)
     subjects = whose_evidence.load_subjects(["zoo/badge", "zoo/quadrant"], pixels)
