@@ -11,8 +11,8 @@ from .explorer import LARGEST
 
 FILLED = {"kept": "#9ecae1", "rest": "#fdd0a2"}  # colours of the bars
 LEGEND = (
-    "<b>kept</b>: the pixels that a map puts first, alone; <b>rest</b>: the image without them. The others are black or "
-    "blurred, as chosen. Bars: the class's probability there; → 3: decided for 3 instead."
+    "<b>kept</b>: the pixels that a map puts first, alone; <b>rest</b>: the image without them. The others are black "
+    "or blurred, as chosen. Bars: the class's probability there; → 3: decided for 3 instead."
 )
 LIMIT = f"up to {LARGEST // 2**20} MB; the classifier sees the middle of the image"  # beside the button to upload
 WAITING = "<div>The map is being made …</div>"

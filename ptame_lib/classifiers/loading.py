@@ -101,7 +101,7 @@ def load_classifier(
         return load_onnx(rest, mean, std, labels=labels, **options)
     named = ", ".join((*EMBEDDED, *EMBEDDED_MULTI, *ZOO, *LITE, lite.MULTI, *TORCHVISION))
     others = "'timm/<model>' with a name from timm.list_models(), 'hf/<repository or folder>', 'onnx/<file>'"
-    near = nearest(name, (*EMBEDDED, *EMBEDDED_MULTI, *ZOO, *LITE, *TORCHVISION))
+    near = nearest(name, (*EMBEDDED, *EMBEDDED_MULTI, *ZOO, *LITE, lite.MULTI, *TORCHVISION))
     hint = f"did you mean {near}? Else " if near else ""
     raise ValueError(f"unknown classifier {name!r}: {hint}choose one of {named}, or {others}")
 
@@ -174,12 +174,11 @@ def load_lite_multi(weights: Weights) -> tuple[nn.Module, list[str]]:
     ``weights``: "default", or a file as `workflow/ship_multilabel.py` writes it. Raises as `load_lite`, and ValueError
     for a file that is no such layer.
     """
-    file = files.embedded() / "lite-multi.safetensors" if weights == "default" else Path(weights or "")
+    file = _lite_multi_file() if weights == "default" else Path(weights or "")
     state = read_state_dict(file)
     net = load_lite("lite/2", "default")
     weight, bias = (state.get(f"classifier.{part}", torch.empty(0)) for part in ("weight", "bias"))
-    with safe_open(file, "pt") as tensors:
-        labels = json.loads((tensors.metadata() or {}).get("labels", "[]"))
+    labels = _lite_multi_says("labels", file)
     if weight.shape != (len(labels), net.num_features) or bias.shape != (len(labels),):
         raise ValueError(f"{file} holds no last layer for {lite.MULTI}: make it by workflow/ship_multilabel.py")
     net.classifier = nn.Linear(net.num_features, len(labels)).requires_grad_(False)
@@ -189,8 +188,17 @@ def load_lite_multi(weights: Weights) -> tuple[nn.Module, list[str]]:
 
 def lite_multi_classes() -> list[int]:
     """ImageNet's numbers of the classes that ``lite/multi`` knows, in its order."""
-    with safe_open(files.embedded() / "lite-multi.safetensors", "pt") as tensors:
-        return json.loads((tensors.metadata() or {}).get("classes", "[]"))
+    return _lite_multi_says("classes", _lite_multi_file())
+
+
+def _lite_multi_file() -> Path:
+    return files.embedded() / "lite-multi.safetensors"
+
+
+def _lite_multi_says(what: str, file: Path) -> list:
+    """The ``labels`` or ``classes`` in the metadata of a last layer for ``lite/multi``; empty if it has none."""
+    with safe_open(file, "pt") as tensors:
+        return json.loads((tensors.metadata() or {}).get(what, "[]"))
 
 
 def load_torchvision(name: str, weights: Weights, default: str) -> nn.Module:

@@ -26,6 +26,7 @@ from ..masking import normalise
 from ..validation import check_images, check_targets
 from .export import TOLERANCE, example_for, onnx_program
 from .ptame import PTAME
+from .questions import ask_if
 
 RUNTIMES = {"onnx": ("onnxruntime",), "compile": (), "openvino": ("openvino",)}  # runtime: packages
 TO_WRITE = ("onnx", "onnxscript")  # packages for the file that ONNX Runtime and OpenVINO read
@@ -61,17 +62,23 @@ class Fast:
         with torch.no_grad():  # before `calibrate`'s power, which can enlarge it near 0
             self.difference = float((normalise(run(*noise)) - normalise(raw(*noise))).abs().max())
 
-    def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
-        """Saliency maps (B,h,w) in [0,1], as `PTAME.explain`, which refuses the same."""
+    def explain(
+        self, pixels: Tensor, targets: Tensor, *, classifier: nn.Module | None = None, questions: int = 0
+    ) -> Tensor:
+        """Saliency maps (B,h,w) in [0,1], as `PTAME.explain`, which takes and refuses the same.
+
+        The ``questions`` are the ``classifier``'s work: this makes the map that they start from.
+        """
         check_images(pixels)
         check_targets(targets, len(pixels), self.num_classes)
         if tuple(pixels.shape[-2:]) != self.size:
             sizes = "made for images of {} x {}, given {} x {}".format(*self.size, *pixels.shape[-2:])
             warnings.warn(f"{sizes}: these are explained by torch; see fast(size=...)", stacklevel=2)
         if tuple(pixels.shape[-2:]) != self.size or not len(pixels):
-            return self.raw.explainer.explain(pixels, targets)
+            return self.raw.explainer.explain(pixels, targets, classifier=classifier, questions=questions)
         with torch.no_grad():
-            return self.raw.explainer.finished(self.run(pixels.detach().float(), targets))
+            maps = self.raw.explainer.finished(self.run(pixels.detach().float(), targets))
+        return ask_if(classifier, pixels, targets, maps, questions)
 
     def text(self) -> str:
         """By what images are explained, in words."""

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from ..classifiers.wrapper import eval_mode
 from ..losses.shapley import efficient
 from ..validation import check_at_least, check_images, check_targets
+from . import storage
 from .features import FeatureExtractor
 from .ptame import PTAME
 
@@ -90,4 +91,4 @@ class FastSHAP(PTAME):
     @classmethod
     def from_config(cls, config: dict[str, str], auxiliary: FeatureExtractor) -> FastSHAP:
         """As `PTAME.from_config`."""
-        return super().from_config(config, auxiliary, grid=int(config["grid"]))
+        return super().from_config(config, auxiliary, grid=storage.entry(config, "grid", int, "a whole number"))

@@ -31,7 +31,7 @@ from ..masking import normalise
 from ..validation import check_at_least, check_classes, check_images, check_targets
 from . import brief, storage
 from .features import FeatureExtractor, load_auxiliary, load_head
-from .questions import ask_further
+from .questions import ask_if
 
 if TYPE_CHECKING:
     from .fast import Fast
@@ -170,11 +170,7 @@ class PTAME(nn.Module):
         check_targets(targets, pixels.shape[0], self.num_classes)
         with eval_mode(self), torch.no_grad():
             maps = self.finished(self.own_maps(pixels, targets))
-        if classifier is None:
-            if questions:
-                raise ValueError(f"{questions!r} questions, but nobody to ask: pass the classifier, classifier=...")
-            return maps
-        return ask_further(classifier, pixels, targets, maps, questions)
+        return ask_if(classifier, pixels, targets, maps, questions)
 
     def finished(self, own: Tensor) -> Tensor:
         """The maps of `explain` from `own_maps`."""
@@ -292,18 +288,27 @@ class PTAME(nn.Module):
             )
 
         # build and fill the explainer
+        def make() -> PTAME:
+            try:
+                return cls.from_config(config, auxiliary)
+            except ValueError as error:
+                raise ValueError(f"{file} has metadata that can't be used ({error}): {storage.AGAIN}") from error
+
         remedy = storage.PTAME_FORMAT.remedy
         if brief.SCALE in config:
             with torch.device("meta"):
-                blank = cls.from_config(config, auxiliary).trained_state()
+                blank = make().trained_state()
             state = brief.lengthen(state, blank, load_head(name), config[brief.SCALE], file)
-        explainer = storage.build(lambda: cls.from_config(config, auxiliary), state, file, remedy)
+        explainer = storage.build(make, state, file, remedy)
         explainer.power = storage.read_power(config, file)
         return explainer
 
     @classmethod
     def from_config(cls, config: dict[str, str], auxiliary: FeatureExtractor, **more: Any) -> PTAME:
-        """An untrained explainer as a file's metadata ask for it, made with ``more`` that a kind of P-TAME has."""
+        """An untrained explainer as a file's metadata ask for it, made with ``more`` that a kind of P-TAME has.
+
+        Raises ValueError for metadata that lack something or ask for what can't be made.
+        """
         classes, bias, one_step = int(config["num_classes"]), config["fuser_bias"], config.get("one_step")
         return cls(auxiliary, classes, bias == "True", one_step == "True", **more)
 

@@ -70,6 +70,15 @@ def ask_further(
     return reordered(large, start + resize(change, tuple(start.shape[1:])))
 
 
+def ask_if(classifier: nn.Module | None, pixels: Tensor, targets: Tensor, maps: Tensor, questions: int) -> Tensor:
+    """`ask_further`, or the ``maps`` as they are without a classifier; ValueError for questions that nobody answers."""
+    if classifier is not None:
+        return ask_further(classifier, pixels, targets, maps, questions)
+    if questions:
+        raise ValueError(f"{questions!r} questions, but nobody to ask: pass the classifier, classifier=...")
+    return maps
+
+
 def objective(classifier: nn.Module, pixels: Tensor, targets: Tensor, order: Tensor, area: float) -> Tensor:
     """-log p of the targets on what the mask keeps, -log(1 - p) on what it removes; (B,), two images each.
 

@@ -113,6 +113,23 @@ def read(file: str | Path, form: Format) -> tuple[dict[str, str], dict[str, Tens
     return config, state
 
 
+def entry(config: dict[str, str], key: str, read: Callable[[str], Any], what: str) -> Any:
+    """``read(config[key])``; ValueError if it is missing or not ``what`` it should be."""
+    try:
+        return read(config[key])
+    except (KeyError, ValueError, TypeError, RecursionError) as error:  # the last: JSON nested too deep
+        found = f"is {config[key][:80]!r}" if key in config else "is missing"
+        raise ValueError(f"{key} {found}, it should be {what}") from error
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The names in a JSON list; ValueError for anything else."""
+    found = json.loads(text)
+    if not (isinstance(found, list) and all(isinstance(name, str) for name in found)):
+        raise ValueError("not a list of names")
+    return tuple(found)
+
+
 def read_power(config: dict[str, str], file: str | Path) -> float:
     """The power of an explainer's maps in its metadata, 1 if it was not calibrated; ValueError unless in (0, 100]."""
     try:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from ..masking import normalise, resize
+from . import storage
 from .features import FeatureExtractor
 from .ptame import PTAME
 
@@ -142,4 +143,5 @@ class SwapTAME(PTAME):
     @classmethod
     def from_config(cls, config: dict[str, str], auxiliary: FeatureExtractor) -> SwapTAME:
         """As `PTAME.from_config`."""
-        return super().from_config(config, auxiliary, parts=tuple(json.loads(config["parts"])))
+        parts = storage.entry(config, "parts", storage.names, "a list of names")
+        return super().from_config(config, auxiliary, parts=parts)

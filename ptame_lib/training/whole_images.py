@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from ..validation import check_images
 
+LARGEST = 2**30  # bytes of answers that are kept in full
+
 
 class WholeImages:
     """What ``ask`` finds about whole images, asked for once about each image that never changes (not -1).
 
+    Answers stay in memory. Where they would take more than `LARGEST`, as the probabilities of ImageNet's training
+    images do (5 GB), they are rounded to half precision, from the first time on: a resumed training sees the same.
     A classifier that counts its queries is asked every time, so that a resumed training counts as an uninterrupted one.
     """
 
@@ -31,9 +36,13 @@ class WholeImages:
         images = images.cpu()
         if self.counts or (images < 0).any() or not self.known[images].all():
             found = self.ask(self.classifier, pixels)
+            if self.counts:
+                return found
             if not len(self.answers):
-                self.answers = torch.empty(len(self.known), *found.shape[1:], dtype=found.dtype)
-            fixed = images >= 0
+                size = len(self.known) * prod(found.shape[1:]) * found.element_size()
+                kept = torch.float16 if found.is_floating_point() and size > LARGEST else found.dtype
+                self.dtype, self.answers = found.dtype, torch.empty(len(self.known), *found.shape[1:], dtype=kept)
+            fixed, found = images >= 0, found.to(self.answers.dtype)
             self.answers[images[fixed]], self.known[images[fixed]] = found.cpu()[fixed], True
-            return found
-        return self.answers[images].to(pixels.device)
+            return found.to(self.dtype)
+        return self.answers[images].to(pixels.device, self.dtype)

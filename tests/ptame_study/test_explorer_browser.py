@@ -213,6 +213,11 @@ def named(browser):
     )
 
 
+def first_figure(browser):
+    """The curves of the image that was open first."""
+    return browser.find_element(By.CSS_SELECTOR, ".jp-OutputArea-child:has(.ptame-first) + .jp-OutputArea-child img")
+
+
 def seen(browser):
     """What a visitor sees: the probabilities, and the pictures' content."""
     read = """
@@ -245,10 +250,13 @@ def test_two_visitors_share_nothing_and_a_large_upload_is_refused(page, browser,
     mine = seen(browser)
     assert mine[2][0] != start[2][0]
     assert named(browser) == "mine.png"
+    assert not first_figure(browser).is_displayed()
+    assert says(browser, "Another image or class is open")
     browser.switch_to.window(visitors["other"])
     assert not says(browser, "mine.png")
     assert named(browser).replace("\xa0", " ") == "held-out image 1"
     assert seen(browser) == start
+    assert first_figure(browser).is_displayed()
 
     # the other moves the slider: so does the first one's
     handle = browser.find_element(By.CSS_SELECTOR, ".ptame-share .noUi-handle")

@@ -70,6 +70,8 @@ def test_unknown_names_are_refused_with_a_remedy():
         match=r"unknown classifier 'resnet500': did you mean resnet50\? Else choose one of embedded/vgg.*vit_b_16, or",
     ):
         load_classifier("resnet500")
+    with pytest.raises(ValueError, match=r"did you mean lite/multi\?"):
+        load_classifier("multi")
     with pytest.raises(
         ValueError, match=r"unknown timm model 'resnet_5000' in 'timm/resnet_5000'; similar names: .*resnet"
     ):

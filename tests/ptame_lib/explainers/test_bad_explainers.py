@@ -5,6 +5,8 @@ import torch
 from refusals import INF, Code, assert_answer, cut, refused, shipped, toy_auxiliary, toy_explainer
 
 from ptame_lib import PTAME, Explainer, load_auxiliary
+from ptame_lib.explainers.fastshap import FastSHAP
+from ptame_lib.explainers.swap_tame import SwapTAME
 
 
 def official(place, state):
@@ -48,6 +50,30 @@ ROWS = {
     "explainer that says nonsense": (
         lambda place: PTAME.load(place.saved(num_classes="many")),
         refused(r"e\.safetensors has metadata that can't be read .*'many'.*: train"),
+    ),
+    "grid that is no number": (
+        lambda place: FastSHAP.load(place.saved(grid="x"), toy_auxiliary()),
+        refused(r"e\.safetensors has metadata that can't be used \(grid is 'x', it should be a whole number\): train"),
+    ),
+    "no grid": (
+        lambda place: FastSHAP.load(place.saved(), toy_auxiliary()),
+        refused(r"e\.safetensors .*\(grid is missing, it should be a whole number\): train"),
+    ),
+    "grid too small": (
+        lambda place: FastSHAP.load(place.saved(grid="1"), toy_auxiliary()),
+        refused(r"e\.safetensors .*\(grid must be a whole number of at least 2, got 1.*\): train"),
+    ),
+    "parts that are no list": (
+        lambda place: SwapTAME.load(place.saved(parts='"gate"'), toy_auxiliary()),
+        refused(r"e\.safetensors .*\(parts is '\"gate\"', it should be a list of names\): train"),
+    ),
+    "parts nested too deep": (
+        lambda place: SwapTAME.load(place.saved(parts="[" * 100_000), toy_auxiliary()),
+        refused(r"e\.safetensors .*should be a list of names\): train"),
+    ),
+    "unknown parts": (
+        lambda place: SwapTAME.load(place.saved(parts='["nose"]'), toy_auxiliary()),
+        refused(r"e\.safetensors .*\(unknown parts nose: choose among .*\): train"),
     ),
     "explainer of another auxiliary": (
         lambda place: PTAME.load(place.saved(), toy_auxiliary(["l3"])),

@@ -10,6 +10,7 @@ from ptame_lib.explainers import fast as module
 from ptame_lib.explainers.fast import fast
 from ptame_lib.explainers.fastshap import FastSHAP
 from ptame_lib.explainers.lcam import lcam
+from ptame_lib.explainers.questions import ask_further
 from ptame_lib.explainers.ttame import LAYERS, ttame
 
 EXACT = 5e-6
@@ -65,6 +66,18 @@ def test_onnx_gives_the_explainers_maps_for_any_batch(method, cache):
     assert (again is not quick, [f.stat().st_ino for f in cache.iterdir()]) == (True, [written])
     pixels, targets = rand(2, 3, 64, 64), torch.tensor([1, 1])
     assert again.explain(pixels, targets).equal(quick.explain(pixels, targets))
+
+
+def test_questions_start_from_its_maps(explainer):
+    pytest.importorskip("onnxruntime")
+    quick, classifier = explainer.fast(), load_classifier("embedded/vgg")
+    pixels, targets = rand(2, 3, 64, 64), torch.tensor([1, 2])
+    found = quick.explain(pixels, targets, classifier=classifier, questions=2)
+    assert found.equal(ask_further(classifier, pixels, targets, quick.explain(pixels, targets), 2))
+    with pytest.raises(ValueError, match="2 questions, but nobody to ask"):
+        quick.explain(pixels, targets, questions=2)
+    with pytest.warns(UserWarning, match="explained by torch"):
+        assert quick.explain(pixels[..., :32], targets, classifier=classifier, questions=0).shape[-1] < found.shape[-1]
 
 
 def test_it_is_a_picture_of_the_explainer_as_it_was(explainer):
