@@ -25,7 +25,10 @@ from .verdicts import BETTER, WORSE
 
 REFERENCE = "reference"
 SEEDS = "seeds.csv"  # only of profiles with several
-APART = ("rivals",)  # profiles whose tables are kept in folders of their own: they have the names of the full study's
+APART = {  # profiles whose tables are kept in folders of their own, having the names of the full study's: which tables
+    "rivals": ["compare", "cost", "leaders", "paired", "seeds"],
+    "real": ["compare", "seeds", "own_share", "paired", "paired_swaptame"],
+}
 RESULTS = ["main table", "place", "seeds", "paired", "rankings", *APART]
 RESULTS += ["masks", "black box", "photographs", "cost", "pays", "imputation"]
 PAGES = {"README.md": ["scope", "answers", "results"], "docs/results.md": RESULTS}  # the generated parts of each page
@@ -60,7 +63,7 @@ def take(profile: str) -> list[Path]:
     own, kept = paths.results(profile), paths.results(REFERENCE)
     if profile in APART:
         apart = make_folder(kept / profile)
-        pairs = [(own / name, apart / name) for name in ("compare.csv", "cost.csv", "leaders.csv", "paired.csv", SEEDS)]
+        pairs = [(own / f"{name}.csv", apart / f"{name}.csv") for name in APART[profile]]
     else:
         pairs = [(own / old.name, old) for old in sorted({*kept.glob("*.csv"), kept / SEEDS})]
         for shown, name in FIGURES.items():
@@ -99,10 +102,11 @@ def parts(folder: Path) -> dict[str, str]:
     confusion = pd.read_csv(folder / "class_confusion.csv", dtype={"image_class": str, "mask_class": str})
     evidence = pd.read_csv(folder / "whose_evidence.csv"), pd.read_csv(folder / "whose_swap.csv")
     bench = pd.read_csv(folder / "bench.csv").set_index("name")
-    newer = {
-        name: pd.read_csv(folder / "rivals" / f"{name}.csv")
-        for name in ("compare", "leaders", "cost", "paired", "seeds")
+    apart = {
+        profile: {name: pd.read_csv(folder / profile / f"{name}.csv") for name in names}
+        for profile, names in APART.items()
     }
+    newer = apart["rivals"]
     later = {name: table[table["method"].isin(LATER)] for name, table in newer.items()}
     whole = [pd.concat([table, later[n]]) for n, table in {"compare": compare, "paired": paired, "cost": cost}.items()]
     seeds = pd.concat([pd.read_csv(folder / SEEDS), later["seeds"]])
@@ -116,6 +120,7 @@ def parts(folder: Path) -> dict[str, str]:
         "paired": results_page.pairs(paired),
         "rankings": results_page.rankings(paired),
         "rivals": results_page.newer_methods(**newer),
+        "real": results_page.on_cutouts(**apart["real"]),
         "masks": results_page.masks(confusion),
         "black box": results_page.black_box(gaps, queries),
         "photographs": results_page.photographs(pd.read_csv(folder / "realdata_paired.csv")),

@@ -24,6 +24,8 @@ from .verdicts import BETTER, WORSE
 COLUMNS = list(tables.CORE)  # of the main table
 RIVALS = ("iGOS++", "RISE", "extremal perturbations", "T-TAME", "L-CAM-Img", "Grad-CAM", *BESIDE)  # P-TAME's
 
+PHOTOGRAPHED = ("pointing", "AP", "precision@truth", "contour", "AD@25", "AD@10")  # shown of photographs
+
 # names of rows in bench.csv
 EXPLAIN = "explain one class, ResNet-18 at 224, batch 8"
 TRAIN = "explainer's share of a training step, batch 32"
@@ -113,6 +115,41 @@ def newer_methods(
     lost = (paired["verdict"] == WORSE).groupby(paired["method"]).sum().sort_values(ascending=False, kind="stable")
     spread = [over_seeds(seeds, method) for method in seeds["method"].unique()]
     return f"\n{answer}\n{comparison_section(compare, leaders, cost)}{''.join(spread)}{pairs(paired, lost.index)}"
+
+
+def on_cutouts(
+    compare: pd.DataFrame,
+    seeds: pd.DataFrame,
+    own_share: pd.DataFrame,
+    paired: pd.DataFrame,
+    paired_swaptame: pd.DataFrame,
+) -> str:
+    """The comparison on photographs cut out: two answers, and a table by images with one object and with two.
+
+    Trained methods: means over their seeds. Methods that explain only one of the classifiers, or fewer images, have a
+    star. ``paired`` is about P-TAME, ``paired_swaptame`` about Swap-TAME.
+    """
+    told = answers.of_comparison(paired_swaptame, "Swap-TAME")
+    told += " " + answers.of_comparison(paired).partition(". ")[2]  # which says only once what a comparison is
+    keys = ["classifier", "method", "metric"]
+    values = compare.set_index(keys)["value"]
+    values.update(seeds.set_index(keys)["value"])
+    kind_of = {name: name.partition(", ")[2] for name in set(compare["classifier"])}  # of "lite/2, singles"
+    counts = compare.groupby("method")["n"].min()
+    networks = compare.groupby("method")["classifier"].nunique()
+
+    # a row for each method, those with the largest average precision first
+    means = values.groupby([values.index.get_level_values("classifier").map(kind_of), "method", "metric"]).mean()
+    shares = own_share.groupby("method")["own share"].mean()
+    order = means.xs("AP", level="metric").groupby("method").mean().sort_values(ascending=False).index
+    head = [f"{m} {'↑' if tables.METRICS[m].higher_is_better else '↓'}" for m in PHOTOGRAPHED]
+    rows = [["method", *head, "own share ↑"]]
+    for name in order:
+        starred = name in networks and (networks[name] < networks.max() or counts[name] < counts["P-TAME"])
+        cells = [" / ".join(f"{means[kind, name, m]:.1f}" for kind in ("singles", "pairs")) for m in PHOTOGRAPHED]
+        share = f"{shares[name]:.1f}" if name in shares else tables.UNKNOWN
+        rows.append([in_markdown(name) + ("*" if starred else ""), *cells, share])
+    return f"\n{textwrap.fill(in_markdown(told), 120)}\n{markdown_table(rows)}\n"
 
 
 def rankings(paired: pd.DataFrame) -> str:

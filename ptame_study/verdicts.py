@@ -54,6 +54,7 @@ def of_both_parts(
 
     The first: against the methods measured on all images. The second: against the others, on the images shared by all.
     """
+    metrics = [metric for metric in tables.wanted(metrics) if metric in per_image]  # seeds may have more
     whole, shared = tables.two_parts(per_image)
     found = [verdicts(with_seeds(whole, profile, seed), reference, metrics)]
     if slow := set(shared["method"]) - set(whole["method"]):

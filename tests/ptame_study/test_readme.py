@@ -12,7 +12,7 @@ import ptame_lib
 from ptame_lib.texts import in_markdown
 from ptame_study import readme, results_page
 from ptame_study.__main__ import main
-from ptame_study.tables import leaders, tidy, wins
+from ptame_study.tables import UNKNOWN, leaders, tidy, wins
 
 ROOT = Path(ptame_lib.__file__).parent.parent
 FOLDER = ROOT / "results" / "reference"
@@ -237,7 +237,8 @@ def test_the_command_takes_a_finished_profile(study_root, capsys):
     (study_root / "workflow" / "profiles" / "embedded.yaml").touch()
     for file in FOLDER.glob("*.csv"):
         (study_root / "results" / "reference" / file.name).write_bytes(file.read_bytes())
-    shutil.copytree(FOLDER / "rivals", study_root / "results" / "reference" / "rivals")
+    for name in readme.APART:
+        shutil.copytree(FOLDER / name, study_root / "results" / "reference" / name)
     (study_root / "docs").mkdir()
     for page in readme.PAGES:
         (study_root / page).write_text((ROOT / page).read_text())
@@ -259,3 +260,31 @@ def test_the_command_takes_a_finished_profile(study_root, capsys):
     assert "| P-TAME | 1 | 12345.6 |" in (study_root / "README.md").read_text()
     assert "12345.6" in (study_root / "results" / "reference" / "cost.csv").read_text()
     assert "written: results/reference/cost.csv" in capsys.readouterr().out
+
+
+def test_photographs_have_both_numbers_the_seeds_means_and_stars():
+    classifiers = [f"lite/{n}, {kind}" for n in (2, 1) for kind in ("singles", "pairs")]
+    value = {"P-TAME": 50.0, "Swap-TAME": 60.0, "RISE": 70.0, "LIME": 80.0}
+    rows = [
+        (c, m, metric, value[m] + 2 * c.endswith("pairs"), 20 if m == "RISE" else 80)
+        for c in classifiers
+        for m in value
+        for metric in results_page.PHOTOGRAPHED
+        if m != "LIME" or c.startswith("lite/2")
+    ]
+    compare = pd.DataFrame(rows, columns=["classifier", "method", "metric", "value", "n"])
+    seeds = compare[compare.method == "Swap-TAME"].assign(value=lambda table: table.value + 5)
+    own = pd.DataFrame({"method": ["P-TAME", "P-TAME"], "own share": [80.0, 90.0]})
+    verdicts = {"classifier": classifiers[:1], "metric": ["AP"], "verdict": ["better"]}
+    paired, other = (pd.DataFrame({"method": [m], **verdicts}) for m in ("RISE", "Grad-CAM"))
+    text = results_page.on_cutouts(compare, seeds, own, paired, other)
+    shown = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    assert [(row[0], row[1], row[-1]) for row in shown] == [
+        ("method", "pointing ↑", "own share ↑"),
+        ("LIME*", "80.0 / 82.0", UNKNOWN),
+        ("RISE*", "70.0 / 72.0", UNKNOWN),
+        ("Swap-TAME", "65.0 / 67.0", UNKNOWN),
+        ("P-TAME", "50.0 / 52.0", "85.0"),
+    ]
+    told = " ".join(text.split())
+    assert told.index("half of those with Grad-CAM") < told.index("half of those with RISE")
