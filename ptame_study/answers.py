@@ -121,8 +121,7 @@ def of_evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
     others = [m for m in right if m not in CONTROLS and not m.startswith(("P-TAME", "Swap-TAME"))]
     best = means[others].idxmax()
     own, ours = (
-        f"in {means[m]:.0f} % of the images, for its worst network ({worst[m].removeprefix('zoo/')}) in "
-        f"{right[m].min():.0f} %"
+        f"in {means[m]:.0f} % of them (worst network, {worst[m].removeprefix('zoo/')}: {right[m].min():.0f} %)"
         for m in ("P-TAME", "Swap-TAME")
     )
     told = [
@@ -135,8 +134,8 @@ def of_evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
     needs = ((rows["p"] < LEVEL) & rows["agree"] & (rows["gap"] > 0)).groupby(rows["method"]).sum()
     if pairs := (rows["method"] == "P-TAME").sum():
         told.append(
-            "Where two networks decide by different things, each should need its own explainer: this is shown in "
-            f"{needs['P-TAME']} of {pairs} cases for P-TAME, in {needs['Swap-TAME']} for Swap-TAME."
+            "A network's own explainer should beat that of one that decides by something else: P-TAME's does in "
+            f"{needs['P-TAME']} of {pairs} pairs, Swap-TAME's in {needs['Swap-TAME']}."
         )
     return " ".join(told)
 

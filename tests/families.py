@@ -1,25 +1,33 @@
 """The families of networks that tests go through, and the layers that CAM methods look at in them."""
 
+from dataclasses import replace
+
 import torch
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from timm.models.byoanet import model_cfgs
 
 from ptame_lib import resize
 from ptame_lib.classifiers.trunk import layer_features, target_layer
 from ptame_lib.methods import gradcam
 
-# The smallest member of each family, with fewer blocks where that is large. Random weights: nothing is downloaded.
+HALF = {"width_factor": 0.5}
+TINY = {"depth": 2, "embed_dim": 192, "num_heads": 3}
+ONE_EACH = tuple(replace(stage, d=1) for stage in model_cfgs["halonet_h1"].blocks)  # block of each stage
+
+# The smallest member of each family, with fewer or narrower blocks where that is large. Random weights: nothing is
+# downloaded.
 FAMILIES = {
     "resnet10t": {}, "resnetv2_18": {"layers": (1, 1, 1, 1)}, "skresnet18": {"layers": (1, 1, 1, 1)},
     "legacy_seresnet18": {"layers": (1, 1, 1, 1)}, "resnest14d": {},
     "res2next50": {"layers": (1, 1, 1, 1)},
-    "vgg11": {}, "densenet121": {"block_config": (2, 2, 2, 2)}, "dpn48b": {"k_sec": (1, 1, 1, 1)},
+    "vgg11": {"mlp_ratio": 0.125}, "densenet121": {"block_config": (2, 2, 2, 2)}, "dpn48b": {"k_sec": (1, 1, 1, 1)},
     "dla46x_c": {}, "hrnet_w18_small": {}, "inception_v3": {},
     "selecsls42": {},
     "cs3darknet_focus_s": {}, "cspnext_tiny": {}, "ese_vovnet19b_slim_dw": {}, "hgnetv2_b0": {},
-    "tresnet_m": {"layers": (1, 1, 1, 1)},
+    "tresnet_m": {"layers": (1, 1, 1, 1), "width_factor": 0.5},
     "regnetx_002": {}, "regnety_002": {}, "rexnet_100": {}, "nf_regnet_b0": {}, "repvgg_a0": {}, "mobileone_s0": {},
-    "eca_botnext26ts_256": {}, "halonet_h1": {}, "lambda_resnet26t": {},
+    "eca_botnext26ts_256": HALF, "halonet_h1": {"blocks": ONE_EACH}, "lambda_resnet26t": HALF,
     "efficientnet_b0": {}, "tinynet_e": {}, "mnasnet_small": {}, "mobilenetv2_035": {}, "mobilenetv3_small_050": {},
     "mobilenetv4_conv_small_035": {}, "lcnet_035": {}, "lcnetv2_small": {}, "hardcorenas_a": {}, "ghostnet_050": {},
     "repghostnet_050": {},
@@ -40,20 +48,21 @@ FAMILIES = {
     "deit_tiny_distilled_patch16_224": {"depth": 2},
     "vit_tiny_r_s16_p8_224": {"depth": 2},
     "vit_relpos_small_patch16_224": {"depth": 2}, "eva02_tiny_patch14_224": {"num_classes": 10, "depth": 2},
-    "beit_base_patch16_224": {"depth": 2},
+    "beit_base_patch16_224": TINY,
     "cait_xxs24_224": {"depth": 4}, "pit_ti_224": {}, "xcit_nano_12_p16_224": {"depth": 2},
     "tnt_s_patch16_224": {"depth": 2},
-    "flexivit_small": {"depth": 2},
+    "flexivit_small": TINY,
     "swin_tiny_patch4_window7_224": {"depths": (1, 1, 1, 1)}, "swinv2_tiny_window8_256": {"depths": (1, 1, 1, 1)},
     "swinv2_cr_tiny_224": {"depths": (1, 1, 1, 1)}, "twins_svt_small": {},
     "pvt_v2_b0": {"depths": (1, 1, 1, 1)}, "nest_tiny": {},
-    "volo_d1_224": {}, "gcvit_xxtiny": {}, "davit_tiny": {"depths": (1, 1, 1, 1)},
+    "volo_d1_224": {}, "gcvit_xxtiny": {}, 
+    "davit_tiny": {"depths": (1, 1, 1, 1), "embed_dims": (32, 64, 128, 256), "num_heads": (1, 2, 4, 8)},
     "hiera_tiny_224": {"stages": (1, 1, 1, 1)},
     "tiny_vit_5m_224": {"depths": (1, 1, 1, 1)}, "vitamin_small_224": {"depth": 2},
     "mixer_s16_224": {}, "gmlp_ti16_224": {}, "resmlp_12_224": {}, "sequencer2d_s": {"layers": (1, 1, 1, 1)},
     "csatv2": {}, "inception_v4": {}, "legacy_xception": {}, "xception41p": {}, "mvitv2_tiny": {},
-    "samvit_base_patch16_224": {"depth": 2}, "hieradet_small": {"stages": (1, 1, 1, 2)},
-    "naflexvit_base_patch16_gap": {"depth": 2},
+    "samvit_base_patch16_224": TINY, "hieradet_small": {"stages": (1, 1, 1, 2), "embed_dim": 48},
+    "naflexvit_base_patch16_gap": TINY,
 }  # fmt: skip
 
 # What CAM methods look at, from timm's sources: a module whose output is the last grid of the trunk, and how to read it

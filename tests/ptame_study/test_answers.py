@@ -90,12 +90,11 @@ def test_whose_evidence_by_hand():
     told = answers.of_evidence(shown, swapped)
     start = (
         "Each of 2 small networks decides by one of seven things in the same images. P-TAME shows the right one in "
-        "20 % of the images, for its worst network (a) in 10 %. The best other published method, RISE, shows it in "
-        "85 %; chance is 14 %. Swap-TAME, a variant of this study, shows it in 85 % of the images, for its worst "
-        "network (b) in 80 %."
+        "20 % of them (worst network, a: 10 %). The best other published method, RISE, shows it in 85 %; chance is "
+        "14 %. Swap-TAME, a variant of this study, shows it in 85 % of them (worst network, b: 80 %)."
     )
     assert told == (
-        f"{start} Where two networks decide by different things, each should need its own explainer: this is shown in "
-        "0 of 2 cases for P-TAME, in 2 for Swap-TAME."
+        f"{start} A network's own explainer should beat that of one that decides by something else: P-TAME's does in 0 "
+        "of 2 pairs, Swap-TAME's in 2."
     )
     assert answers.of_evidence(shown, swapped[:0]) == start  # of a single network
