@@ -186,6 +186,13 @@ def test_another_picture_replaces_the_first_and_code_that_shows_something_opens(
     assert fault.endswith("run python workflow/fold_notebooks.py")
 
 
+def test_times_of_a_run_go():
+    executed = opening()
+    for part in (executed, *executed["cells"]):
+        part["metadata"] |= {"papermill": {"duration": 1.5}, "execution": {"iopub.status.busy": "2026-01-01"}}
+    assert fold_notebooks.ready(executed) == fold_notebooks.ready(opening())
+
+
 def test_a_long_parameters_cell_is_a_fault():
     long = fold_notebooks.ready(opening())
     long["cells"][1]["source"] = ["n: int = 1\n"] * 16

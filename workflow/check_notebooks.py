@@ -63,7 +63,8 @@ def openings(notebook: dict[str, Any]) -> Iterator[str]:
     if lines > MOST_PARAMETERS:
         yield f"the parameters cell has {lines} lines, more than {MOST_PARAMETERS}: move rare ones into a dict"
     if ready(notebook) != notebook:
-        yield "set-up is not folded, or the first picture is an old one: run python workflow/fold_notebooks.py"
+        faulty = "set-up is not folded, times of a run are left, or the first picture is an old one"
+        yield f"{faulty}: run python workflow/fold_notebooks.py"
 
 
 def _output_faults(output: dict[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Make executed notebooks ready to read: set-up folded, and the question's picture beside the question.
+"""Make executed notebooks ready to read: set-up folded, the question's picture beside the question, no times of a run.
 
 ``python workflow/fold_notebooks.py [NOTEBOOK...]`` (default: all in notebooks/) changes metadata and the first cell
 only, so outputs stay valid, and is to be run after a notebook was executed; `check_notebooks.py` says so. A code cell
@@ -19,12 +19,16 @@ import start_page
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDED = "hide-input"
+TIMES = ("execution", "papermill")  # metadata of one run, other at each
 APP = "app"  # the tag of the first cell of a notebook that voila shows as a page
 
 
 def ready(notebook: dict[str, Any]) -> dict[str, Any]:
-    """The notebook (its JSON), with set-up folded and the picture in its first cell."""
+    """The notebook (its JSON), with set-up folded, the picture in its first cell, and without `TIMES`."""
     notebook = copy.deepcopy(notebook)
+    for part in (notebook, *notebook["cells"]):
+        for key in TIMES:
+            part["metadata"].pop(key, None)
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             _fold(cell["metadata"], _is_setup(cell))

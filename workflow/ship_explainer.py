@@ -1,7 +1,7 @@
 """Train the explainer that is shipped: Swap-TAME of lite/2 on features of lite/0, `data/explainers/lite2.safetensors`.
 
 `python workflow/ship_explainer.py [FILE]`, after `make data`; about 5 minutes on a core. It sees images of the part
-train of the cutouts alone, and no labels; it is measured on 32 images of val. The same machine gives the same file.
+train of the cutouts alone, and no labels; it is measured on 120 images of val. The same machine gives the same file.
 """
 
 import sys

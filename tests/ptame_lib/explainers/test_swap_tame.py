@@ -65,8 +65,8 @@ def test_a_gate_is_the_same_for_every_class_and_half_open_at_first(auxiliary):
     # one that opens by what it sees multiplies the maps of all classes by the same, from CLOSED to 1
     for _, conv in explainer.gates:
         torch.nn.init.normal_(conv.weight, std=3.0)
-    before, after = normalise(ptame.maps(pixels).flatten(0, 1)).view(2, 5, *ptame.maps(pixels).shape[-2:]), None
-    after = explainer.maps(pixels)
+    before, after = ptame.maps(pixels), explainer.maps(pixels)
+    before = normalise(before.flatten(0, 1)).view_as(before)
     gates = torch.where(before > 0.05, after / before, torch.nan)
     lowest, highest = (getattr(gates.nan_to_num(fill), how)(1).values for fill, how in ((2.0, "min"), (-1.0, "max")))
     seen = lowest <= 1
