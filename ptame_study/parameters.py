@@ -7,7 +7,7 @@ import difflib
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, fields, is_dataclass, make_dataclass
+from dataclasses import asdict, fields, is_dataclass, make_dataclass, replace
 from typing import Any
 
 from ptame_lib.files import check_name
@@ -65,6 +65,12 @@ def configure(
 def plain(cfg: Any, *without: str) -> dict[str, Any]:
     """A config as JSON holds it (dicts for dataclasses, lists for tuples), ``without`` some parameters."""
     return {name: value for name, value in json.loads(json.dumps(asdict(cfg))).items() if name not in without}
+
+
+def changed(cfg: Any, changes: dict[str, Any]) -> Any:
+    """The config with some parameters replaced; of a dict, those of its keys that ``changes`` names."""
+    sections = {name: replace(getattr(cfg, name), **value) for name, value in changes.items() if type(value) is dict}
+    return replace(cfg, **(changes | sections))
 
 
 def typed(name: str, kind: str, value: Any) -> Any:

@@ -84,7 +84,7 @@ def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
         raise ValueError(f"{show} must hold 'classifiers' and 'notebooks' (one mapping of parameters per notebook)")
 
     # lists of names
-    for key in (*NAMED, "explainer_too", "shipped"):
+    for key in (*NAMED, "explainer_too", "shipped", "left_out"):
         names = content.get(key, [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"{show}: {key!r} must be a list of names, got {names!r}: write [{names}]")
@@ -148,6 +148,7 @@ def parameters_for(
 ) -> dict[str, Any]:
     """What a profile sets for a notebook: ``notebooks``, and over it, by key, ``per_classifier`` and ``per_method``.
 
+    Of 03's methods, those in the profile's list ``left_out`` are taken away.
     ``method``: the trained one that the notebook is run for, by default the profile's, or P-TAME.
     ``seed``: one of the profile's, 0 the notebook's own; with others 02 trains, and 03 measures what was trained with
     it alone, by the metrics of the ranks. Raises ValueError for a classifier that the profile does not have, and for a
@@ -155,6 +156,8 @@ def parameters_for(
     """
     content = _content(profile)
     parameters = {"profile": profile, **(content["notebooks"].get(notebook) or {})}
+    for key in ("methods", "fewer") if content.get("left_out") and notebook == "03_compare" else ():
+        parameters[key] = [name for name in parameters.get(key, []) if name not in content["left_out"]]
     too = [name for name in content.get("explainer_too", []) if classifier in (None, name)]
     if notebook == "03_compare" and too:
         parameters["explainer_too"] = too
@@ -178,6 +181,13 @@ def parameters_for(
         parameters = _merged(parameters, of_it.get(notebook) or {})
     parameters |= OF_A_SEED[notebook](seed) if seed else {}
     return parameters | ({"classifiers": [classifier]} if notebook in OF_MANY else {"classifier": classifier})
+
+
+def own_parameters(profile: str, notebook: str, classifier: str) -> dict[str, Any]:
+    """What a profile sets for a notebook and this classifier alone; nothing for a profile without a file."""
+    known = (paths.profiles() / f"{profile}.yaml").is_file()
+    of_it = (_content(profile).get("per_classifier") or {}).get(classifier) if known else None
+    return (of_it or {}).get(notebook) or {}
 
 
 def tail(profile: str, classifier: str) -> str:

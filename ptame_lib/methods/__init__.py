@@ -6,7 +6,7 @@ Pixels (B,3,H,W) in [0,1] and targets (B,) int64 become maps (B,h,w) in [0,1]. `
 
 from .base import ASKING, BESIDE, CONTROLS, TRUTH, Budget, Explain, Method
 from .cam import CAMS, cam, gradcam
-from .catalogue import CATALOGUE, build_methods, suited
+from .catalogue import AS_PUBLISHED, CATALOGUE, build_methods, suited
 from .controls import centred_gaussian, random_map
 from .deep_lift import deep_lift
 from .gradient_attention import gradient_attention
@@ -22,6 +22,7 @@ from .smooth_grad import smooth_grad
 from .superpixels import kernel_shap, lime
 
 __all__ = [
+    "AS_PUBLISHED",
     "ASKING",
     "BESIDE",
     "Budget",

@@ -119,6 +119,11 @@ CATALOGUE: dict[str, Entry] = {
     TRUTH: Entry("control: the mask of the evidence", lambda *_: (truth_map, 0, 0)),
 }
 
+# As published, whatever the budget: so dear that they are made only where they are named.
+AS_PUBLISHED = {
+    "RISE 4000": Entry("Petsiuk et al., BMVC 2018", lambda c, b: (rise(c, masks=4000, seed=b.seed), 4000, 0))
+}
+
 
 def suited(classifier: nn.Module, names: Iterable[str] = CATALOGUE) -> list[str]:
     """Those of the ``names`` whose methods can explain this kind of classifier; it is asked about one black image.
@@ -139,12 +144,12 @@ def build_methods(
     """Methods for one classifier: its trained explainers, then those of the catalogue.
 
     ``trained``: explainers by their names in `TRAINED` or `BESIDE`, or ``NN-Explainer``; ``names``: those of the
-    `CATALOGUE` (default: all that are `suited` to the classifier), of `ASKING`, which are made of the given P-TAME, and
-    of ``trained`` those that don't come first. Raises ValueError for an unknown name, and for one of `BESIDE` or
-    `ASKING` without what is to be given. A method that is named, but not suited to the classifier, raises ValueError
-    when it is asked.
+    `CATALOGUE` (default: all that are `suited` to the classifier), of `AS_PUBLISHED`, of `ASKING`, which are made of
+    the given P-TAME, and of ``trained`` those that don't come first. Raises ValueError for an unknown name, and for one
+    of `BESIDE` or `ASKING` without what is to be given. A method that is named, but not suited to the classifier,
+    raises ValueError when it is asked.
     """
-    trained, known = trained or {}, TRAINED | EXPLAINER | BESIDE
+    trained, known, entries = trained or {}, TRAINED | EXPLAINER | BESIDE, CATALOGUE | AS_PUBLISHED
     for name in trained:
         if name not in known:
             raise ValueError(f"unknown trained method {name!r}: choose from {', '.join(known)}")
@@ -153,8 +158,8 @@ def build_methods(
             raise ValueError(f"{name!r} needs P-TAME's auxiliary or files: give it among the trained explainers")
         if name in ASKING and "P-TAME" not in trained:
             raise ValueError(f"{name!r} starts from P-TAME's map: give P-TAME among the trained explainers")
-        if name not in CATALOGUE and name not in trained and name not in ASKING:
-            raise ValueError(f"unknown method {name!r}: choose from {', '.join(CATALOGUE)}")
+        if name not in entries and name not in trained and name not in ASKING:
+            raise ValueError(f"unknown method {name!r}: choose from {', '.join(entries)}")
     given = {name: Method(name, explainer.explain, 1, 0, known[name]) for name, explainer in trained.items()}
     methods = [method for name, method in given.items() if name not in (names or ())]
     for name in suited(classifier) if names is None else names:
@@ -164,6 +169,6 @@ def build_methods(
         if name in ASKING:
             methods.append(_asking(name, trained["P-TAME"], classifier))
             continue
-        entry = CATALOGUE[name]
+        entry = entries[name]
         methods.append(Method(name, *entry.make(classifier, budget), entry.source, sees_truth=name == TRUTH))
     return methods

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from ptame_study.parameters import configure, plain
+from ptame_study.parameters import changed, configure, plain
 
 CELL = """profile: str = "small"
 steps: int = 5
@@ -32,6 +32,15 @@ def test_configure():
     assert type(cfg.lr) is float  # an int will do for a float
     with pytest.raises(dataclasses.FrozenInstanceError):
         cfg.steps = 8
+
+
+def test_a_config_with_changes():
+    cell = "steps: int = 5\nloss: dict = {}"
+    cfg = configure([cell], {"steps": 5, "loss": {"ce": 2.0, "area": 0.5}}, loss=Weights)
+    other = changed(cfg, {"steps": 7, "loss": {"area": 1.0}})
+    assert (other.steps, other.loss.ce, other.loss.area) == (7, 2.0, 1.0)
+    assert (cfg.steps, cfg.loss.area) == (5, 0.5)
+    assert changed(cfg, {}) == cfg
 
 
 def test_a_list_or_a_dict_may_be_json():

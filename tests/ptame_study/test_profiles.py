@@ -75,6 +75,19 @@ def test_a_published_configuration_trains(profile):
     assert (maps.min(), maps.max()) == (0, 1)
 
 
+def test_the_first_run_leaves_the_dearest_method_out():
+    methods = profiles.parameters_for("embedded", "03_compare", "embedded/vit")["methods"]
+    full = profiles.parameters_for(profiles.FULL, "03_compare", "embedded/vit")["methods"]
+    assert methods == [name for name in full if name != "RISE 4000"] != full
+
+
+def test_a_classifiers_own_parameters():
+    own = profiles.own_parameters("real", "03_compare", "lite/1")
+    assert profiles.parameters_for("real", "03_compare", "lite/1")["methods"] == own["methods"]
+    assert profiles.own_parameters("real", "03_compare", "lite/2") == {}
+    assert profiles.own_parameters("small", "03_compare", "embedded/vit") == {}
+
+
 SHIPPED = profiles.shipped("embedded")
 
 

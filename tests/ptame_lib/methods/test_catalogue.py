@@ -99,6 +99,7 @@ def test_every_method_gives_maps_between_0_and_1(name, pixels):
 def test_methods_by_name(classifier, auxiliary):
     assert [m.name for m in build_methods(classifier, names=["random", "RISE"])] == ["random", "RISE"]
     assert build_methods(classifier, names=["RISE"], budget=SMALL)[0].forwards == 12
+    assert build_methods(classifier, names=["RISE 4000"], budget=SMALL)[0].forwards == 4000
     with pytest.raises(ValueError, match="unknown method 'GradCAM': choose from Grad-CAM,"):
         build_methods(classifier, names=["GradCAM"])
     with pytest.raises(ValueError, match="unknown trained method 'RISE': choose from P-TAME, T-TAME"):
