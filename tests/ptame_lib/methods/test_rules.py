@@ -1,5 +1,7 @@
 """LRP, DeepLIFT, SmoothGrad and GradientSHAP: zennit's own way for known networks, properties, and what is refused."""
 
+import gc
+
 import pytest
 import timm
 import torch
@@ -58,6 +60,31 @@ def test_lrp_is_zennits_with_its_canonizers(name):
         (expected,) = torch.autograd.grad(logit, x, logit.detach())
     assert expected.abs().max() > 0
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+
+
+def test_lrp_asks_the_same_network_whatever_the_eps_of_its_batch_norms():
+    net = settled(small_resnet())
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 0.5
+    classifier, pixels = plain(net, 64), rand(2, 3, 64, 64)
+    expected = classifier(pixels)
+    with propagated(classifier, pixels) as (logits, _):
+        torch.testing.assert_close(logits, expected)
+    assert classifier(pixels).equal(expected)
+
+
+def test_lrp_lets_go_of_the_layers():
+    """The graph and zennit's rules hold each other, so that no garbage collector finds them."""
+    explain, pixels = lrp(plain(settled(small_resnet()), 64)), rand(1, 3, 64, 64)
+
+    def tensors():
+        explain(pixels, torch.tensor([1]))
+        gc.collect()
+        return sum(type(kept) is torch.Tensor for kept in gc.get_objects())
+
+    before = tensors()
+    assert tensors() == before
 
 
 def test_relevance_is_kept_and_divided_as_a_sum_is():
