@@ -129,7 +129,7 @@ def attended(classifier: nn.Module, pixels: Tensor, each_block: bool = False) ->
     way. Windows, attention between channels, reduced keys and attention pooling are refused, as are black boxes.
     """
     with observable(classifier), torch.inference_mode(False), torch.enable_grad():
-        blocks = find_blocks(classifier, pixels)
+        blocks = find_blocks(classifier, listen(classifier, pixels))
         asked, tokens, hooks = pixels.detach().clone().requires_grad_(), [], []
 
         def collect(block: nn.Module, _, output):
@@ -160,12 +160,10 @@ def attends(classifier: nn.Module) -> bool:
         return False
 
 
-def find_blocks(classifier: nn.Module, pixels: Tensor) -> Blocks:
-    """The blocks of a transformer, found on the first image; raises ValueError as `attended`."""
-    image, net = tuple(pixels.shape[-2:]), getattr(classifier, "model", classifier)
-    asked = pixels[:1].detach().clone().requires_grad_()
-    explicit, spans, logits = _listen(classifier, asked)
-    shapes = [tuple(found.shape) for found in explicit.found]
+def find_blocks(classifier: nn.Module, seen: Look) -> Blocks:
+    """The blocks of a transformer, found on one image; raises ValueError as `attended`."""
+    image, net = seen.image, getattr(classifier, "model", classifier)
+    shapes = [tuple(found.shape) for found in seen.attention]
     if not shapes:
         raise ValueError(refusal(net, "no attention is seen in it"))
     n = shapes[0][-1]
@@ -175,7 +173,7 @@ def find_blocks(classifier: nn.Module, pixels: Tensor) -> Blocks:
 
     # the outermost module around each attention that gives tokens
     found: dict[int, Span] = {}
-    for span in spans:
+    for span in seen.spans:
         tokens = _tokens(span.output)
         if span.last == span.first + 1 and tokens is not None and tokens.shape[:2] == (1, n):
             found[span.first] = span
@@ -189,8 +187,8 @@ def find_blocks(classifier: nn.Module, pixels: Tensor) -> Blocks:
         prefix = find_layout(last, image, net)
     except ValueError as error:
         raise ValueError(refusal(net, f"its {n} tokens are no grid over the image")) from error
-    weights = torch.linspace(1, 2, logits.numel()).to(logits)  # so that a softmax's gradients don't cancel
-    score = (logits.flatten() * weights).sum()
+    weights = torch.linspace(1, 2, seen.logits.numel()).to(seen.logits)  # so that a softmax's gradients don't cancel
+    score = (seen.logits.flatten() * weights).sum()
     (gradient,) = torch.autograd.grad(score, last, allow_unused=True) if score.requires_grad else (None,)
     read = torch.zeros(n) if gradient is None else gradient[0].ne(0).any(-1).float()
     if prefix > MOST_PREFIX or not read.any():
@@ -213,8 +211,20 @@ class Span(NamedTuple):
     output: object
 
 
-def _listen(classifier: nn.Module, pixels: Tensor) -> tuple[Explicit, list[Span], Tensor]:
-    """Ask about ``pixels``: the attention, the modules in the order in which they finished, and the logits."""
+class Look(NamedTuple):
+    """What is seen when one image is asked about, with gradients.
+
+    ``attention``: what the network attends to, in order; ``spans``: the modules as they finished; ``logits`` (1,K).
+    """
+
+    attention: list[Tensor]
+    spans: list[Span]
+    logits: Tensor
+    image: tuple[int, int]
+
+
+def listen(classifier: nn.Module, pixels: Tensor) -> Look:
+    """Ask about the first image of ``pixels`` (B,3,H,W); gradients must be on."""
     explicit, starts, spans, hooks = Explicit(), {}, [], []
 
     def start(module: nn.Module, _) -> None:
@@ -228,10 +238,11 @@ def _listen(classifier: nn.Module, pixels: Tensor) -> tuple[Explicit, list[Span]
             if module is not classifier:
                 hooks += [module.register_forward_pre_hook(start), module.register_forward_hook(finish)]
         with explicit:
-            return explicit, spans, classifier(pixels)
+            logits = classifier(pixels[:1].detach().clone().requires_grad_())
     finally:
         for hook in hooks:
             hook.remove()
+    return Look(explicit.found, spans, logits, tuple(pixels.shape[-2:]))
 
 
 def _tokens(output: object) -> Tensor | None:

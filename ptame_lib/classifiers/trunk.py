@@ -120,7 +120,7 @@ def _candidates(answers: list[Answer], image: tuple[int, int], net: nn.Module) -
         for place, answer in reversed(list(enumerate(answers))):
             parts = answer.name.split(".")
             parents = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
-            inside = any(name in kinds and _is_attention(name, kinds[name]) for name in parents)
+            inside = any(name in kinds and is_attention(name, kinds[name]) for name in parents)
             if counts[answer.name] == 1 and not inside and not _ends_in_pool(answer.module):
                 layout = _grid_layout(answer.output, image, net)
                 if layout is not None:
@@ -170,11 +170,12 @@ def _grid_layout(output: Any, image: tuple[int, int], net: nn.Module) -> Layout 
 def _is_before_attention(answers: list[Answer], place: int) -> bool:
     """Whether this is the first norm of a block. A norm after all attention of its block is not."""
     parent, _, own = answers[place].name.rpartition(".")
-    siblings = [i for i, a in enumerate(answers) if a.name.rpartition(".")[0] == parent and _is_attention(*a[:2])]
+    siblings = [i for i, a in enumerate(answers) if a.name.rpartition(".")[0] == parent and is_attention(*a[:2])]
     return own in FIRST_NORMS and (not siblings or max(siblings) > place)
 
 
-def _is_attention(name: str, module: nn.Module) -> bool:
+def is_attention(name: str, module: nn.Module) -> bool:
+    """Whether a module, by its ``name`` in the network and its class, is the attention of a block."""
     kind = type(module).__name__
     known = ATTENTION_CLASS.search(kind) and not CONTAINER_CLASS.search(kind)
     return bool(known or ATTENTION.search(name.rpartition(".")[2]))

@@ -33,10 +33,11 @@ from .superpixels import kernel_shap, lime
 
 Made = tuple[Explain, int, int]  # what explains, and its forward and backward passes per image
 
-TRANSFORMERS, CONVOLUTIONAL = "vision transformers", "convolutional networks"
+TRANSFORMERS = "vision transformers"
+RULED = "convolutional networks and vision transformers whose operations all have a rule"
 OWN_ACTIVATIONS = "networks whose activations are modules of their own"
 # whether a classifier is of a kind
-CAN_EXPLAIN = {TRANSFORMERS: attends, CONVOLUTIONAL: propagates, OWN_ACTIVATIONS: has_own_activations}
+CAN_EXPLAIN = {TRANSFORMERS: attends, RULED: propagates, OWN_ACTIVATIONS: has_own_activations}
 
 
 class Entry(NamedTuple):
@@ -98,7 +99,11 @@ CATALOGUE: dict[str, Entry] = {
         lambda c, b: (gradient_shap(c, b.noisy_samples, seed=b.seed), b.noisy_samples, b.noisy_samples),
     ),
     "DeepLIFT": Entry("Shrikumar et al., ICML 2017", lambda c, _: (deep_lift(c), 2, 2), only=OWN_ACTIVATIONS),
-    "LRP": Entry("Bach et al., PLoS ONE 2015", lambda c, _: (lrp(c), 1, 1), only=CONVOLUTIONAL),
+    "LRP": Entry(
+        "Bach et al., PLoS ONE 2015; vision transformers: Achtibat et al., ICML 2024",
+        lambda c, _: (lrp(c), 1, 1),
+        only=RULED,
+    ),
     "occlusion": Entry("Zeiler & Fergus, ECCV 2014", lambda c, _: (occlusion(c), 1 + squares(c.input_size), 0)),
     "LIME": Entry("Ribeiro et al., KDD 2016", lambda c, b: (lime(c, b.samples, b.segments, b.seed), b.samples, 0)),
     "KernelSHAP": Entry(

@@ -1,9 +1,10 @@
-"""Layer-wise relevance propagation through zennit: Bach et al., PLoS ONE 2015; the rules epsilon-plus-flat.
+"""Layer-wise relevance propagation: Bach et al., PLoS ONE 2015.
 
-The rules are those that Montavon et al., "Layer-Wise Relevance Propagation: An Overview", 2019, advise for
-convolutional networks, as zennit composes them: flat in the first layer, z+ in the other convolutions, epsilon in
-linear layers. zennit's own rule for sums and averages reaches modules only; here it is applied to calls of functions,
-too, as in the residual connections of most networks.
+Vision transformers are explained by `attention_lrp`, convolutional networks through zennit, by its rules
+epsilon-plus-flat. These are the rules that Montavon et al., "Layer-Wise Relevance Propagation: An Overview", 2019,
+advise for convolutional networks, as zennit composes them: flat in the first layer, z+ in the other convolutions,
+epsilon in linear layers. zennit's own rule for sums and averages reaches modules only; here it is applied to calls of
+functions, too, as in the residual connections of most networks.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..classifiers.attention import listen
 from ..classifiers.trunk import observable
 from ..classifiers.wrapper import device_of
 from ..masking import normalise
 from ..validation import check_request
+from .attention_lrp import attention_relevance, refusal
 from .base import Explain
 
 SUMS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
@@ -33,16 +36,28 @@ UNKNOWN |= {"scaled_dot_product_attention", "multi_head_attention_forward"}
 def lrp(classifier: nn.Module) -> Explain:
     """Maps (B,H,W) in [0,1]: the pixels' relevance for the target's logit; relevance against it is 0.
 
-    Costs one forward and one backward pass; one image more is asked about to check that batch norms could be merged
-    with the convolutions before them. Raises ValueError, with what to do, for a network with operations that the rules
-    don't know: products of layers, attention, layer norms, batch norms elsewhere.
+    Costs one forward and one backward pass; one image more is asked about to see whether the network has attention, and
+    to check that its answers stay as they are. Raises ValueError, with what to do, for a network with operations that
+    the rules don't know: with attention, all but plain vision transformers (`attended`); without, products of layers,
+    layer norms, and batch norms that don't follow a convolution.
     """
+
+    net = getattr(classifier, "model", classifier)
 
     def explain(pixels: Tensor, targets: Tensor) -> Tensor:
         check_request(classifier, pixels, targets)
-        with propagated(classifier, pixels) as (logits, start):
-            logit = logits.gather(1, targets[:, None])
-            (relevance,) = torch.autograd.grad(logit, start, logit.detach())
+        if not getattr(classifier, "differentiable", True):
+            raise ValueError(refusal(net, "it has no gradient"))
+        if any(isinstance(module, torch.jit.ScriptModule) for module in classifier.modules()):
+            raise ValueError(refusal(net, "its layers can't be observed, as it is from torch.jit"))
+        with observable(classifier), torch.inference_mode(False), torch.enable_grad():
+            seen = listen(classifier, pixels)
+            if seen.attention:
+                relevance = attention_relevance(classifier, pixels, targets, seen)
+            else:
+                with propagated(classifier, pixels, seen.logits.detach()) as (logits, start):
+                    logit = logits.gather(1, targets[:, None])
+                    (relevance,) = torch.autograd.grad(logit, start, logit.detach())
         return normalise(relevance.float().sum(1).clamp_min(0))
 
     return explain
@@ -50,29 +65,30 @@ def lrp(classifier: nn.Module) -> Explain:
 
 def propagates(classifier: nn.Module) -> bool:
     """Whether `lrp` explains the classifier, which is asked about one black image."""
+    device = device_of(classifier)
+    black, target = torch.zeros(1, 3, *classifier.input_size, device=device), torch.zeros(1, dtype=int, device=device)
     try:
-        with propagated(classifier, torch.zeros(1, 3, *classifier.input_size, device=device_of(classifier))):
-            return True
+        lrp(classifier)(black, target)
+        return True
     except ValueError:
         return False
 
 
 @contextmanager
-def propagated(classifier: nn.Module, pixels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The logits of ``pixels`` and the network's own input, between which gradients are relevance in the block."""
+def propagated(classifier: nn.Module, pixels: Tensor, plain: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The logits of ``pixels`` and the network's own input, between which gradients are relevance in the block.
+
+    For networks without attention, by zennit. ``plain``: the first image's logits (1,K) without any rule.
+    """
     from zennit.composites import EpsilonPlusFlat
 
     net, starts, composite = getattr(classifier, "model", classifier), [], EpsilonPlusFlat()
-    if not getattr(classifier, "differentiable", True):
-        raise ValueError(_refusal(net, "it has no gradient"))
 
     def start(_, inputs: tuple) -> tuple:
         starts.append(inputs[0].detach().clone().requires_grad_())
         return (starts[-1], *inputs[1:])
 
     with observable(classifier), torch.inference_mode(False), torch.enable_grad(), restored(net):
-        with torch.no_grad():
-            plain = classifier(pixels[:1])
         merge_batch_norms(net)
         first, rules = net.register_forward_pre_hook(start), Rules(net)
         try:
@@ -80,7 +96,7 @@ def propagated(classifier: nn.Module, pixels: Tensor) -> Iterator[tuple[Tensor, 
             with rules:
                 logits = classifier(pixels.detach())
             if (logits[:1] - plain).abs().max() > 1e-3 * plain.abs().max() + 1e-6:
-                raise ValueError(_refusal(net, "it runs in another order than its modules are listed in"))
+                raise ValueError(refusal(net, "it runs in another order than its modules are listed in"))
             yield logits, starts[-1]
         finally:
             first.remove()
@@ -102,10 +118,10 @@ class Rules(TorchFunctionMode):
             [arg for arg in args if isinstance(arg, Tensor) and arg.requires_grad] if torch.is_grad_enabled() else []
         )
         if name in UNKNOWN and layers:
-            raise ValueError(_refusal(self.net, f"it calls {name}"))
+            raise ValueError(refusal(self.net, f"it calls {name}"))
         if name in PRODUCTS and layers:
             if len(layers) > 1 or layers[0] is not args[0]:
-                raise ValueError(_refusal(self.net, "it multiplies or divides by its layers"))
+                raise ValueError(refusal(self.net, "it multiplies or divides by its layers"))
             return self._by_rule(lambda layer: function(layer, *args[1:], **kwargs), args[0])
         if name in SUMS and len(layers) > 1 and layers[0].shape == layers[1].shape:
             return self._by_rule(lambda both: both.sum(-1), torch.stack(layers[:2], -1))
@@ -167,7 +183,7 @@ def merge_batch_norms(net: nn.Module) -> None:
         if isinstance(module, BATCH_NORMS):
             channels = getattr(before, "out_channels", getattr(before, "out_features", None))
             if channels != module.num_features or module.weight is None or module.running_var is None:
-                raise ValueError(_refusal(net, "it has batch norms that don't follow a convolution"))
+                raise ValueError(refusal(net, "it has batch norms that don't follow a convolution"))
             MergeBatchNorm.merge_batch_norm([before], module)
             with torch.no_grad():  # what is left divides by the root of 1 + eps
                 module.weight.fill_((1 + module.eps) ** 0.5)
@@ -181,8 +197,3 @@ def _leaves(module: nn.Module) -> Iterator[nn.Module]:
         yield module
     for child in children if not isinstance(module, BATCH_NORMS) else ():
         yield from _leaves(child)
-
-
-def _refusal(net: nn.Module, reason: str) -> str:
-    remedy = "take integrated gradients, or gradient x attention and LeGrad for vision transformers"
-    return f"LRP's rules don't fit {type(net).__name__} ({reason}): {remedy}"

@@ -12,7 +12,8 @@ from torch import nn
 from ptame_lib import BlackBox, Classifier, load_classifier
 from ptame_lib.classifiers.attention import Explicit, attended, attends
 from ptame_lib.classifiers.huggingface import Logits
-from ptame_lib.methods import attention_rollout, gradient_attention, legrad, suited
+from ptame_lib.methods import attention_rollout, gradient_attention, legrad, lrp, suited
+from ptame_lib.methods.attention_lrp import GradientRules
 
 METHODS = {"attention rollout": attention_rollout, "gradient x attention": gradient_attention, "LeGrad": legrad}
 
@@ -70,6 +71,19 @@ def test_two_blocks_by_hand(name):
     pixels = torch.tensor([[1.0, 0.75], [0.5, 0.0]]).repeat_interleave(4, 0).repeat_interleave(4, 1)
     maps = METHODS[name](classifier)(pixels.expand(2, 3, 8, 8), torch.tensor([0, 1]))
     torch.testing.assert_close(maps.flatten(1), torch.tensor(BY_HAND[name]), atol=1e-5, rtol=0)
+
+
+def test_the_relevance_of_two_blocks_by_hand():
+    """The logit is A2 A1 x of the class token, and of each product the tokens have half: A counts half.
+
+    From the last block, the class token's share is 1 + .6 / 2 = 1.3, a patch's .05. From the first, a patch has
+    1.3 * FIRST / 2 of the class token and 1.5 times its own: (.335, .205, .14, .14), times (1, .5, 0, -1).
+    """
+    classifier = Classifier(TwoBlocks(), [0.5] * 3, [0.5] * 3, 8)
+    pixels = torch.tensor([[1.0, 0.75], [0.5, 0.0]]).repeat_interleave(4, 0).repeat_interleave(4, 1)
+    maps = lrp(classifier)(pixels.expand(2, 3, 8, 8), torch.tensor([0, 1]))
+    expected = torch.tensor([[[1, 0.1025 / 0.335], [0, 0]], [[0, 0], [0, 1]]])
+    torch.testing.assert_close(maps, F.interpolate(expected[:, None], scale_factor=4)[:, 0], atol=1e-5, rtol=0)
 
 
 # the libraries' networks
@@ -145,6 +159,30 @@ def test_the_libraries_transformers(name):
         torch.testing.assert_close(make(classifier)(pixels[1:], targets[1:]), maps[1:], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("name", NETS)
+def test_relevance_in_the_libraries_transformers(name):
+    """Of each pixel, by each image alone; parameters that are learnt change nothing."""
+    classifier, pixels, targets = made(name)
+    assert suited(classifier, ["LRP"]) == ["LRP"]
+    maps = lrp(classifier)(pixels, targets)
+    assert maps.shape == (2, *pixels.shape[-2:])
+    assert maps.amax((1, 2)).eq(1).all()
+    assert not maps[0].equal(maps[1])
+    torch.testing.assert_close(lrp(classifier)(pixels[1:], targets[1:]), maps[1:], atol=1e-4, rtol=0)
+    assert not lrp(classifier)(pixels, 4 - targets).equal(maps)
+    classifier.requires_grad_()
+    torch.testing.assert_close(lrp(classifier)(pixels, targets), maps, atol=1e-5, rtol=0)
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in classifier.parameters())
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_rules_change_no_answer(name):
+    classifier, pixels, _ = made(name)
+    expected = classifier(pixels)
+    with GradientRules(classifier.model), Explicit():
+        torch.testing.assert_close(classifier(pixels.clone().requires_grad_()), expected, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["ViT", "BEiT", "DeiT", "DINOv2, registers"])
 def test_the_attention_is_what_hugging_face_says(name):
     classifier, pixels, _ = made(name)
@@ -217,6 +255,10 @@ def test_others_are_refused_with_what_to_do(kind):
     for make in METHODS.values():
         with pytest.raises(ValueError, match=r"is no plain vision transformer \(.+\): take a method for any network"):
             make(classifier)(pixels, torch.tensor([0]))
+    if kind != "convolutions":
+        assert suited(classifier, ["LRP"]) == []
+        with pytest.raises(ValueError, match=r"is no plain vision transformer|LRP's rules don't fit"):
+            lrp(classifier)(pixels, torch.tensor([0]))
 
 
 def test_other_calls_of_attention_stay_as_they_are():

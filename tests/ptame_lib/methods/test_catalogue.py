@@ -37,7 +37,7 @@ from ptame_lib.methods import (
     rise,
     suited,
 )
-from ptame_lib.methods.catalogue import CONVOLUTIONAL, OWN_ACTIVATIONS, TRANSFORMERS
+from ptame_lib.methods.catalogue import OWN_ACTIVATIONS, RULED, TRANSFORMERS
 from ptame_lib.methods.controls import ChannelMean, auxiliary_cam
 from ptame_lib.methods.occlusion import squares
 from ptame_lib.methods.rise import rise_masks
@@ -58,9 +58,9 @@ SMALL = Budget(
 
 
 KINDS = {
-    "embedded/vgg": (None, CONVOLUTIONAL, OWN_ACTIVATIONS),
-    "embedded/resnet": (None, CONVOLUTIONAL),
-    "embedded/vit": (None, TRANSFORMERS),
+    "embedded/vgg": (None, RULED, OWN_ACTIVATIONS),
+    "embedded/resnet": (None, RULED),
+    "embedded/vit": (None, RULED, TRANSFORMERS),
 }
 
 

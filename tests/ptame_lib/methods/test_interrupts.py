@@ -11,7 +11,7 @@ from torch import nn
 from ptame_lib import Budget, Classifier, build_methods
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
 from ptame_lib.methods import CATALOGUE, CONTROLS, TRUTH
-from ptame_lib.methods.catalogue import CONVOLUTIONAL, OWN_ACTIVATIONS, TRANSFORMERS
+from ptame_lib.methods.catalogue import OWN_ACTIVATIONS, RULED, TRANSFORMERS
 
 SMALL = Budget(
     masks=60,
@@ -25,7 +25,7 @@ SMALL = Budget(
     igos_path=2,
 )
 ASKING = [name for name in CATALOGUE if name not in (*CONTROLS, TRUTH)]
-KINDS = {"convolutions": (None, CONVOLUTIONAL, OWN_ACTIVATIONS), "tokens": (None, TRANSFORMERS)}
+KINDS = {"convolutions": (None, RULED, OWN_ACTIVATIONS), "tokens": (None, RULED, TRANSFORMERS)}
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
