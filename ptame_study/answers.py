@@ -16,6 +16,8 @@ from .tables import LEVEL
 from .verdicts import BETTER, WORSE
 from .whose_evidence import CHANCE, RIGHT
 
+NAMED = 6  # as many methods have a name in a list, also those with one comparison or two
+
 # the checks of notebook 06
 ITSELF = "the classifier itself"
 RANDOM = "random up to "  # a module of it
@@ -157,12 +159,19 @@ def of_black_box(gaps: pd.DataFrame) -> str:
 
 
 def _spread(counts: pd.Series, each: int) -> str:
-    """Methods by their counts, most first: 'RISE in 14 of 48 comparisons, LIME (2) and T-TAME (2)'."""
+    """Methods by their counts, most first: 'RISE in 14 of 48 comparisons, LIME (2) and T-TAME (2)'.
+
+    Of more than `NAMED` methods, those with a count of one or two are not named.
+    """
     counts = counts[counts > 0].sort_values(ascending=False, kind="stable")
     if not len(counts):
         return f"none in {each} comparisons each"
-    (first, most), *others = counts.items()
-    return listed([f"{first} in {most} of {each} comparisons", *(f"{name} ({n})" for name, n in others)])
+    named = counts[counts > 2] if len(counts) > NAMED and counts.iloc[0] > 2 else counts
+    (first, most), *others = named.items()
+    told = [f"{first} in {most} of {each} comparisons", *(f"{name} ({n})" for name, n in others)]
+    if rest := len(counts) - len(named):
+        return f"{', '.join(told)}, and to {rest} {'others' if rest > 1 else 'other'} in one or two"
+    return listed(told)
 
 
 def listed(words: Iterable[str]) -> str:

@@ -16,7 +16,8 @@ import pandas as pd
 from ptame_lib import files
 from ptame_lib.explainers.names import CHANNEL_MEAN, SWAPPED
 from ptame_lib.files import make_folder
-from ptame_lib.methods.base import BESIDE, CONTROLS, TRUTH
+from ptame_lib.methods import AS_PUBLISHED
+from ptame_lib.methods.base import ASKING, BESIDE, CONTROLS, TRUTH
 from ptame_lib.texts import in_markdown
 
 from . import answers, paths, results_page, tables
@@ -24,9 +25,8 @@ from .profiles import FULL
 from .verdicts import BETTER, WORSE
 
 REFERENCE = "reference"
-SEEDS = "seeds.csv"  # only of profiles with several
+SEEDS = "seeds.csv"
 APART = {  # profiles whose tables are kept in folders of their own, having the names of the full study's: which tables
-    "rivals": ["compare", "cost", "leaders", "paired", "seeds"],
     "real": ["compare", "seeds", "own_share", "paired", "paired_swaptame"],
 }
 RESULTS = ["main table", "place", "seeds", "paired", "rankings", *APART]
@@ -37,8 +37,10 @@ FIGURES = {  # of a profile: its name here
     "methods-embedded-resnet-2": "methods-2",
     "whose-evidence": "whose-evidence",
 }
-LATER = ("Swap-TAME", "FastSHAP")  # measured after the full study, by the profile rivals
-SHOWN = ("iGOS++", "RISE", "T-TAME", "L-CAM-Img", "Grad-CAM", *LATER, CHANNEL_MEAN, SWAPPED)  # in the README's table
+SHOWN = (  # in the README's table
+    *("P-TAME+5", "Swap-TAME", "iGOS++", "RISE", "T-TAME", "FastSHAP", "L-CAM-Img", "Grad-CAM"),
+    *(CHANNEL_MEAN, SWAPPED),
+)
 SUMMARY = ("AD@25", "IC@25", "MoRF confidence", "precision@truth")  # metrics of the README's table
 
 
@@ -106,20 +108,16 @@ def parts(folder: Path) -> dict[str, str]:
         profile: {name: pd.read_csv(folder / profile / f"{name}.csv") for name in names}
         for profile, names in APART.items()
     }
-    newer = apart["rivals"]
-    later = {name: table[table["method"].isin(LATER)] for name, table in newer.items()}
-    whole = [pd.concat([table, later[n]]) for n, table in {"compare": compare, "paired": paired, "cost": cost}.items()]
-    seeds = pd.concat([pd.read_csv(folder / SEEDS), later["seeds"]])
+    seeds = pd.read_csv(folder / SEEDS)
     return {
         "scope": scope(compare),
         "answers": answered(paired, (cascade, known), (segmented, confusion), gaps, evidence),
-        "results": summary(*whole, seeds),
+        "results": summary(compare, paired, cost, seeds),
         "main table": results_page.comparison_section(compare, leaders, cost),
         "place": results_page.place(compare, leaders, cost),
-        "seeds": results_page.over_seeds(pd.read_csv(folder / SEEDS)) if (folder / SEEDS).is_file() else "",
+        "seeds": results_page.over_seeds(seeds),
         "paired": results_page.pairs(paired),
         "rankings": results_page.rankings(paired),
-        "rivals": results_page.newer_methods(**newer),
         "real": results_page.on_cutouts(**apart["real"]),
         "masks": results_page.masks(confusion),
         "black box": results_page.black_box(gaps, queries),
@@ -134,6 +132,7 @@ def scope(compare: pd.DataFrame) -> str:
     """Numbers of methods, controls and metrics; without methods that explain only some classifiers."""
     methods = set(tables.everywhere(compare))
     controls = methods & {*CONTROLS, TRUTH}
+    methods -= {*ASKING, *AS_PUBLISHED}  # which are counted once
     metrics = set(tables.MAIN) & set(compare.metric)
     return f"{len(methods - controls) - 1} other methods and {len(controls)} controls by {len(metrics)} metrics"
 
@@ -180,7 +179,7 @@ def summary(compare: pd.DataFrame, paired: pd.DataFrame, cost: pd.DataFrame, see
 
     rivals = [name for name in SHOWN if name in counts and name in wide.index]
     rivals.sort(key=lambda name: (name in BESIDE, lead(name)))
-    arrows = [f"{m.removesuffix(' confidence')} {'↑' if tables.METRICS[m].higher_is_better else '↓'}" for m in SUMMARY]
+    arrows = [tables.arrowed(metric).replace(" confidence", "") for metric in SUMMARY]
     rows = [["method", "passes", "ms", *arrows, "P-TAME loses", "wins", "neither"]]
     for name in ["P-TAME", *rivals]:
         values = [f"{wide[metric][name]:.1f}" for metric in SUMMARY]
@@ -190,9 +189,7 @@ def summary(compare: pd.DataFrame, paired: pd.DataFrame, cost: pd.DataFrame, see
         rows.append([results_page.row_name(name, images), str(passes[name]), spent, *values, *cells])
     few = sorted({int(images[name]) for name in rivals if images[name] < images.max()})
     stars = f"; methods with a star explain {few[0]} of them, so their values compare with no others" if few else ""
-    joined = answers.listed([name for name in LATER if name in rivals])
-    later = f"; {joined} joined later, with three seeds, and tests and times of their own" if joined else ""
-    later += f"; {SWAPPED} was trained once" * (SWAPPED in rivals)
+    once = f"; {SWAPPED} was trained once" * (SWAPPED in rivals)
     below = [f"{images.max()} held-out images{stars}.", "Passes and milliseconds are per image."]
-    below += [f"Trained methods: means over five training seeds{later}."]
+    below += [f"Trained methods: means over five training seeds{once}."]
     return results_page.markdown_table(rows) + "\n" + " ".join(below) + "\n"

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
 
 import pandas as pd
 import torch
 
+from ptame_lib.datasets.cutouts import scene_classes
 from ptame_lib.explainers.names import EXPLAINER
 from ptame_lib.methods.base import BESIDE, CONTROLS, TRUTH
 from ptame_lib.metrics.specificity import specificity
@@ -22,9 +22,13 @@ from .verdicts import BETTER, WORSE
 
 [MASKS] = EXPLAINER  # the method of which there is one mask per class
 COLUMNS = list(tables.CORE)  # of the main table
-RIVALS = ("iGOS++", "RISE", "extremal perturbations", "T-TAME", "L-CAM-Img", "Grad-CAM", *BESIDE)  # P-TAME's
+RIVALS = (  # P-TAME's, of which the metrics are named
+    *("P-TAME+5", "Swap-TAME", "iGOS++", "RISE", "RISE 4000", "extremal perturbations", "T-TAME", "FastSHAP"),
+    *("L-CAM-Img", "Grad-CAM", *BESIDE),
+)
 
 PHOTOGRAPHED = ("pointing", "AP", "precision@truth", "contour", "AD@25", "AD@10")  # shown of photographs
+SEGMENTED = ("mean IoU", "mean F1", "boundary F", "object coverage", "background coverage")  # shown of masks
 
 # names of rows in bench.csv
 EXPLAIN = "explain one class, ResNet-18 at 224, batch 8"
@@ -54,7 +58,7 @@ def comparison_section(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.Da
 
     # the rows
     unranked = [name for name in compare.method.unique() if name not in ranks and name != TRUTH]
-    rows = [["method", "mean rank", *(f"{m} {'↑' if up else '↓'}" for m, up in rising.items()), "passes", "ms"]]
+    rows = [["method", "mean rank", *map(tables.arrowed, COLUMNS), "passes", "ms"]]
     for name in [*ranks.index, *unranked, *([TRUTH] if TRUTH in wide.index else [])]:
         values = [tables.UNKNOWN if pd.isna(wide[m][name]) else f"{wide[m][name]:.1f}" for m in COLUMNS]
         if name in ranks:
@@ -80,41 +84,39 @@ def place(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame) -> s
     return f"\n{told} {len(ahead) + 1} of {len(order)}{behind}.\n"
 
 
-def over_seeds(seeds: pd.DataFrame, method: str = "P-TAME") -> str:
-    """A method trained with several seeds: means over seeds and classifiers, and the spread of such a mean."""
-    shown = seeds[(seeds.method == method) & seeds.metric.isin(COLUMNS)]
-    cells = shown.groupby("metric", sort=False)
-    deviations = cells["sd"].apply(lambda sd: (sd**2).sum() ** 0.5 / len(sd))  # of a mean over the classifiers
-    told = [f"{metric} {value:.1f} ± {deviations[metric]:.1f}" for metric, value in cells["value"].mean().items()]
-    count = int(shown["seeds"].min())
-    return f"\nOver {count} seeds of the training, {method} has {listed(told)} (mean ± standard deviation).\n"
+def over_seeds(seeds: pd.DataFrame) -> str:
+    """The trained methods: means over training seeds and classifiers, and the spread of such a mean."""
+    shown = seeds[seeds.metric.isin(COLUMNS)]
+    metrics = list(dict.fromkeys(shown["metric"]))
+    rows = [["mean ± standard deviation", "seeds", *metrics]]
+    for method, part in shown.groupby("method", sort=False):
+        cells = part.groupby("metric")
+        means = cells["value"].mean()
+        deviations = cells["sd"].apply(lambda sd: (sd**2).sum() ** 0.5 / len(sd))  # of a mean over the classifiers
+        spread = [f"{means[m]:.1f} ± {deviations[m]:.1f}" for m in metrics]
+        rows.append([in_markdown(method), str(int(part["seeds"].min())), *spread])
+    return markdown_table(rows)
 
 
-def pairs(paired: pd.DataFrame, rivals: Iterable[str] = RIVALS) -> str:
-    """In how many cells (classifier, metric) P-TAME is better or worse than each rival, by docs/protocol.md."""
+def pairs(paired: pd.DataFrame) -> str:
+    """In how many cells (classifier, metric) P-TAME is better or worse than each method, by docs/protocol.md.
+
+    The methods that P-TAME loses to most come first.
+    """
+    lost = (paired["verdict"] == WORSE).groupby(paired["method"]).sum().sort_values(ascending=False, kind="stable")
     truth = paired[[tables.family(metric) == "truth" for metric in paired["metric"]]]
     rows, groups = [["P-TAME against"]], {"all metrics": paired, "truth alone": truth}
     for name, part in groups.items():
         cells = len(part.drop_duplicates(["classifier", "metric"]))
         rows[0] += [f"{name} ({cells} cells): better", "worse", "not shown"]
-    for rival in [name for name in rivals if name in set(paired["method"])]:
-        row = [rival]
+    for rival in lost.index:
+        row = [in_markdown(rival)]
         for part in groups.values():
             verdict = part[part["method"] == rival]["verdict"]
             shown = [(verdict == each).sum() for each in (BETTER, WORSE)]
             row += [str(count) for count in (*shown, len(verdict) - sum(shown))]
         rows.append(row)
     return markdown_table(rows)
-
-
-def newer_methods(
-    compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame, paired: pd.DataFrame, seeds: pd.DataFrame
-) -> str:
-    """The answer, the table, the training seeds and the pairs of a comparison of its own, P-TAME's losses first."""
-    answer = textwrap.fill(in_markdown(answers.of_comparison(paired)), 120)
-    lost = (paired["verdict"] == WORSE).groupby(paired["method"]).sum().sort_values(ascending=False, kind="stable")
-    spread = [over_seeds(seeds, method) for method in seeds["method"].unique()]
-    return f"\n{answer}\n{comparison_section(compare, leaders, cost)}{''.join(spread)}{pairs(paired, lost.index)}"
 
 
 def on_cutouts(
@@ -142,13 +144,28 @@ def on_cutouts(
     means = values.groupby([values.index.get_level_values("classifier").map(kind_of), "method", "metric"]).mean()
     shares = own_share.groupby("method")["own share"].mean()
     order = means.xs("AP", level="metric").groupby("method").mean().sort_values(ascending=False).index
-    head = [f"{m} {'↑' if tables.METRICS[m].higher_is_better else '↓'}" for m in PHOTOGRAPHED]
-    rows = [["method", *head, "own share ↑"]]
+    rows = [["method", *map(tables.arrowed, PHOTOGRAPHED), "own share ↑"]]
     for name in order:
         starred = name in networks and (networks[name] < networks.max() or counts[name] < counts["P-TAME"])
         cells = [" / ".join(f"{means[kind, name, m]:.1f}" for kind in ("singles", "pairs")) for m in PHOTOGRAPHED]
         share = f"{shares[name]:.1f}" if name in shares else tables.UNKNOWN
         rows.append([in_markdown(name) + ("*" if starred else ""), *cells, share])
+    return f"\n{textwrap.fill(in_markdown(told), 120)}\n{markdown_table(rows)}\n"
+
+
+def masks_on_cutouts(segmentation: pd.DataFrame, segmentation_paired: pd.DataFrame, confusion: pd.DataFrame) -> str:
+    """One mask per class on photographs: the answer, and a table of the objects' pixels and of the class-specific test.
+
+    Baselines are left out; the best mean IoU comes first.
+    """
+    means, classes = specific(confusion), len(scene_classes())
+    told = answers.of_masks(segmentation_paired, means, classes, MASKS)
+    wide = segmentation.pivot(index="method", columns="metric", values="value").sort_values("mean IoU", ascending=False)
+    rows = [["method", *map(tables.arrowed, SEGMENTED), "own mask's share of the whole ↑", "other classes' masks"]]
+    for name in [name for name in wide.index if not name.startswith("all ")]:
+        of = means.get(name)
+        tested = [f"{of['kept']:.0f}", f"{of['others']:.1f}"] if of else [tables.UNKNOWN] * 2
+        rows.append([in_markdown(name), *(f"{wide[m][name]:.1f}" for m in SEGMENTED), *tested])
     return f"\n{textwrap.fill(in_markdown(told), 120)}\n{markdown_table(rows)}\n"
 
 

@@ -244,6 +244,11 @@ class Rows(Styler):
         return self.to_html(sparse_index=False)
 
 
+def arrowed(metric: str) -> str:
+    """The metric's name with an arrow: up where higher is better, else down."""
+    return f"{metric} {'↑' if METRICS[metric].higher_is_better else '↓'}"
+
+
 def styled(table: pd.DataFrame, marks: pd.DataFrame, metrics: list[str] | None = None) -> Styler:
     """`main_table` for a notebook: `leaders` are bold, those not significantly worse underlined."""
     wide = main_table(table, metrics)
@@ -251,7 +256,7 @@ def styled(table: pd.DataFrame, marks: pd.DataFrame, metrics: list[str] | None =
     for row in marks[marks["metric"].isin(wide.columns)].itertuples():
         look = "font-weight: bold" if row.best else "text-decoration: underline" if row.tied else ""
         looks.loc[(row.classifier, row.method), row.metric] = look
-    arrows = {metric: f"{metric} {'↑' if METRICS[metric].higher_is_better else '↓'}" for metric in wide}
+    arrows = {metric: arrowed(metric) for metric in wide}
     shown = Rows(wide).apply(lambda _: looks, axis=None).format("{:.1f}", na_rep=UNKNOWN)
     shown = shown.set_sticky(axis="columns").set_table_attributes(SCROLLS)
     shown = shown.format_index(in_html, axis=0)  # names of a profile are text

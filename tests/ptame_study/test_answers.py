@@ -21,6 +21,16 @@ def test_the_comparison_by_hand():
     )
 
 
+def test_of_many_methods_only_those_with_more_than_two_comparisons_are_named():
+    lost = {"A": 4, "B": 3, **dict.fromkeys("CDEF", 1), "G": 2}
+    cells = [(method, "worse") for method, n in lost.items() for _ in range(n)]
+    told = answers.of_comparison(pd.DataFrame(cells, columns=["method", "verdict"]))
+    assert "P-TAME loses to A in 4 of 4 comparisons, B (3), and to 5 others in one or two. It wins" in told
+    fewer = [cell for cell in cells if cell[0] != "G"]
+    told = answers.of_comparison(pd.DataFrame(fewer, columns=["method", "verdict"]))
+    assert "P-TAME loses to A in 4 of 4 comparisons, B (3), C (1), D (1), E (1) and F (1). It wins" in told
+
+
 def test_a_swapped_p_tame_that_does_no_worse_is_told():
     paired = pd.DataFrame({"method": "P-TAME of another classifier", "verdict": ["no difference shown"] * 2})
     assert "not that it explains this classifier and no other" in answers.of_comparison(paired)
