@@ -122,6 +122,11 @@ def test_training_leaves_the_random_states_as_they_were(fresh, classifier):
     seed()
     train_ptame(explainer, classifier, Images(), QUICK)
     assert draws() == wanted
+    # nor does a seed that NumPy refuses, after Python has taken it
+    seed()
+    with pytest.raises(ValueError, match="Seed must be between 0 and"):
+        train_ptame(explainer, classifier, Images(), replace(QUICK, seed=2**32))
+    assert draws() == wanted
 
 
 @pytest.mark.parametrize("stop", [1, 2, 4, 5])

@@ -288,7 +288,8 @@ def test_training_needs_only_a_classifier_and_images(tmp_path, monkeypatch):
     )
     assert asked["config"] == TrainingConfig(steps=2000, lr=1e-3)
     assert "Next: ptame explain IMAGE... --explainer ptame-timm-some_net.safetensors" in said
-    assert [default_auxiliary(name) for name in ("timm/some_net", CLASSIFIER)] == ["resnet18", "embedded/auxiliary"]
+    wanted = {"timm/some_net": "resnet18", CLASSIFIER: "embedded/auxiliary", "lite/1": "lite/0", "lite/0": "lite/1"}
+    assert {name: default_auxiliary(name) for name in wanted} == wanted
 
 
 def test_a_classifier_of_oblong_images_is_asked_about_oblong_images(tmp_path):
@@ -554,6 +555,14 @@ def mistakes(file, images):
         "random auxiliary": (
             [*start, "e.safetensors", "--auxiliary-weights", "none"],
             "error: random weights of the auxiliary are not stored",
+        ),
+        "no weights of the auxiliary": (
+            [*start, "e.safetensors", *TRAIN, "--held-out", 1, "--auxiliary-weights", "a/b.pth"],
+            "error: no weights file at a/b.pth: check the path",
+        ),
+        "no folder": (
+            ["train", "--classifier", CLASSIFIER, "--images", "nope", "--out", "e.safetensors"],
+            "error: no image folder at nope: check the path",
         ),
         "no labels": (
             [*start, "e.safetensors", *TRAIN, "--held-out", 1, "--labels", images / "no.txt"],
