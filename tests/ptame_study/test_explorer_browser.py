@@ -107,6 +107,7 @@ def browser(tmp_path):
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     driver.set_script_timeout(900)
+    driver.command_executor.client_config.timeout = 900  # voila gives a page when its cells have run
     yield driver
     driver.quit()
 
