@@ -141,6 +141,10 @@ def explained(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             problem = f"no space left for {show(path)}: free some on the disk of {path.parent}, or write to another"
+        elif error.errno == errno.EISDIR and path.is_dir():
+            raise IsADirectoryError(f"{show(path)} is a folder: name a file") from error
+        elif error.errno == errno.EEXIST and path.is_file():
+            raise FileExistsError(f"{show(path)} is a file: name a folder, which need not exist yet") from error
         elif error.errno in CLOSED:
             reason = os.strerror(error.errno)
             problem = f"{show(path)} can't be written ({reason}): make {path.parent} a writable folder, or choose one"

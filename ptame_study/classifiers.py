@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,10 +110,14 @@ def _find_multilabel_weights(explained: ClassifierSettings) -> Path:
 
 
 def load_auxiliary_network(auxiliary: AuxiliarySettings) -> FeatureExtractor:
-    """The auxiliary as a frozen extractor of features. Raises as `load_auxiliary`."""
+    """The auxiliary as a frozen extractor of features. Raises as `load_auxiliary`, about ``auxiliary_weights``."""
     layers = [int(name) if name.isdigit() else name for name in auxiliary.layers]
     weights = find_weights(auxiliary.weights)
-    return load_auxiliary(auxiliary.name, layers or None, weights, **_arguments(auxiliary.options))
+    try:
+        return load_auxiliary(auxiliary.name, layers or None, weights, **_arguments(auxiliary.options))
+    except (FileNotFoundError, RuntimeError) as error:
+        # the remedy is an argument; here and in the command ``weights`` alone are the classifier's
+        raise type(error)(re.sub(r"\bweights(?==|\.$)", "auxiliary_weights", str(error))) from error
 
 
 def load_head(auxiliary: AuxiliarySettings) -> Tensor:

@@ -105,8 +105,12 @@ def training_origin(parameters: dict[str, Any], data: Dataset, local: Sequence[P
 
 
 def default_auxiliary(classifier: str) -> str:
-    """The auxiliary where none is named: embedded for embedded classifiers and the zoo, else the paper's ResNet-18."""
-    return "embedded/auxiliary" if classifier.startswith(("embedded/", "zoo/")) else "resnet18"
+    """The auxiliary where none is named: one that needs no download if the classifier needs none, else ResNet-18."""
+    if classifier.startswith(("embedded/", "zoo/")):
+        return "embedded/auxiliary"
+    if classifier.startswith("lite/"):
+        return "lite/1" if classifier == "lite/0" else "lite/0"  # a second network, as the method has it
+    return "resnet18"
 
 
 def fit_explainer(

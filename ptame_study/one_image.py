@@ -59,7 +59,8 @@ def explanation(
     if whole is not None and whole.shape != image.shape:
         _draw_whole(axes[0, 0], whole, image.shape[-2:])
     figures.draw(axes[1, 0], resize(normalise(map_[None]), image.shape[-2:])[0], alpha=0.65)
-    figure.tight_layout(pad=0.3, h_pad=1.5, rect=(0, below / size[1], 1, 1))
+    for _ in range(2):  # the first time the pictures get their sizes, on which the room for words depends
+        figure.tight_layout(pad=0.3, h_pad=1.5, rect=(0, below / size[1], 1, 1))
     _sentences(figure, row, below)
     return figure
 

@@ -47,8 +47,8 @@ def seeded(seed: int) -> Iterator[None]:
     """Seed the random states of Python, NumPy and torch while the block runs, then put them back as they were."""
     python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global one, which set_seed seeds
     with torch.random.fork_rng(range(torch.cuda.device_count())):
-        set_seed(seed)
         try:
+            set_seed(seed)  # which seeds Python before NumPy refuses a seed
             yield
         finally:
             random.setstate(python)

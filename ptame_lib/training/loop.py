@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from .. import files
-from ..classifiers.frozen import frozen_at_rest
+from ..classifiers.frozen import at_rest, frozen_at_rest
 from ..classifiers.wrapper import eval_mode
 from ..progress import progress
 from . import checkpoints, distributed
@@ -56,6 +56,7 @@ class TrainingLoop:
         with (
             distributed.seeded(self.config.seed),
             frozen_at_rest(state.explainer, state.classifier),  # once, not at every step
+            nullcontext() if hasattr(state.classifier, "learned_state") else at_rest(state.classifier),  # if it is bare
             files.alone(self.checkpoint) if self.checkpoint and team.is_main_process else nullcontext(),
             distributed.global_statistics(state.explainer, team),
             eval_mode(state.explainer),  # restores the modes, whatever ends the training

@@ -24,7 +24,8 @@ def shared_rows(explainer: PTAME, kind: str) -> Iterator[None]:
         with _mapped(explainer):
             yield
         return
-    tied = explainer.fuser.parameters() if kind == "tied" else ()
+    rows = explainer.fuser.parameters() if kind == "tied" else ()
+    tied = [p for p in rows if p.requires_grad]  # behind a gate they are frozen
     hooks = [p.register_hook(lambda gradient: gradient.sum(0, keepdim=True).expand_as(gradient)) for p in tied]
     try:
         yield

@@ -31,7 +31,7 @@ from ptame_lib.texts import MOST, printable
 from ..classifiers import count_classes
 from . import origin
 from .explained import explained_classifier
-from .naming import check_there, figure_files, shown_names
+from .naming import check_there, figure_files, is_figure, shown_names
 
 if TYPE_CHECKING:
     from ptame_lib.explainers.fast import Fast
@@ -242,11 +242,13 @@ def export(
     """Write a trained explainer as ``onnx`` and ``torch_export`` files, for images of ``size``.
 
     None is the size of the training. The ``classifier`` is loaded only for an explainer that uses its features;
-    ``auxiliary_weights`` as in `explain`. Raises
-    ValueError where no file is named.
+    ``auxiliary_weights`` as in `explain`. Raises ValueError where no file is named, or one that would be lost.
     """
     if onnx is None and torch_export is None:
         raise ValueError("nothing to write: name a file with --onnx or --torch")
+    for target, others in ((onnx, (file,)), (torch_export, (file, onnx))):
+        if target is not None and any(other and target.resolve() == other.resolve() for other in others):
+            raise ValueError(f"{target} would be written over: give each file a name of its own")
     known = about(file)
     own = ":" in known["auxiliary"]
     model = explained_classifier(file, known, classifier, weights) if own else None
@@ -258,10 +260,16 @@ def export(
 
 
 def image_files(images: Iterable[Path]) -> Iterator[Path]:
-    """Image files, including those in folders; raises as `check_there`."""
+    """Image files, including those in folders but for figures of explanations; raises as `check_there`, `ImageFolder`.
+
+    Raises ValueError for a folder that holds figures alone.
+    """
     for image in images:
         check_there(image)
-        yield from ImageFolder(image).files if image.is_dir() else [image]
+        found = [file for file in ImageFolder(image).files if not is_figure(file)] if image.is_dir() else [image]
+        if not found:
+            raise ValueError(f"no images in {image} but figures of explanations: name one to explain it")
+        yield from found
 
 
 def find_class(wanted: str, classes: int, labels: Sequence[str] | None) -> int:

@@ -38,12 +38,16 @@ OPTIONS = (  # the library's arguments in its messages, and the command's words 
     (r"\bweights=None\b", "--weights none"),
     (r"\bweights=<path of a local file>", "--weights FILE"),
     (r"\bpass its path as weights\b", "pass its path as --weights"),
+    (r", or (pass )?auxiliary_weights=None for random (ones|weights)", ""),  # which can't be saved
+    (r"\bauxiliary_weights=<path of a local file>", "--auxiliary-weights FILE"),
+    (r"\bpass its path as auxiliary_weights\b", "pass its path as --auxiliary-weights"),
     (r"\bstart with resume=False\b", "start again without --resume"),
     (r"\b(steps|lr|seed|precision)=(?=[\d'])", r"--\1 "),
     (r"\bbatch_size=(?=\d)", "--batch-size "),
     (r"\bqueries_per_image=(?=\d)", "--queries-per-image "),
     (r"\blower lr\b", "lower --lr"),
     (r"\bresume=True\b", "--resume"),
+    (r", or name the folder with the data by DATA=/path\b", ""),  # of profiles
 )
 
 
@@ -114,6 +118,7 @@ def option(text: str, *names: str, shown: str | bool = True, **more: Any) -> Any
 TRAINED = "the one the explainer was trained for, unless that is hf/... or onnx/..."
 WEIGHTS = "The classifier's weights: 'default', 'none' for random ones, or a local state dict (.safetensors, .pth)."
 AUXILIARY = "The small frozen network whose features are used: resnet18, mnasnet0_5, timm/MODEL ..."
+DEFAULT_AUXILIARY = "resnet18; for embedded/... embedded/auxiliary, for lite/... lite/0"
 
 Name = Annotated[str, option(f"What to explain: {CLASSIFIERS}.", "--classifier")]
 Saved = Annotated[str | None, option("The explained classifier.", "--classifier", shown=TRAINED)]
@@ -318,7 +323,7 @@ def train(
     out: NewExplainer = None,
     weights: Weights = "default",
     labels: Labels = None,
-    auxiliary: Annotated[str | None, option(AUXILIARY, shown="resnet18; for embedded/... embedded/auxiliary")] = None,
+    auxiliary: Annotated[str | None, option(AUXILIARY, shown=DEFAULT_AUXILIARY)] = None,
     auxiliary_weights: Annotated[str, option("The auxiliary's: 'default', or a local state dict.")] = "default",
     steps: Annotated[int, option("Training steps, of one batch each; good are a few thousand.", min=1)] = 2000,
     batch_size: Annotated[int, option("Images per step.", min=2)] = 32,

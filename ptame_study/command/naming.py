@@ -26,7 +26,8 @@ def shown_names(files: Sequence[Path]) -> list[str]:
         depth += 1
         often = Counter(names)
         names = [
-            "/".join(file.parts[-depth:]) if often[name] > 1 else name for file, name in zip(files, names, strict=True)
+            Path(*file.parts[-depth:]).as_posix() if often[name] > 1 else name
+            for file, name in zip(files, names, strict=True)
         ]
     return names
 
@@ -78,6 +79,11 @@ def figure_files(files: Sequence[Path], out: Path, classes: Sequence[int] = ()) 
                 break
         given.add(stem.casefold())
         yield figures
+
+
+def is_figure(file: Path) -> bool:
+    """Whether a file is a figure of `figure_files`, with its JSON beside it: found again, it is no image to explain."""
+    return file.name.endswith(f"{ENDING}.png") and file.with_suffix(".json").is_file()
 
 
 def _is_of_another(figure: Path, image: Path) -> bool:

@@ -113,6 +113,8 @@ def report(
 
 def _check_out(image: Path, out: Path) -> Path:
     """The JSON beside ``out``; raises FileNotFoundError or ValueError for what can't be read or must not be written."""
+    if image.is_dir():
+        raise ValueError(f"{image} is a folder: a report is about one image file")
     if not image.is_file():
         raise FileNotFoundError(f"no image at {image}: check the path")
     return new_pair(out, (".html", ".htm"), ".json", "the report's")

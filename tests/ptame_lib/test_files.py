@@ -50,7 +50,7 @@ ROWS = {
     ),
     "explainer that is a folder": (
         lambda place: toy_explainer().save(place.file("e.safetensors/x").parent),
-        refused(r"e\.safetensors can't be written \(Is a directory\): make .* or choose one", OSError),
+        refused(r"e\.safetensors is a folder: name a file", OSError),
     ),
     "an error of one's own stays as it is": (failing, refused("^mine$", KeyError)),
 }

@@ -107,6 +107,7 @@ def browser(tmp_path):
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     driver.set_script_timeout(900)
+    driver.command_executor.client_config.timeout = 900  # voila gives a page when its cells have run
     yield driver
     driver.quit()
 
@@ -138,9 +139,17 @@ def run_all(browser):
     WebDriverWait(browser, 900, 0.5, ignored_exceptions=[WebDriverException]).until(chosen)
 
 
+def kernel_is_ready(lab):
+    """Whether the server's one kernel is idle and the page connected to it; the page says "Idle" before that, too."""
+    with urllib.request.urlopen(f"{lab.removesuffix('lab')}api/sessions") as answer:
+        kernels = [session["kernel"] for session in json.load(answer)]
+    return [(kernel["execution_state"], kernel["connections"]) for kernel in kernels] == [("idle", 1)]
+
+
 def test_the_slider_moves_and_the_probability_changes(lab, browser):
     browser.get(f"{lab}/tree/09_explorer.ipynb?reset")
     until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-CodeCell"))
+    until(browser, lambda _: kernel_is_ready(lab))
     until(
         browser,
         lambda b: (

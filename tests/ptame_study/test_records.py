@@ -38,7 +38,7 @@ ROWS = {
     ),
     "folder that is a file": (
         lambda place: records.write_whole(place.file("results") / "a.json", "x"),
-        refused(r"results can't be written \(File exists\): make .* a writable folder", OSError),
+        refused(r"results is a file: name a folder, which need", OSError),
     ),
     "results that are a file": (
         lambda place: (place.file("results"), paths.results("x")),
@@ -46,7 +46,7 @@ ROWS = {
     ),
     "file that is a folder": (
         lambda place: records.write_whole(place.file("a.json/x").parent, "x"),
-        refused(r"a\.json can't be written \(Is a directory\): make .* or choose one", OSError),
+        refused(r"a\.json is a folder: name a file", OSError),
     ),
 }
 

@@ -75,12 +75,13 @@ def test_a_gate_is_the_same_for_every_class_and_half_open_at_first(auxiliary):
     torch.testing.assert_close(explainer.own_maps(pixels, targets), after[torch.arange(2), targets])
 
 
-def test_behind_a_head_the_gate_alone_is_trained():
+@pytest.mark.parametrize("tied", [False, True])  # the rows that would be tied are frozen
+def test_behind_a_head_the_gate_alone_is_trained(tied):
     torch.manual_seed(0)
     explainer = SwapTAME(small_auxiliary(("l1", "l2")), 2, parts=(GATE,))
     explainer.start_from_head(rand(2, explainer.auxiliary.channels[-1]))
     before = {key: value.clone() for key, value in explainer.trained_state().items()}
-    config = config_for("Swap-TAME", TrainingConfig(steps=2, batch_size=16, lr=1e-2, temperature=1.0))
+    config = config_for("Swap-TAME", TrainingConfig(steps=2, batch_size=16, lr=1e-2, temperature=1.0, tied=tied))
     train_ptame(explainer, Half(slice(0, 16)), Squares(), config)
     changed = {key for key, value in explainer.trained_state().items() if not value.equal(before[key])}
     learnt = {key for key in changed if "running" not in key and "num_batches" not in key}

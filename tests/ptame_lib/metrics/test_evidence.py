@@ -368,6 +368,18 @@ def test_the_figure_shows_the_pixels_asked_about_the_numbers_and_the_warning():
     plt.close(figure)
 
 
+@pytest.mark.parametrize("shape", [(11, 11), (14, 11), (60, 11), (11, 17)])
+def test_words_of_the_figure_do_not_touch_whatever_the_image_is_like(shape):
+    """The middle is framed on the whole image; what is written below it stays above the next title."""
+    found = evidence(Quarter(), WHITE, BRIGHT, ramp())
+    figure = one_image.explanation(WHITE[0], ramp()[0], found, whole=torch.ones(3, *shape))
+    figure.canvas.draw()
+    said, title = figure.axes[0].xaxis.label.get_window_extent(), figure.axes[3].title.get_window_extent()
+    assert said.y0 > title.y1
+    assert all(axis.title.get_window_extent().y1 < figure.bbox.height + 1 for axis in figure.axes)
+    plt.close(figure)
+
+
 def test_images_of_a_grid_are_annotated_with_their_own_evidence():
     both = evidence(Quarter(), WHITE.expand(2, -1, -1, -1), torch.tensor([1, 1]), torch.cat([ramp(), ramp(False)]))
     figure = figures.grid([list(WHITE.expand(2, -1, -1, -1)), [ramp()[0], ramp(False)[0]]], ["a", "b"])

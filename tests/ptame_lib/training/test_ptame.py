@@ -17,9 +17,11 @@ from helpers import (
     explainer_of,
     keep_normalised,
     same,
+    small_cnn,
     weights,
     weights_of,
 )
+from torch import nn
 
 from ptame_lib import PTAME, TrainingConfig, files, keep, keep_share, normalise, ptame_loss, resize, train_ptame
 from ptame_lib.losses.swaps import matched_masks
@@ -109,6 +111,21 @@ def test_training_moves_nothing_but_the_explainer(fresh, classifier, auxiliary):
     assert not any(value.equal(start[key]) for key, value in weights(explainer).items() if value.numel() > 1)
 
 
+def test_a_bare_network_is_asked_at_rest_and_left_as_it_was(fresh):
+    net = small_cnn()
+    net.append(nn.Dropout(0.5))
+    net.l1.eval()
+    before, modes = {k: v.clone() for k, v in net.state_dict().items()}, [part.training for part in net.modules()]
+    asked = []
+    net.register_forward_pre_hook(lambda net, _: asked.append(any(part.training for part in net.modules())))
+    train_ptame(fresh(), net, Images(), QUICK)
+    assert asked
+    assert not any(asked)
+    assert same(net.state_dict(), before)
+    assert [part.training for part in net.modules()] == modes
+    assert all(p.requires_grad and p.grad is None for p in net.parameters())
+
+
 def test_training_leaves_the_random_states_as_they_were(fresh, classifier):
     def draws():
         return random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
@@ -121,6 +138,11 @@ def test_training_leaves_the_random_states_as_they_were(fresh, classifier):
     wanted = draws()
     seed()
     train_ptame(explainer, classifier, Images(), QUICK)
+    assert draws() == wanted
+    # nor does a seed that NumPy refuses, after Python has taken it
+    seed()
+    with pytest.raises(ValueError, match="Seed must be between 0 and"):
+        train_ptame(explainer, classifier, Images(), replace(QUICK, seed=2**32))
     assert draws() == wanted
 
 

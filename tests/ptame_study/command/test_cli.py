@@ -203,7 +203,7 @@ def test_images_of_one_name_are_told_apart_in_print():
     named = {"a/x.png": "a/x.png", "b/x.png": "b/x.png", "c/y.png": "y.png", "d/b/x.png": "d/b/x.png"}
     assert actions.shown_names([Path(file) for file in named]) == list(named.values())
     assert actions.shown_names([Path("x.png"), Path("a/x.png")]) == ["x.png", "a/x.png"]
-    assert actions.shown_names([Path("/a/x.png"), Path("a/x.png")]) == ["//a/x.png", "a/x.png"]
+    assert actions.shown_names([Path("/a/x.png"), Path("a/x.png")]) == ["/a/x.png", "a/x.png"]
     assert actions.shown_names([]) == []
 
 
@@ -223,6 +223,20 @@ def test_a_later_call_replaces_only_what_is_of_the_same_image_and_class(trained,
     images_of = {name: told["provenance"]["image"]["sha256"] for name, told in of.items()}
     assert images_of["0-2"] == images_of["0.3"] == images_of["0.4"] != images_of["0-3"]
     assert [of[name]["class"]["number"] for name in ("0.3", "0.4")] == [3, 4]
+
+
+def test_figures_in_a_folder_are_not_explained_in_turn(tmp_path):
+    """A second `ptame explain .` finds the folder of the first one's figures."""
+    photos = write_images(tmp_path / "photos", 2)
+    [[figure]] = actions.figure_files([photos / "0.png"], photos / "explanations")
+    [own] = write_images(figure.parent, 1).glob("*.png")
+    own.rename(figure)
+    assert figure in actions.image_files([photos])  # without JSON it could be anybody's
+    figure.with_suffix(".json").touch()
+    assert list(actions.image_files([photos])) == [photos / "0.png", photos / "1.png"]
+    assert list(actions.image_files([figure])) == [figure]
+    with pytest.raises(ValueError, match=r"no images in \S+explanations but figures of explanations: name one"):
+        list(actions.image_files([figure.parent]))
 
 
 def test_json_says_what_the_explanation_was_made_from(trained, tmp_path):
@@ -288,7 +302,8 @@ def test_training_needs_only_a_classifier_and_images(tmp_path, monkeypatch):
     )
     assert asked["config"] == TrainingConfig(steps=2000, lr=1e-3)
     assert "Next: ptame explain IMAGE... --explainer ptame-timm-some_net.safetensors" in said
-    assert [default_auxiliary(name) for name in ("timm/some_net", CLASSIFIER)] == ["resnet18", "embedded/auxiliary"]
+    wanted = {"timm/some_net": "resnet18", CLASSIFIER: "embedded/auxiliary", "lite/1": "lite/0", "lite/0": "lite/1"}
+    assert {name: default_auxiliary(name) for name in wanted} == wanted
 
 
 def test_a_classifier_of_oblong_images_is_asked_about_oblong_images(tmp_path):
@@ -555,11 +570,21 @@ def mistakes(file, images):
             [*start, "e.safetensors", "--auxiliary-weights", "none"],
             "error: random weights of the auxiliary are not stored",
         ),
+        "no weights of the auxiliary": (
+            [*start, "e.safetensors", *TRAIN, "--held-out", 1, "--auxiliary-weights", "a/b.pth"],
+            "error: no weights file at a/b.pth: check the path",
+        ),
+        "no folder": (
+            ["train", "--classifier", CLASSIFIER, "--images", "nope", "--out", "e.safetensors"],
+            "error: no image folder at nope: check the path",
+        ),
         "no labels": (
             [*start, "e.safetensors", *TRAIN, "--held-out", 1, "--labels", images / "no.txt"],
             "error: no labels at",
         ),
         "nothing to export": (["export", file], "error: nothing to write: name a file with --onnx or --torch"),
+        "export over itself": (["export", file, "--onnx", file], f"error: {file} would be written over: give each"),
+        "export twice": (["export", file, "--onnx", "a", "--torch", "a"], "error: a would be written over: give each"),
     }
 
 

@@ -299,6 +299,7 @@ def asked(place, out="r.html", image="cat.png", **options):
 
 ROWS = {
     "no image": (lambda place: asked(place, image="no.png"), refused(r"no image at .*no\.png", FileNotFoundError)),
+    "a folder": (lambda place: asked(place, image="."), refused(r"is a folder: a report is about one image file")),
     "another ending": (lambda place: asked(place, "cat.png"), refused(r"must end in \.html, not as .*cat\.png")),
     "a page that is there": (
         lambda place: (place.file("r.html", "mine"), asked(place)),
