@@ -26,10 +26,13 @@ from .verdicts import BETTER, WORSE
 
 REFERENCE = "reference"
 SEEDS = "seeds.csv"
-APART = {  # profiles whose tables are kept in folders of their own, having the names of the full study's: which tables
-    "real": ["compare", "seeds", "own_share", "paired", "paired_swaptame"],
+APART = {  # profiles whose tables are kept in folders of their own: the parts of a page made of them, and which tables
+    "real": {
+        "real": ["compare", "seeds", "own_share", "paired", "paired_swaptame"],
+        "real masks": ["segmentation", "segmentation_paired", "class_confusion"],
+    },
 }
-RESULTS = ["main table", "place", "seeds", "paired", "rankings", *APART]
+RESULTS = ["main table", "place", "seeds", "paired", "rankings", *APART["real"]]
 RESULTS += ["masks", "black box", "photographs", "cost", "pays", "imputation"]
 PAGES = {"README.md": ["scope", "answers", "results"], "docs/results.md": RESULTS}  # the generated parts of each page
 FIGURES = {  # of a profile: its name here
@@ -65,7 +68,7 @@ def take(profile: str) -> list[Path]:
     own, kept = paths.results(profile), paths.results(REFERENCE)
     if profile in APART:
         apart = make_folder(kept / profile)
-        pairs = [(own / f"{name}.csv", apart / f"{name}.csv") for name in APART[profile]]
+        pairs = [(own / f"{name}.csv", apart / f"{name}.csv") for names in APART[profile].values() for name in names]
     else:
         pairs = [(own / old.name, old) for old in sorted({*kept.glob("*.csv"), kept / SEEDS})]
         for shown, name in FIGURES.items():
@@ -104,9 +107,9 @@ def parts(folder: Path) -> dict[str, str]:
     confusion = pd.read_csv(folder / "class_confusion.csv", dtype={"image_class": str, "mask_class": str})
     evidence = pd.read_csv(folder / "whose_evidence.csv"), pd.read_csv(folder / "whose_swap.csv")
     bench = pd.read_csv(folder / "bench.csv").set_index("name")
-    apart = {
-        profile: {name: pd.read_csv(folder / profile / f"{name}.csv") for name in names}
-        for profile, names in APART.items()
+    real = {
+        part: {name: pd.read_csv(folder / "real" / f"{name}.csv") for name in names}
+        for part, names in APART["real"].items()
     }
     seeds = pd.read_csv(folder / SEEDS)
     return {
@@ -118,7 +121,8 @@ def parts(folder: Path) -> dict[str, str]:
         "seeds": results_page.over_seeds(seeds),
         "paired": results_page.pairs(paired),
         "rankings": results_page.rankings(paired),
-        "real": results_page.on_cutouts(**apart["real"]),
+        "real": results_page.on_cutouts(**real["real"]),
+        "real masks": results_page.masks_on_cutouts(**real["real masks"]),
         "masks": results_page.masks(confusion),
         "black box": results_page.black_box(gaps, queries),
         "photographs": results_page.photographs(pd.read_csv(folder / "realdata_paired.csv")),

@@ -153,12 +153,14 @@ def on_cutouts(
     return f"\n{textwrap.fill(in_markdown(told), 120)}\n{markdown_table(rows)}\n"
 
 
-def masks_on_cutouts(segmentation: pd.DataFrame, segmentation_paired: pd.DataFrame, confusion: pd.DataFrame) -> str:
+def masks_on_cutouts(
+    segmentation: pd.DataFrame, segmentation_paired: pd.DataFrame, class_confusion: pd.DataFrame
+) -> str:
     """One mask per class on photographs: the answer, and a table of the objects' pixels and of the class-specific test.
 
     Baselines are left out; the best mean IoU comes first.
     """
-    means, classes = specific(confusion), len(scene_classes())
+    means, classes = specific(class_confusion), len(scene_classes())
     told = answers.of_masks(segmentation_paired, means, classes, MASKS)
     wide = segmentation.pivot(index="method", columns="metric", values="value").sort_values("mean IoU", ascending=False)
     rows = [["method", *map(tables.arrowed, SEGMENTED), "own mask's share of the whole ↑", "other classes' masks"]]
@@ -200,19 +202,15 @@ def masks(confusion: pd.DataFrame) -> str:
 
 
 def black_box(gaps: pd.DataFrame, queries: pd.DataFrame) -> str:
-    """What training on answers alone costs, on the worst classifier."""
+    """What training on answers alone loses against training on gradients: points, on the worst classifier for each."""
     worst = gaps.groupby(["method", "metric"])["gain"].max().unstack()
     asked = queries.groupby("method")["queries_per_image"].max()
-    told = {}
-    for way in ("antithetic", "surrogate"):
-        lost = [f"{worst[metric][way]:.1f} points of {metric}" for metric in ("AD100", "AD15", "pointing", "IoU")]
-        told[way] = f"{listed(lost)} ({asked[way]:.0f} answers per training image)"
-    return (
-        "\nCompared with training through the true gradients, this loses, on the worst of the three embedded"
-        " classifiers,\n"
-        f"{told['antithetic']};\n"
-        f"the other method on offer, a learned imitation of the classifier, loses\n{told['surrogate']}.\n"
-    )
+    metrics = [metric for metric in COLUMNS if metric in worst]
+    rows = [["points lost on the worst classifier", "answers per training image", *metrics]]
+    for way in worst.index:
+        lost = [f"{worst[metric][way].round(1) + 0:.1f}" for metric in metrics]  # no -0.0
+        rows.append([in_markdown(way), f"{asked[way]:.0f}", *lost])
+    return markdown_table(rows)
 
 
 def photographs(paired: pd.DataFrame) -> str:
