@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from .. import files
-from ..classifiers.frozen import at_rest, frozen_at_rest
+from ..classifiers.frozen import Frozen, at_rest, frozen_at_rest
 from ..classifiers.wrapper import eval_mode
 from ..progress import progress
 from . import checkpoints, distributed
@@ -53,10 +53,12 @@ class TrainingLoop:
         The explainer ends in eval mode.
         """
         state, team = self.state, self.team
+        wrapped = any(isinstance(part, Frozen) for part in state.classifier.modules())
         with (
             distributed.seeded(self.config.seed),
             frozen_at_rest(state.explainer, state.classifier),  # once, not at every step
-            nullcontext() if hasattr(state.classifier, "learned_state") else at_rest(state.classifier),  # if it is bare
+            # a bare network; what learns while it is asked stays as it is
+            nullcontext() if wrapped or hasattr(state.classifier, "learned_state") else at_rest(state.classifier),
             files.alone(self.checkpoint) if self.checkpoint and team.is_main_process else nullcontext(),
             distributed.global_statistics(state.explainer, team),
             eval_mode(state.explainer),  # restores the modes, whatever ends the training
