@@ -94,6 +94,17 @@ print(torch.cuda.is_initialized(), hasattr(tqdm.tqdm, "_lock"), os.environ.get("
     assert process.num_threads() == 1
 
 
+def test_kernels_need_no_ports(server, study_root):
+    """Ports that two jobs find free at the same moment would be the same, and one of the kernels would die."""
+    cell = """import json, ipykernel
+told = json.load(open(ipykernel.get_connection_file()))
+print(told["transport"], told["ip"])"""
+    study(study_root, cell)
+    assert run(study_root).returncode == 0
+    transport, address = outputs(study_root)[-1][0]["text"].split()
+    assert transport == "ipc" and not Path(address).parent.exists()
+
+
 def test_a_failing_cell(server, study_root):
     study(study_root, "raise ValueError('no')")
     done = run(study_root)
