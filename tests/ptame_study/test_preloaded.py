@@ -102,7 +102,8 @@ print(told["transport"], told["ip"])"""
     study(study_root, cell)
     assert run(study_root).returncode == 0
     transport, address = outputs(study_root)[-1][0]["text"].split()
-    assert transport == "ipc" and not Path(address).parent.exists()
+    assert transport == "ipc"
+    assert not Path(address).parent.exists()
 
 
 def test_a_failing_cell(server, study_root):
