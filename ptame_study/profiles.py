@@ -97,6 +97,9 @@ def _shaped(file: Path, content: Any, whole: bool = True) -> dict[str, Any]:
     seeds = content.get("seeds", [0])
     if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise ValueError(f"{show}: 'seeds' must be a list of whole numbers that are not negative, got {seeds!r}")
+    processes = content.get("processes", 1)
+    if type(processes) is not int or processes < 1:
+        raise ValueError(f"{show}: 'processes' must be a whole number from 1, got {processes!r}")
     embedded = [name for name in content.get("classifiers", []) if name.startswith("embedded/")]
     for name in content.get("explainer_too", []) if whole else ():  # notebook 07 has single-label images of these only
         if name not in embedded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from joblib import Parallel, delayed, parallel_config
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -137,16 +139,25 @@ def makers(
 
 
 def train_all(subjects: Sequence[Subject], makers: Mapping[str, Maker], seeds: Sequence[int]) -> dict[Key, nn.Module]:
-    """The explainers of each method for each network and seed.
+    """The explainers of each method for each network and seed; of a method's variants only with the first seed.
 
-    ``makers``: by the method's name; anything with ``explain(pixels, targets)`` may come out.
+    ``makers``: by the method's name; anything with ``explain(pixels, targets)`` may come out. They are trained in as
+    many processes as the environment's ``PTAME_PROCESSES`` says, each on one thread, so that this changes no digit.
     """
-    wanted = [Key(subject.name, method, seed) for method in makers for subject in subjects for seed in seeds]
+    wanted = [
+        Key(subject.name, method, seed)
+        for method in makers
+        for subject in subjects
+        for seed in (seeds if method in ON_AUXILIARY else seeds[:1])
+    ]
     networks = {subject.name: subject.classifier for subject in subjects}
-    return {
-        key: makers[key.method](networks[key.network], classes_of(key.network.removeprefix("zoo/")), key.seed)
+    jobs = (
+        delayed(makers[key.method])(networks[key.network], classes_of(key.network.removeprefix("zoo/")), key.seed)
         for key in wanted
-    }
+    )
+    with parallel_config(backend="loky", inner_max_num_threads=1):
+        made = Parallel(n_jobs=int(os.environ.get("PTAME_PROCESSES") or 1))(jobs)
+    return dict(zip(wanted, made, strict=True))
 
 
 def explain_all(

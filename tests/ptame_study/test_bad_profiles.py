@@ -114,6 +114,10 @@ ROWS = {
         lambda place: make_profile(place, WHOLE + "seeds: ['1; touch y']"),
         refused(r"'seeds' must be a list of whole numbers that are not negative, got \['1; touch y'\]"),
     ),
+    "no processes": (
+        lambda place: make_profile(place, WHOLE + "processes: 0"),
+        refused(r"'processes' must be a whole number from 1, got 0"),
+    ),
     "profiles in a circle": (
         lambda place: make_profile(place, "extends: other", other="extends: bad"),
         refused("extend each other in a circle, bad -> other -> bad: take one 'extends' out"),

@@ -162,3 +162,17 @@ def test_makers_are_named_by_what_they_train():
     [network] = whose_evidence.load_subjects(["zoo/quadrant"], data.images.float() / 255)
     explainer = made["Swap-TAME without any part"](network.classifier, 4, 0)
     assert (explainer.method, explainer.parts, explainer.num_classes) == ("Swap-TAME", (), 4)
+
+
+def test_processes_change_no_digit(monkeypatch):
+    config = whose_evidence.TrainingConfig(steps=2, batch_size=4)
+    data = load_evidence("train", 8, cached=False)
+    subjects = whose_evidence.load_subjects(["zoo/badge", "zoo/quadrant"], data.images.float() / 255)
+    made = whose_evidence.makers(["embedded/auxiliary"], [], data, config, data)
+    own = whose_evidence.train_all(subjects, made, [0])
+    monkeypatch.setenv("PTAME_PROCESSES", "2")
+    others = whose_evidence.train_all(subjects, made, [0])
+    assert list(own) == list(others)
+    for key, explainer in own.items():
+        values = others[key].state_dict()
+        assert all(value.equal(values[name]) for name, value in explainer.state_dict().items())
