@@ -5,11 +5,9 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint
@@ -46,17 +44,6 @@ class ForkedKernel(LocalProvisioner):
     """Starts the kernel that `ready_kernel` has forked, if this Python's is asked for; another one as usual."""
 
     ready: tuple[Process, Connection] | None = None
-
-    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
-        """Have the kernel listen in a temporary folder: free ports may be found by another job at the same moment."""
-        self.sockets = tempfile.mkdtemp(prefix="kernel-")
-        self.parent.transport, self.parent.ip = "ipc", f"{self.sockets}/socket"
-        return await super().pre_launch(**kwargs)
-
-    async def cleanup(self, restart: bool = False) -> None:
-        """Remove what the kernel listened in."""
-        await super().cleanup(restart)
-        shutil.rmtree(self.sockets, ignore_errors=True)
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> dict[str, Any]:
         """Start the kernel, and return how to connect to it."""

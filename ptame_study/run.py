@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def run_notebook(
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     source = paths.notebook(notebook)
     if not source.is_file():
@@ -68,7 +70,9 @@ def run_notebook(
     # run it; what is unfinished or failed never has the final name
     options = {"kernel_name": "python3", "cwd": str(files.root()), "progress_bar": False, "log_output": True}
     options["start_timeout"] = 600  # seconds: a kernel may start slowly on a busy machine
-    with files.alone(done):
+    with files.alone(done), tempfile.TemporaryDirectory(prefix="kernel-") as folder:
+        # a kernel listens in a folder of its own: ports may be found free by two jobs at the same moment
+        options["config"] = Config(KernelManager={"transport": "ipc", "ip": f"{folder}/socket"})
         try:
             papermill.execute_notebook(_literal(source), _literal(running), parameters, **options)
         except PapermillExecutionError as error:
