@@ -30,6 +30,8 @@ Weights = str | Path | None  # as `load_classifier` takes them
 EMBEDDED = ("embedded/vgg", "embedded/resnet", "embedded/vit")
 EMBEDDED_MULTI = ("embedded/multi-vgg", "embedded/multi-resnet")
 TORCHVISION = ("vgg16", "resnet50", "vit_b_16")
+NAMED = (*EMBEDDED, *EMBEDDED_MULTI, *ZOO, *LITE, lite.MULTI, *TORCHVISION)
+GIVEN = ("timm", "hf", "onnx")  # and what stands behind the slash
 HEADS = {"vgg16": "classifier.6", "resnet50": "fc"}  # the last layer of torchvision's networks
 
 
@@ -99,11 +101,22 @@ def load_classifier(
         if weights != "default":
             raise ValueError(f"{name!r} holds its weights: weights={weights!r} can't replace them")
         return load_onnx(rest, mean, std, labels=labels, **options)
-    named = ", ".join((*EMBEDDED, *EMBEDDED_MULTI, *ZOO, *LITE, lite.MULTI, *TORCHVISION))
-    others = "'timm/<model>' with a name from timm.list_models(), 'hf/<repository or folder>', 'onnx/<file>'"
-    near = nearest(name, (*EMBEDDED, *EMBEDDED_MULTI, *ZOO, *LITE, lite.MULTI, *TORCHVISION))
+    raise unknown(name)
+
+
+def check_known(name: str) -> None:
+    """Raise ValueError for a name that is of no classifier; one that is given to a library may be unknown there."""
+    kind, _, rest = name.partition("/")
+    if name not in (*NAMED, "embedded/auxiliary", zoo.AUXILIARY) and not (kind in GIVEN and rest):
+        raise unknown(name)
+
+
+def unknown(name: str) -> ValueError:
+    """What to say of a name that is of no classifier."""
+    near = nearest(name, NAMED)
     hint = f"did you mean {near}? Else " if near else ""
-    raise ValueError(f"unknown classifier {name!r}: {hint}choose one of {named}, or {others}")
+    others = "'timm/<model>' with a name from timm.list_models(), 'hf/<repository or folder>', 'onnx/<file>'"
+    return ValueError(f"unknown classifier {name!r}: {hint}choose one of {', '.join(NAMED)}, or {others}")
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -69,23 +69,6 @@ def two_named(labels: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if labels is None else tuple(labels) if len(labels) != 1 else (f"not {labels[0]}", labels[0])
 
 
-def decide(classifier: nn.Module, pixels: Tensor) -> Tensor:
-    """The classifier's own decisions (B,) int64: what the study explains.
-
-    Raises ValueError for pixels that are not (B,3,H,W) in [0,1] or logits that are not (B,K), and FloatingPointError
-    for an answer that is NaN or infinite.
-    """
-    check_images(pixels)
-    with torch.no_grad():
-        return check_answers(classifier(pixels))
-
-
-def likeliest(classifier: nn.Module, pixels: Tensor) -> Tensor:
-    """`decide` without any check, for a loop that checks its loss."""
-    with torch.no_grad():
-        return classifier(pixels).argmax(1)
-
-
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
     """Put a module in eval mode while the block runs, then give every sub-module its own mode again."""
@@ -98,6 +81,29 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
         for part in module.modules():
             if part.training != (part in training):
                 part.training = part in training
+
+
+def answers(classifier: nn.Module, pixels: Tensor) -> Tensor:
+    """The classifier's logits (B,K), in eval mode: a bare network's batch norms don't move, and no unit drops out."""
+    with eval_mode(classifier) if isinstance(classifier, nn.Module) else nullcontext():
+        return classifier(pixels)
+
+
+def decide(classifier: nn.Module, pixels: Tensor) -> Tensor:
+    """The classifier's own decisions (B,) int64: what the study explains.
+
+    Raises ValueError for pixels that are not (B,3,H,W) in [0,1] or logits that are not (B,K), and FloatingPointError
+    for an answer that is NaN or infinite.
+    """
+    check_images(pixels)
+    with torch.no_grad():
+        return check_answers(answers(classifier, pixels))
+
+
+def likeliest(classifier: nn.Module, pixels: Tensor) -> Tensor:
+    """`decide` without any check, for a loop that checks its loss."""
+    with torch.no_grad():
+        return answers(classifier, pixels).argmax(1)
 
 
 def device_of(classifier: nn.Module) -> torch.device:

@@ -50,7 +50,7 @@ def positions(features: Tensor) -> Tensor:
 class SwapTAME(PTAME):
     """P-TAME with positions, neighbours and the pixels themselves in its attention; saved and trained like it.
 
-    ``parts``: which of `PARTS` it has, and whether a `GATE`. Raises ValueError for another part.
+    ``parts``: which of `PARTS` it has, and whether a `GATE`. Raises ValueError for another part, TypeError for text.
     """
 
     method = "Swap-TAME"
@@ -64,6 +64,8 @@ class SwapTAME(PTAME):
         parts: tuple[str, ...] = PARTS,
     ):
         super().__init__(auxiliary, num_classes, fuser_bias, one_step)
+        if isinstance(parts, str):
+            raise TypeError(f"parts are a list of names, got {parts!r}: write [{parts!r}]")
         if unknown := set(parts) - {*ALL_PARTS}:
             raise ValueError(f"unknown parts {', '.join(sorted(unknown))}: choose among {', '.join(ALL_PARTS)}")
         self.parts = tuple(part for part in ALL_PARTS if part in parts)

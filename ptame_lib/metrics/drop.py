@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..classifiers.wrapper import answers
 from ..masking import keep, keep_share, normalise, resize
 from ..validation import check_answers, check_maps, check_targets
 
@@ -53,7 +54,7 @@ def confidence(classifier: nn.Module, pixels: Tensor, targets: Tensor) -> Tensor
     Raises ValueError for targets (B,) of another number or range, FloatingPointError where the classifier's answer is
     not finite.
     """
-    logits = classifier(pixels)
+    logits = answers(classifier, pixels)
     check_answers(logits)
     check_targets(targets, *logits.shape)
     return logits.double().softmax(1).gather(1, targets[:, None])[:, 0]

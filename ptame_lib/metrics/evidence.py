@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..classifiers.wrapper import answers
 from ..masking import first_pixels, normalise, resize
 from ..texts import MOST, printable
 from ..validation import check_answers, check_classes, check_images
@@ -179,12 +180,12 @@ class Evidence:
         for k, fill in enumerate(FILLS):
             if not self.faithful[i, k]:
                 instead.setdefault(self._instead(i, k), []).append(fill)
-        answers = [f"with all others {' or '.join(on)} the classifier {found}" for found, on in instead.items()]
+        told = [f"with all others {' or '.join(on)} the classifier {found}" for found, on in instead.items()]
         other = "" if self.multi_label else f", not for {self.name(self.targets[i])}"
         enough = [fill for k, fill in enumerate(FILLS) if self.faithful[i, k] and not self.empty_too[i, k]]
         though = f" They are enough only with all others {enough[0]}." if enough else ""
         shown = f"Do not rely on the {percent(self.shown[i])} of the pixels shown"
-        return f"{shown}: {' and '.join(answers)}{other}.{though}"
+        return f"{shown}: {' and '.join(told)}{other}.{though}"
 
     def as_dict(self, i: int = 0) -> dict[str, Any]:
         """The evidence of image ``i`` as plain values for JSON, with the sentences; shares and probabilities in [0,1].
@@ -259,11 +260,11 @@ def evidence(
     targets = targets.to(pixels.device)
     multi_label = getattr(classifier, "multi_label", False)
     # without any map: the whole image, and images filled all over, of which a black one is the same for all
-    whole = classifier(pixels) if whole is None else whole
+    whole = answers(classifier, pixels) if whole is None else whole
     decisions = check_answers(whole)
     check_classes(targets, whole.shape[1])
     fills = [fill(pixels) for fill in FILLS.values()]
-    empty = [classifier(fills[0][:1]).expand(b, -1), classifier(fills[1])]
+    empty = [answers(classifier, fills[0][:1]).expand(b, -1), answers(classifier, fills[1])]
     nothing = torch.full((b, len(FILLS)), torch.nan, dtype=torch.float64, device=pixels.device)
     known = {"whole": _probability(whole, targets, multi_label), "decided": _decided(whole, targets, multi_label)}
     known |= {"empty": torch.stack([_probability(answer, targets, multi_label) for answer in empty], 1)}
@@ -302,10 +303,10 @@ def _ask(
     """
     multi_label, columns = getattr(classifier, "multi_label", False), {}
     for part, seen in (("kept", shown), ("rest", ~shown)):
-        answers = [classifier(torch.where(seen[:, None], pixels, fill)) for fill in fills]
-        columns[f"{part}_decisions"] = torch.stack([check_answers(answer) for answer in answers], 1)
-        columns[part] = torch.stack([_probability(answer, targets, multi_label) for answer in answers], 1)
-        decided = torch.stack([_decided(answer, targets, multi_label) for answer in answers], 1)
+        told = [answers(classifier, torch.where(seen[:, None], pixels, fill)) for fill in fills]
+        columns[f"{part}_decisions"] = torch.stack([check_answers(answer) for answer in told], 1)
+        columns[part] = torch.stack([_probability(answer, targets, multi_label) for answer in told], 1)
+        decided = torch.stack([_decided(answer, targets, multi_label) for answer in told], 1)
         columns["faithful" if part == "kept" else "rest_too"] = decided
     # of the shares that are enough, this one may be the smallest; without any pixel it is none
     part = shown.double().mean((1, 2))[:, None]
@@ -333,7 +334,7 @@ def _smallest(
                 break
             first = first_pixels(maps[open_], share)
             images = torch.where(first[:, None], pixels[open_], fill[open_])
-            enough = _decided(classifier(images), targets[open_], multi_label)
+            enough = _decided(answers(classifier, images), targets[open_], multi_label)
             part = first.double().mean((1, 2))
             enough &= part > 0
             smallest[open_[enough], k] = part[enough]
@@ -403,7 +404,7 @@ def explain_with_evidence(
         raise ValueError(f"{method.name!r} is given the truth and no targets: pass its maps to {call}")
     check_images(pixels)
     with torch.no_grad():
-        whole = classifier(pixels)  # once, for the decision and for the evidence
+        whole = answers(classifier, pixels)  # once, for the decision and for the evidence
     targets = check_answers(whole) if targets is None else targets
     maps = getattr(method, "explain", method)(pixels, targets)
     return maps, evidence(classifier, pixels, targets, maps, share, whole=whole)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..classifiers.wrapper import answers
 from ..masking import resize
 from ..validation import check_answers, check_maps, check_targets
 from .imputation import linear_imputation
@@ -85,7 +86,7 @@ def road(
     # impute all at once, since small images are solved faster side by side
     filled = impute(pixels.repeat(len(shares), 1, 1, 1), torch.cat(known))
     # ask the classifier again
-    logits = torch.cat([classifier(images) for images in filled.split(len(pixels))])  # (S B,K)
+    logits = torch.cat([answers(classifier, images) for images in filled.split(len(pixels))])  # (S B,K)
     decided, asked = check_answers(logits), targets.repeat(len(shares))
     check_targets(asked, *logits.shape)
     accuracy = (decided == asked).double()

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..classifiers.wrapper import answers
 from ..masking import blend, resize
 from ..validation import check_answers, check_classes
 from .localisation import THRESHOLDS
@@ -114,7 +115,7 @@ def label_confidence(
     """
     if masks is not None:
         pixels = blend(pixels, masks, classifier.mean if colour is None else colour)
-    logits = classifier(pixels)
+    logits = answers(classifier, pixels)
     check_answers(logits)
     if labels.shape != logits.shape:
         shapes = f"{tuple(logits.shape)}, got {tuple(labels.shape)}"
@@ -123,7 +124,7 @@ def label_confidence(
 
 
 def _probability(classifier: nn.Module, pixels: Tensor, classes: Tensor) -> Tensor:
-    logits = classifier(pixels)
+    logits = answers(classifier, pixels)
     check_answers(logits)
     check_classes(classes, logits.shape[1])
     return logits.double().softmax(1)[:, classes]

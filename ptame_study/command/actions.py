@@ -16,6 +16,7 @@ from torch import Tensor
 from ptame_lib import files
 from ptame_lib.classifiers import lite
 from ptame_lib.classifiers.black_box import BlackBox
+from ptame_lib.classifiers.loading import check_known
 from ptame_lib.classifiers.wrapper import Classifier
 from ptame_lib.datasets.folders import ImageFolder, before_crop
 from ptame_lib.explainers.card import about
@@ -123,8 +124,10 @@ def explain(
 def shipped_explainer(classifier: str | None = None) -> Path:
     """The file of the shipped explainer, by default that of lite/2, whose networks must be installed.
 
-    Raises ValueError for a classifier without one, FileNotFoundError with what to install.
+    Raises ValueError for a classifier without one or of an unknown name, FileNotFoundError with what to install.
     """
+    if classifier is not None:
+        check_known(classifier)
     try:
         file = shipped(classifier or SHOWN)
     except ValueError as error:

@@ -1,11 +1,16 @@
 """The wrapper of classifiers: modes of modules, sizes of images."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from ptame_lib.classifiers.frozen import height_and_width
-from ptame_lib.classifiers.wrapper import eval_mode
+from ptame_lib.classifiers.wrapper import decide, eval_mode
+from ptame_lib.metrics.evidence import explain_with_evidence
+from ptame_lib.metrics.specificity import label_confidence
+from ptame_lib.metrics.suite import measure
 
 
 @pytest.fixture
@@ -42,6 +47,30 @@ def test_eval_mode_restores_it_after_an_exception(mixed):
     with pytest.raises(KeyError, match="mine"):
         fail()
     assert modes(mixed) == before
+
+
+def test_a_bare_network_in_training_is_asked_at_rest():
+    """It answers as in eval mode; its modes, running means and dropout's random state stay as they are."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    pixels, maps, targets = torch.rand(3, 3, 16, 16), torch.rand(3, 16, 16), torch.tensor([0, 1, 3])
+    truth = maps > 0.5
+    questions = {
+        "decide": lambda: decide(net, pixels),
+        "measure": lambda: list(measure(net, pixels, targets, maps, truth).values()),
+        "labels": lambda: label_confidence(net, pixels, torch.ones(3, 4)),
+        "evidence": lambda: list(vars(explain_with_evidence(lambda x, t: maps, net, pixels)[1]).values())[:5],
+    }
+    net.eval()
+    at_rest = {name: ask() for name, ask in questions.items()}
+    net.train()
+    before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()
+    for name, ask in questions.items():
+        torch.testing.assert_close(ask(), at_rest[name], rtol=0, atol=0, equal_nan=True, msg=name)
+        assert net.training
+        assert net[1].training
+    assert all(value.equal(before[name]) for name, value in net.state_dict().items())
+    assert torch.get_rng_state().equal(state)
 
 
 def test_input_sizes():

@@ -55,6 +55,8 @@ def test_explainer_and_pixels_may_be_of_any_type_as_with_p_tame(kind):
 def test_an_unknown_part_is_refused(auxiliary):
     with pytest.raises(ValueError, match="unknown parts colours: choose among positions, neighbours, pixels, gate"):
         SwapTAME(auxiliary, 5, parts=("pixels", "colours"))
+    with pytest.raises(TypeError, match=r"parts are a list of names, got 'gate': write \['gate'\]"):
+        SwapTAME(auxiliary, 5, parts="gate")
 
 
 def test_a_gate_is_the_same_for_every_class_and_half_open_at_first(auxiliary):
