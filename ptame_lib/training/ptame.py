@@ -72,8 +72,8 @@ class TrainingConfig:
     temperature: float = TEMPERATURE
 
     def __post_init__(self) -> None:
-        check_at_least(1, batch_size=self.batch_size, checkpoint_every=self.checkpoint_every)
-        check_at_least(0, steps=self.steps, seed=self.seed, workers=self.workers)
+        check_at_least(1, steps=self.steps, batch_size=self.batch_size, checkpoint_every=self.checkpoint_every)
+        check_at_least(0, seed=self.seed, workers=self.workers)
         if not 0 <= self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
             raise ValueError(
                 f"lr and weight_decay can't be {self.lr} and {self.weight_decay}: "

@@ -283,7 +283,8 @@ def find_class(wanted: str, classes: int, labels: Sequence[str] | None) -> int:
     """
     found = [i for i, label in enumerate(labels or ()) if label == wanted]
     digits = wanted.removeprefix("#")
-    by_number = int(digits) if digits.isdecimal() and digits.isascii() and int(digits) < classes else None
+    number = digits.lstrip("0").rjust(1, "0") if digits.isdecimal() and digits.isascii() else ""
+    by_number = int(number) if number and len(number) <= len(str(classes)) and int(number) < classes else None
     if len(found) > 1:
         several = ", ".join(f"#{i}" for i in found)
         raise ValueError(f"{len(found)} classes have the name {wanted}: choose one by its number, {several}")
@@ -295,4 +296,6 @@ def find_class(wanted: str, classes: int, labels: Sequence[str] | None) -> int:
     names = ", or one of its names" if labels else ""
     near = [] if digits.isdecimal() else difflib.get_close_matches(wanted, labels or (), 1)
     hint = f"did you mean {printable(near[0], MOST)}? Or " if near else ""
-    raise ValueError(f"the classifier has no class {wanted}: {hint}give a number in 0..{classes - 1}{names}")
+    raise ValueError(
+        f"the classifier has no class {printable(wanted, MOST)}: {hint}give a number in 0..{classes - 1}{names}"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain, count
@@ -13,6 +14,7 @@ from ptame_lib import files
 from ..records import sha256
 
 ENDING = ".explained"  # of figures and their JSON, before the suffix
+LONGEST = 180  # bytes of an image's name in theirs: with what is added, disks take 255
 
 
 def shown_names(files: Sequence[Path]) -> list[str]:
@@ -67,18 +69,25 @@ def figure_files(files: Sequence[Path], out: Path, classes: Sequence[int] = ()) 
 
     The file of an asked class has its number. A second image of one name, in this call or an earlier one, gets the
     first free number: what is there of another image is never replaced, what is there of the same image is. Upper and
-    lower case count as one name, as they do on some disks.
+    lower case count as one name, as they do on some disks. Names of more than `LONGEST` bytes are cut.
     """
-    names, given = {file.stem.casefold() for file in files}, set()
-    for file in files:
-        others = (f"{file.stem}-{i}" for i in count(2))
-        stems = chain([file.stem], (stem for stem in others if stem.casefold() not in names))
+    own = [_cut(file.stem) for file in files]
+    names, given = {stem.casefold() for stem in own}, set()
+    for file, name in zip(files, own, strict=True):
+        others = (f"{name}-{i}" for i in count(2))
+        stems = chain([name], (stem for stem in others if stem.casefold() not in names))
         for stem in stems:
             figures = [out / f"{stem}{part}{ENDING}.png" for part in ([f".{c}" for c in classes] or [""])]
             if stem.casefold() not in given and not any(_is_of_another(figure, file) for figure in figures):
                 break
         given.add(stem.casefold())
         yield figures
+
+
+def _cut(name: str) -> str:
+    """The name's first `LONGEST` bytes, without a half character at the end."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= LONGEST else encoded[:LONGEST].decode(errors="ignore")
 
 
 def is_figure(file: Path) -> bool:

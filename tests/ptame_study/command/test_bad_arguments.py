@@ -28,6 +28,11 @@ ROWS = {
         lambda place: actions.find_class("1", 3, ["1", "5", "0"]),
         refused("1 is the name of class #0 and the number of class 5: choose #0 or #1"),
     ),
+    "class of five thousand digits": (
+        lambda place: actions.find_class("9" * 5000, 10, None),
+        refused(r"the classifier has no class 9{20,}\.\.\. \(5000 letters\): give a number in 0\.\.9"),
+    ),
+    "class of a number with zeros before it": (lambda place: actions.find_class("007", 10, None), lambda c: c == 7),
     "class of a number as its own name": (lambda place: actions.find_class("2", 3, "012"), lambda c: c == 2),
     "class by a name that is no class's number": (lambda place: actions.find_class("5", 2, "35"), lambda c: c == 1),
     "class by its number in any case": (lambda place: actions.find_class("#1", 3, ["1", "5", "0"]), lambda c: c == 1),

@@ -191,6 +191,8 @@ def test_what_a_folder_holds_besides_is_one_line(trained, tmp_path):
         (["P", "p", "ä", "Ä"], ["P", "p-2", "ä", "Ä-2"]),
         (["a", "b"], ["a", "b"]),
         (["a"] * 4, ["a", "a-2", "a-3", "a-4"]),
+        (["b" * 250, "b" * 249 + "c"], ["b" * 180, "b" * 180 + "-2"]),  # as long as disks allow
+        (["a" + "ä" * 120], ["a" + "ä" * 89]),
     ],
 )
 def test_no_figure_overwrites_another(stems, expected):
