@@ -115,8 +115,8 @@ def check_maps(found: Tensor, n: int, of: str = "the method that made them") -> 
         raise ValueError(f"maps must be (B,h,w), one for each of {n} images, got {_shape(found)}: check {of}")
     if not found.is_floating_point():
         raise ValueError(f"maps must be floating point, got {found.dtype}: convert them, maps.float()")
-    if not found.isfinite().all():
-        raise ValueError(f"map {first_bad(found.isfinite())} has values that are not finite: check {of}")
+    if not (finite := found.float().isfinite()).all():  # also of double numbers too large for what measures maps
+        raise ValueError(f"map {first_bad(finite)} has values that are not finite: check {of}")
 
 
 def check_unit(masks: Tensor) -> None:

@@ -212,6 +212,10 @@ PIXELS_AND_MAPS = {
         lambda: masked_confidence(toy_classifier(), PIXELS, TARGETS, MAPS * NAN),
         refused("map 0 has values that are not finite: check"),
     ),
+    "map of too large double numbers": (
+        lambda: pointing_game(MAPS.double() + 1e300, TRUTH),
+        refused("map 0 has values that are not finite: check"),
+    ),
     "truth of floating point": (
         lambda: iou(MAPS, TRUTH.float(), 0.5),
         refused(r"bool, got torch\.float32: .*truth > 0\.5"),
