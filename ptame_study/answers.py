@@ -120,18 +120,22 @@ def of_evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
     """
     right = shown[shown["metric"] == RIGHT].groupby(["network", "method"])["value"].mean().unstack("method")
     means, worst = right.mean(), right.idxmin()
-    others = [m for m in right if m not in CONTROLS and not m.startswith(("P-TAME", "Swap-TAME"))]
+    ours = ("P-TAME", "Swap-TAME")
+    others = [m for m in right if m not in CONTROLS and not m.startswith(ours) and not {"+", "/"} & {*m}]  # no variants
     best = means[others].idxmax()
-    own, ours = (
+    published, own = (
         f"in {means[m]:.0f} % of them (worst network, {worst[m].removeprefix('zoo/')}: {right[m].min():.0f} %)"
-        for m in ("P-TAME", "Swap-TAME")
+        for m in ours
     )
     told = [
         f"Each of {len(right)} small networks decides by one of seven things in the same images.",
-        f"P-TAME shows the right one {own}.",
+        f"P-TAME shows the right one {published}.",
         f"The best other published method, {best}, shows it in {means[best]:.0f} %; chance is {CHANCE:.0f} %.",
-        f"Swap-TAME, a variant of this study, shows it {ours}.",
+        f"Swap-TAME, a variant of this study, shows it {own}.",
     ]
+    for auxiliary in [m.rpartition(" on ")[2] for m in right if m.startswith("P-TAME on ")]:
+        two = " and ".join(f"{m} in {means[f'{m} on {auxiliary}']:.0f} %" for m in ours)
+        told.append(f"On the features of {auxiliary}, which knows no class, {two}.")
     rows = swapped[~swapped["alike"] & (swapped["metric"] == "AD@25")]
     needs = ((rows["p"] < LEVEL) & rows["agree"] & (rows["gap"] > 0)).groupby(rows["method"]).sum()
     if pairs := (rows["method"] == "P-TAME").sum():
