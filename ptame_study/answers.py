@@ -133,7 +133,7 @@ def of_evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
         f"The best other published method, {best}, shows it in {means[best]:.0f} %; chance is {CHANCE:.0f} %.",
         f"Swap-TAME, a variant of this study, shows it {own}.",
     ]
-    for auxiliary in [m.rpartition(" on ")[2] for m in right if m.startswith("P-TAME on ")]:
+    for auxiliary in [m.rpartition(" on ")[2] for m in right if m.startswith("P-TAME on ") and "+" not in m]:
         two = " and ".join(f"{m} in {means[f'{m} on {auxiliary}']:.0f} %" for m in ours)
         told.append(f"On the features of {auxiliary}, which knows no class, {two}.")
     rows = swapped[~swapped["alike"] & (swapped["metric"] == "AD@25")]

@@ -108,7 +108,13 @@ def test_whose_evidence_by_hand():
         "of 2 pairs, Swap-TAME's in 2."
     )
     assert answers.of_evidence(shown, swapped[:0]) == start  # of a single network
-    more = {"P-TAME on zoo/rotations": 30.0, "Swap-TAME on zoo/rotations": 70.0, "RISE+2": 99.0, "RISE on zoo/x": 99.0}
+    more = {
+        "P-TAME on zoo/rotations": 30.0,
+        "P-TAME on zoo/rotations+2": 35.0,
+        "Swap-TAME on zoo/rotations": 70.0,
+        "RISE+2": 99.0,
+        "RISE on zoo/x": 99.0,
+    }
     variants = [shown[shown["method"] == "RISE"].assign(method=name, value=value) for name, value in more.items()]
     assert answers.of_evidence(pd.concat([shown, *variants]), swapped[:0]) == (
         f"{start} On the features of zoo/rotations, which knows no class, P-TAME in 30 % and Swap-TAME in 70 %."
