@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -30,6 +29,7 @@ APART = {  # profiles whose tables are kept in folders of their own: the parts o
     "real": {
         "real": ["compare", "seeds", "own_share", "paired", "paired_swaptame"],
         "real masks": ["segmentation", "segmentation_paired", "class_confusion"],
+        "real sanity": ["sanity", "sanity_known"],
     },
 }
 RESULTS = ["main table", "place", "seeds", "paired", "rankings", *APART["real"]]
@@ -123,6 +123,7 @@ def parts(folder: Path) -> dict[str, str]:
         "rankings": results_page.rankings(paired),
         "real": results_page.on_cutouts(**real["real"]),
         "real masks": results_page.masks_on_cutouts(**real["real masks"]),
+        "real sanity": results_page.sanity_on_cutouts(**real["real sanity"]),
         "masks": results_page.masks(confusion),
         "black box": results_page.black_box(gaps, queries),
         "photographs": results_page.photographs(pd.read_csv(folder / "realdata_paired.csv")),
@@ -163,7 +164,7 @@ def answered(
     for asked, text in told.items():
         question, notebook = asked.rsplit(" ", 1)
         lines.append(f"- **{question}** {in_markdown(text)} ([notebook {notebook[:2]}](notebooks/{notebook}.ipynb))")
-    return "\n" + "\n".join(textwrap.fill(line, 120, subsequent_indent="  ") for line in lines) + "\n"
+    return "\n" + "\n".join(results_page.wrapped(line, "  ") for line in lines) + "\n"
 
 
 def summary(compare: pd.DataFrame, paired: pd.DataFrame, cost: pd.DataFrame, seeds: pd.DataFrame) -> str:

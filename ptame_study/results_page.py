@@ -150,7 +150,7 @@ def on_cutouts(
         cells = [" / ".join(f"{means[kind, name, m]:.1f}" for kind in ("singles", "pairs")) for m in PHOTOGRAPHED]
         share = f"{shares[name]:.1f}" if name in shares else tables.UNKNOWN
         rows.append([in_markdown(name) + ("*" if starred else ""), *cells, share])
-    return f"\n{textwrap.fill(in_markdown(told), 120)}\n{markdown_table(rows)}\n"
+    return f"\n{wrapped(in_markdown(told))}\n{markdown_table(rows)}\n"
 
 
 def masks_on_cutouts(
@@ -168,7 +168,18 @@ def masks_on_cutouts(
         of = means.get(name)
         tested = [f"{of['kept']:.0f}", f"{of['others']:.1f}"] if of else [tables.UNKNOWN] * 2
         rows.append([in_markdown(name), *(f"{wide[m][name]:.1f}" for m in SEGMENTED), *tested])
-    return f"\n{textwrap.fill(in_markdown(told), 120)}\n{markdown_table(rows)}\n"
+    return f"\n{wrapped(in_markdown(told))}\n{markdown_table(rows)}\n"
+
+
+def sanity_on_cutouts(sanity: pd.DataFrame, sanity_known: pd.DataFrame) -> str:
+    """Notebook 06 on photographs: the answer, and whether P-TAME's maps follow a permuted head."""
+    of = sanity[(sanity["method"] == "P-TAME") & (sanity["metric"] == "Spearman")].groupby("check")["value"].mean()
+    told = (
+        f"{answers.of_sanity(sanity, sanity_known)} With a permuted head, the maps of P-TAME trained again correlate "
+        f"by {of[answers.HEAD]:.0f} % with the old ones of the class whose logit a class has now, and by "
+        f"{of[answers.STAYS]:.0f} % with those of the class of the same number."
+    )
+    return f"\n{wrapped(in_markdown(told))}\n"
 
 
 def rankings(paired: pd.DataFrame) -> str:
@@ -186,7 +197,7 @@ def rankings(paired: pd.DataFrame) -> str:
             counts = [f"{verdict} {count}" for verdict, count in mixed["verdict"].value_counts().items()]
             told.append(f"in {'the other ' if told else 'all '}{len(mixed)} cells: {', '.join(counts)}")
         lines.append(f"- Against {rival}: {'; '.join(told)}.")
-    return "\n" + "\n".join(textwrap.fill(line, 120, subsequent_indent="  ") for line in lines) + "\n"
+    return "\n" + "\n".join(wrapped(line, "  ") for line in lines) + "\n"
 
 
 def masks(confusion: pd.DataFrame) -> str:
@@ -227,7 +238,7 @@ def photographs(paired: pd.DataFrame) -> str:
     if alike:
         root = "Against the square root of Grad-CAM's maps, which only makes them wider"
         told.append(f"{root}, no difference is shown in {listed(alike)}.")
-    return "\n" + textwrap.fill(" ".join([level, *told]), 120) + "\n"
+    return "\n" + wrapped(" ".join([level, *told])) + "\n"
 
 
 def imputation(bench: pd.DataFrame) -> str:
@@ -299,3 +310,8 @@ def markdown_table(rows: list[list[str]]) -> str:
     """A Markdown table of rows of cells, the head first."""
     head, *body = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join(["\n" + head, f"|{'---|' * len(rows[0])}", *body]) + "\n"
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """Text in lines of at most 120, later ones with an ``indent``; a name with a hyphen stays whole."""
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_on_hyphens=False)

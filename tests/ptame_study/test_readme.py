@@ -10,7 +10,7 @@ from refusals import HOSTILE
 
 import ptame_lib
 from ptame_lib.texts import in_markdown
-from ptame_study import readme, results_page
+from ptame_study import answers, readme, results_page
 from ptame_study.__main__ import main
 from ptame_study.tables import UNKNOWN, leaders, tidy, wins
 
@@ -311,3 +311,16 @@ def test_masks_on_photographs_by_hand():
     ]
     assert "loses 1 of 1 comparisons with other methods (1 in mean IoU)" in " ".join(text.split())
     assert "(chance: 2 %)" in " ".join(text.split())
+
+
+def test_sanity_on_photographs_by_hand():
+    rows = [("P-TAME", answers.HEAD, 90.0), ("P-TAME", answers.STAYS, 20.0), ("Grad-CAM", answers.HEAD, 100.0)]
+    sanity = pd.DataFrame(rows, columns=["method", "check", "value"]).assign(classifier="lite/2", metric="Spearman")
+    known = pd.DataFrame({"method": ["P-TAME", "Grad-CAM"], "value": [50.0, 80.0]})
+    known = known.assign(**{"classifier sees": "one quadrant", "metric": "pointing"})
+    told = " ".join(results_page.sanity_on_cutouts(sanity, known).split())
+    assert told == (
+        "Where the classifier sees one quadrant alone, P-TAME points there in 50 % of the images (the best other "
+        "method, Grad-CAM: 80 %). With a permuted head, the maps of P-TAME trained again correlate by 90 % with the "
+        "old ones of the class whose logit a class has now, and by 20 % with those of the class of the same number."
+    )
