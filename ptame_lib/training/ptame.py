@@ -72,8 +72,8 @@ class TrainingConfig:
     temperature: float = TEMPERATURE
 
     def __post_init__(self) -> None:
-        check_at_least(1, steps=self.steps, batch_size=self.batch_size, checkpoint_every=self.checkpoint_every)
-        check_at_least(0, seed=self.seed, workers=self.workers)
+        check_at_least(1, batch_size=self.batch_size, checkpoint_every=self.checkpoint_every)
+        check_at_least(0, steps=self.steps, seed=self.seed, workers=self.workers)
         if not 0 <= self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
             raise ValueError(
                 f"lr and weight_decay can't be {self.lr} and {self.weight_decay}: "
@@ -144,9 +144,10 @@ def train_ptame(
     ``made_from``: what else the weights depend on, compared on resuming. In several processes (``accelerate launch``)
     the main one alone writes, shows the bar and calls ``on_step``; see `distributed`.
 
-    Raises ValueError for a checkpoint of other settings, shapes or origin, FileNotFoundError for a missing one,
-    RuntimeError if another run writes it, and FloatingPointError for a loss or weight that is not finite.
+    Raises ValueError for no steps and for a checkpoint of other settings, shapes or origin, FileNotFoundError for a
+    missing one, RuntimeError if another run writes it, and FloatingPointError for a loss or weight that is not finite.
     """
+    check_at_least(1, steps=config.steps)
     team = distributed.accelerator(config.batch_size, config.precision)
     if team.num_processes > 1 and hasattr(classifier, "learned_state"):
         raise ValueError(

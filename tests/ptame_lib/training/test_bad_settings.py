@@ -50,6 +50,10 @@ ROWS = {
         ),
         refused(r"pixels must be in \[0,1\], got .*: divide by 255"),
     ),
+    "no steps": (
+        lambda place: train_ptame(toy_explainer(), toy_classifier(), Items(), TrainingConfig(steps=0, batch_size=2)),
+        refused("steps must be a whole number of at least 1, got 0"),
+    ),
     "training batch larger than the data": (
         lambda place: train_ptame(toy_explainer(), toy_classifier(), Items(), TrainingConfig(steps=1, batch_size=32)),
         refused("2 training images are fewer than one batch of 32: give more images or a smaller batch_size"),
