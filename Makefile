@@ -2,7 +2,7 @@
 #
 #   make reproduce [PROFILE=embedded] [CORES=2] [ARGS=-n]   run the notebooks; ARGS go to snakemake (-n shows the plan)
 #     PROFILE=embedded        the default, about 9 minutes on two cores; checks its main table against the full study's
-#     PROFILE=embedded-full   the full study, about 160 minutes: the numbers in README.md; others are in workflow/profiles/
+#     PROFILE=embedded-full   the full study, about 200 minutes: the numbers in README.md; others are in workflow/profiles/
 #     DATA=/path        the images, weights and tables that the profile names: see the top of workflow/profiles/<profile>.yaml
 #     CLUSTER=slurm     run the jobs on a cluster: slurm or kubernetes, set up in workflow/cluster/
 #     GPUS=1            GPUs of this machine, for profiles that need one per job
