@@ -207,6 +207,16 @@ def next_classifier(profile: str, classifier: str) -> str | None:
     return after[0] if after and after[0] != classifier else None
 
 
+def given(comparison: dict[str, Any]) -> list[str]:
+    """Of notebook 03's ``trained`` methods the one whose explainers are named in ``source``, if they are.
+
+    ``comparison``: a profile's parameters of that notebook. It is P-TAME, or the first where P-TAME is not among them.
+    """
+    trained = comparison.get("trained") or ["P-TAME"]
+    named = (comparison.get("source") or {}).get("explainers")
+    return ["P-TAME" if "P-TAME" in trained else trained[0]] if named else []
+
+
 def shipped(profile: str) -> dict[tuple[str, str], Path]:
     """The explainers of seed 0 that come with the repository, by (classifier, method): a profile does not train them.
 

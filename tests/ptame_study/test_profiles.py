@@ -116,3 +116,10 @@ def test_an_explainer_of_older_settings_is_not_taken(changed, tmp_path, monkeypa
     name = changed.split(":")[0]
     full.write_text(full.read_text().replace(changed, f"{name}: 7  # no"))
     assert ("embedded/vgg", "T-TAME") not in profiles.shipped("embedded")
+
+
+def test_explainers_that_a_profile_names_are_not_trained():
+    assert profiles.given(profiles.load_profile("realdata-lite")["notebooks"]["03_compare"]) == ["Swap-TAME"]
+    assert profiles.given({"source": {"explainers": ["a"]}, "trained": ["T-TAME", "P-TAME"]}) == ["P-TAME"]
+    assert profiles.given({"source": {"explainers": ["a"]}}) == ["P-TAME"]
+    assert profiles.given({"source": {"explainers": []}, "trained": ["T-TAME"]}) == profiles.given({}) == []
