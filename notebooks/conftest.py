@@ -3,7 +3,6 @@
 Two workers that look for free ports at the same moment can find the same ones, and then one of the kernels dies.
 """
 
-import functools
 import itertools
 import tempfile
 
@@ -14,7 +13,6 @@ SOCKETS = tempfile.TemporaryDirectory(prefix="kernels-")  # not beside the noteb
 NUMBERS = itertools.count()
 
 
-@functools.wraps(KernelManager)
 def kernel_manager(**options):
     """Return a manager of one kernel, which listens in this process's folder."""
     return KernelManager(transport="ipc", ip=f"{SOCKETS.name}/{next(NUMBERS)}", **options)

@@ -121,7 +121,8 @@ def of_evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
     right = shown[shown["metric"] == RIGHT].groupby(["network", "method"])["value"].mean().unstack("method")
     means, worst = right.mean(), right.idxmin()
     ours = ("P-TAME", "Swap-TAME")
-    others = [m for m in right if m not in CONTROLS and not m.startswith(ours) and not {"+", "/"} & {*m}]  # no variants
+    variants = [m for m in right if "+" in m or " on " in m]  # with questions, or on another auxiliary
+    others = [m for m in right if m not in (*CONTROLS, *variants) and not m.startswith(ours)]
     best = means[others].idxmax()
     published, own = (
         f"in {means[m]:.0f} % of them (worst network, {worst[m].removeprefix('zoo/')}: {right[m].min():.0f} %)"

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ptame_lib.classifiers.wrapper import device_of, eval_mode
+from ptame_lib.classifiers.wrapper import answers, device_of
 from ptame_lib.datasets.embedded import load_embedded
 from ptame_lib.methods.base import Method
 from ptame_lib.metrics.drop import confidence
@@ -87,8 +87,8 @@ def find_strata(
 def first_two(classifier: nn.Module, data: Dataset, batch_size: int = 100) -> tuple[Tensor, Tensor]:
     """The classes (N,) of the highest and of the second-highest logit of every image, on the CPU."""
     device = device_of(classifier)
-    with eval_mode(classifier):
-        parts = [classifier(batch["pixels"].to(device)).topk(2).indices.cpu() for batch in DataLoader(data, batch_size)]
+    batches = DataLoader(data, batch_size)
+    parts = [answers(classifier, batch["pixels"].to(device)).topk(2).indices.cpu() for batch in batches]
     best, second = torch.cat(parts).unbind(1)
     return best, second
 
@@ -97,9 +97,8 @@ def first_two(classifier: nn.Module, data: Dataset, batch_size: int = 100) -> tu
 def probability(classifier: nn.Module, data: Asked, batch_size: int = 100) -> Tensor:
     """The probability (N,) in [0,1] of the class that each item asks about, on the CPU."""
     device, parts = device_of(classifier), []
-    with eval_mode(classifier):
-        for batch in DataLoader(data, batch_size):
-            parts.append(confidence(classifier, batch["pixels"].to(device), batch["asked"].to(device)).cpu())
+    for batch in DataLoader(data, batch_size):
+        parts.append(confidence(classifier, batch["pixels"].to(device), batch["asked"].to(device)).cpu())
     return torch.cat(parts)
 
 

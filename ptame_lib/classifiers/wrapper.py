@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..validation import check_answer_shape, check_answers, check_images
-from .frozen import Frozen, Size
+from .frozen import Frozen, Size, at_rest
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -69,23 +69,9 @@ def two_named(labels: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if labels is None else tuple(labels) if len(labels) != 1 else (f"not {labels[0]}", labels[0])
 
 
-@contextmanager
-def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Put a module in eval mode while the block runs, then give every sub-module its own mode again."""
-    training = {part for part in module.modules() if part.training}  # none, as a rule: then nothing is switched
-    if training:
-        module.eval()
-    try:
-        yield
-    finally:
-        for part in module.modules():
-            if part.training != (part in training):
-                part.training = part in training
-
-
 def answers(classifier: nn.Module, pixels: Tensor) -> Tensor:
-    """The classifier's logits (B,K), in eval mode: a bare network's batch norms don't move, and no unit drops out."""
-    with eval_mode(classifier) if isinstance(classifier, nn.Module) else nullcontext():
+    """The classifier's logits (B,K), at rest: a bare network's batch norms don't move, and no unit drops out."""
+    with at_rest(classifier) if isinstance(classifier, nn.Module) else nullcontext():
         return classifier(pixels)
 
 
@@ -104,6 +90,20 @@ def likeliest(classifier: nn.Module, pixels: Tensor) -> Tensor:
     """`decide` without any check, for a loop that checks its loss."""
     with torch.no_grad():
         return answers(classifier, pixels).argmax(1)
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module in eval mode while the block runs, then give every sub-module its own mode again."""
+    training = {part for part in module.modules() if part.training}  # none, as a rule: then nothing is switched
+    if training:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part in module.modules():
+            if part.training != (part in training):
+                part.training = part in training
 
 
 def device_of(classifier: nn.Module) -> torch.device:

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..classifiers.wrapper import eval_mode
+from ..classifiers.wrapper import answers, eval_mode
 from ..losses.shapley import efficient
 from ..validation import check_at_least, check_images, check_targets
 from . import storage
@@ -73,9 +73,9 @@ class FastSHAP(PTAME):
         """
         check_images(pixels)
         check_targets(targets, pixels.shape[0], self.num_classes)
-        with eval_mode(self), eval_mode(classifier), torch.no_grad():
+        with eval_mode(self), torch.no_grad():
             raw = self.own_maps(pixels, targets)
-            asked = classifier(torch.cat([pixels, torch.zeros_like(pixels[:1])])).float().softmax(1)
+            asked = answers(classifier, torch.cat([pixels, torch.zeros_like(pixels[:1])])).float().softmax(1)
         if asked.shape[1] != self.num_classes:
             raise ValueError(
                 f"the classifier has {asked.shape[1]} classes, the explainer {self.num_classes}: "

@@ -283,8 +283,8 @@ def find_class(wanted: str, classes: int, labels: Sequence[str] | None) -> int:
     """
     found = [i for i, label in enumerate(labels or ()) if label == wanted]
     digits = wanted.removeprefix("#")
-    number = digits.lstrip("0").rjust(1, "0") if digits.isdecimal() and digits.isascii() else ""
-    by_number = int(number) if number and len(number) <= len(str(classes)) and int(number) < classes else None
+    number = digits.lstrip("0") or digits[:1]  # 007 is 7, and 00 is 0
+    by_number = next((i for i in range(classes) if str(i) == number), None)
     if len(found) > 1:
         several = ", ".join(f"#{i}" for i in found)
         raise ValueError(f"{len(found)} classes have the name {wanted}: choose one by its number, {several}")
