@@ -48,12 +48,18 @@ LOCATED = {"AP": average_precision, "pointing": pointing_game, "precision@truth"
 SWAPPED = {"AD@25": False, "deletion": False, "precision@truth": True}  # metric: is higher better?
 CHANCE = 100 / len(EVIDENCE)
 
-ABLATIONS = {  # of Swap-TAME, by name: the parts it has, and whether it is trained by swaps
-    "without positions": (("neighbours", "pixels"), True),
-    "without neighbours": (("positions", "pixels"), True),
-    "without pixels": (("positions", "neighbours"), True),
-    "without any part": ((), True),
-    "with P-TAME's loss": (PARTS, False),
+
+def _without_regions(config: TrainingConfig) -> TrainingConfig:
+    return replace(swap_config(config), regions=0.0)
+
+
+ABLATIONS = {  # of Swap-TAME, by name: the parts it has, and what becomes of P-TAME's training
+    "without regions": (PARTS, _without_regions),
+    "without positions": (("neighbours", "pixels"), swap_config),
+    "without neighbours": (("positions", "pixels"), swap_config),
+    "without pixels": (("positions", "neighbours"), swap_config),
+    "without any part": ((), swap_config),
+    "with P-TAME's loss": (PARTS, lambda same: same),
 }
 
 Maker = Callable[[Classifier, int, int], nn.Module]  # (classifier, its number of classes, seed) -> trained explainer
@@ -132,9 +138,8 @@ def makers(
         for method in ON_AUXILIARY:
             found[method + where] = trained_by(method, auxiliary, data, config_for(method, config), held)
     for name in ablations:
-        parts, swaps = ABLATIONS[name]
-        how = swap_config(config) if swaps else config
-        found[f"Swap-TAME {name}"] = trained_by("Swap-TAME", auxiliaries[0], data, how, held, parts)
+        parts, how = ABLATIONS[name]
+        found[f"Swap-TAME {name}"] = trained_by("Swap-TAME", auxiliaries[0], data, how(config), held, parts)
     return found
 
 

@@ -201,7 +201,7 @@ def _settings(training: dict[str, Any]) -> dict[str, Any]:
     """
     mask = training.get("mask")
     idle = {"seed"} | ({"loss", "shares", "rest"} if mask in WITHOUT_WEIGHTS else set())
-    idle |= {"temperature"} if mask != "swap" else set()
+    idle |= {"temperature", "regions"} if mask != "swap" else set()
     rows = {key: value for key, value in training.items() if key not in idle}
     if isinstance(loss := rows.get("loss"), dict) and all(map(is_number, loss.values())):
         rows["loss"] = ", ".join(f"{name} {weight:g}" for name, weight in loss.items())

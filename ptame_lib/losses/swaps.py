@@ -20,6 +20,15 @@ class SwapLoss(NamedTuple):
     pasted: Tensor
 
 
+class RegionSwapLoss(NamedTuple):
+    """As `SwapLoss`, with the term of `regions`: ``total = kept + pasted + weight * regions``."""
+
+    total: Tensor
+    kept: Tensor
+    pasted: Tensor
+    regions: Tensor
+
+
 def draw_areas(count: int, generator: torch.Generator) -> Tensor:
     """Shares (B,) of the pixels, from `SMALLEST` to `LARGEST`, as many small ones as large ones.
 

@@ -13,7 +13,7 @@ from ..losses.shapley import ShapleyLoss, as_masks, draw_coalitions, shapley_los
 from ..masking import keep
 from . import distributed
 from .checkpoints import TrainingState
-from .whole_images import WholeImages
+from .whole_images import WholeImages, probabilities
 
 if TYPE_CHECKING:
     from .ptame import TrainingConfig
@@ -54,9 +54,3 @@ def shapley_step(
         return shapley_loss(values.flatten(2), pair, worths, full[:, classes], empty[0][classes])
 
     return loss
-
-
-def probabilities(classifier: nn.Module, pixels: Tensor) -> Tensor:
-    """The classifier's probabilities (B,K), without any check or gradient."""
-    with torch.no_grad():
-        return classifier(pixels).float().softmax(1)

@@ -24,11 +24,11 @@ from ..validation import check_at_least
 from . import distributed
 from .batches import planned
 from .checkpoints import TrainingState
-from .fastshap import probabilities, shapley_step
+from .fastshap import shapley_step
 from .loop import TrainingLoop
 from .sharing import shared_rows
 from .swap_tame import swap_step
-from .whole_images import WholeImages
+from .whole_images import WholeImages, probabilities
 
 MASKS = ("sigmoid", "minmax", "swap", "shapley", "matched")
 SOFT = 0.25  # of a map's deviation: how softly a matched mask ends
@@ -44,7 +44,8 @@ class TrainingConfig:
     Not in the paper, and helpful with few images: ``mask="minmax"`` masks the image as the evaluation does, by its own
     map, min-max normalised (other classes' maps are then not pressed to be empty). ``mask="swap"``: the loss of
     `losses.swaps` alone, which needs no weights; see `swap_config`. Its logits are divided by ``temperature``: 4 for
-    ten classes, 1 for a thousand. ``mask="shapley"``: that of `losses.shapley` alone, which needs none either; see
+    ten classes, 1 for a thousand. ``regions``: the weight that `losses.regions` has beside it, for evidence that is
+    most of an image. ``mask="shapley"``: the loss of `losses.shapley` alone, which needs no weights either; see
     `shapley_config`. ``shares``: of the largest pixels that the masks keep, one a step in turn.
     ``mask="matched"`` keeps such a share of the image whatever the map's values (`matched_masks`): the order of its
     pixels alone counts, and the area term is idle. ``rest``: the weight of a term -log(1 - p), with the decision's
@@ -70,6 +71,7 @@ class TrainingConfig:
     tied: bool = False
     mapped: bool = False
     temperature: float = TEMPERATURE
+    regions: float = 0.0
 
     def __post_init__(self) -> None:
         check_at_least(1, batch_size=self.batch_size, checkpoint_every=self.checkpoint_every)
@@ -91,6 +93,8 @@ class TrainingConfig:
             raise ValueError(f"rest is a weight, a finite number that is not negative, got {self.rest}")
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature divides logits: a finite number above 0, got {self.temperature}")
+        if not 0 <= self.regions < math.inf:
+            raise ValueError(f"regions is a weight, a finite number that is not negative, got {self.regions}")
         if self.tied and self.mapped:
             raise ValueError("rows can't be tied and mapped at once: choose one")
 
@@ -158,7 +162,8 @@ def train_ptame(
         state = TrainingState(explainer, classifier, *_optimizer(explainer, config), made_from)
         steps = planned(data, config, "pixels", "image", pinned=team.device.type == "cuda")
         make = {"swap": swap_step, "shapley": shapley_step}.get(config.mask, ptame_step)
-        ask = probabilities if config.mask == "shapley" else likeliest
+        all_classes = config.mask == "shapley" or (config.mask == "swap" and config.regions > 0)
+        ask = probabilities if all_classes else likeliest
         loss = make(state, WholeImages(ask, classifier, len(data)), config, team)
         training = TrainingLoop(state, steps, loss, config, team, "train P-TAME", config.checkpoint_every)
         training.after_step, training.on_step = getattr(classifier, "learn", None), on_step

@@ -9,34 +9,51 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ..losses.swaps import SwapLoss, draw_areas, matched_masks, swap, swap_loss
+from ..losses.regions import draw_regions, moved_shares, region_loss
+from ..losses.swaps import RegionSwapLoss, SwapLoss, draw_areas, matched_masks, swap, swap_loss
 from ..masking import resize
 from .checkpoints import TrainingState
-from .whole_images import WholeImages
+from .whole_images import WholeImages, probabilities
 
 if TYPE_CHECKING:
     from .ptame import TrainingConfig
 
 
 def swap_step(
-    state: TrainingState, decisions: WholeImages, config: TrainingConfig, team: Accelerator
-) -> Callable[..., SwapLoss]:
-    """A step's loss for the loop: every image is swapped with another of the batch; the step alone draws which."""
+    state: TrainingState, answers: WholeImages, config: TrainingConfig, team: Accelerator
+) -> Callable[..., SwapLoss | RegionSwapLoss]:
+    """A step's loss for the loop: every image is swapped with another of the batch; the step alone draws which.
+
+    Two passes of the classifier for each image, forward and backward; with ``config.regions`` a third, forward alone.
+    ``answers``: of whole images, their decisions; with regions their probabilities.
+    """
     if hasattr(state.classifier, "masked"):
         raise ValueError(
             "a classifier that only answers can't be learned from by swaps: "
             "train P-TAME for it, with train_black_box, or give Swap-TAME a classifier with gradients"
         )
 
-    def loss(model: nn.Module, pixels: Tensor, images: Tensor) -> SwapLoss:
-        targets = decisions(pixels, images)  # (b,)
+    def loss(model: nn.Module, pixels: Tensor, images: Tensor) -> SwapLoss | RegionSwapLoss:
+        whole = answers(pixels, images)  # (b,), or (b,K)
+        targets = whole.argmax(1) if config.regions else whole
         generator = state.step_generator(config.seed)
         other = torch.randperm(len(pixels), generator=generator).to(pixels.device)
         areas = draw_areas(len(pixels), generator).to(pixels.device)
+
+        # the map's first pixels go to the other image, and the other's come here
         with team.autocast():
             own = model(pixels, targets, own=True).float()  # (b,h,w)
             masks = matched_masks(resize(own, pixels.shape[-2:]), areas)
             kept, pasted = state.classifier(torch.cat(swap(pixels, pixels[other], masks))).chunk(2)
-        return swap_loss(kept, pasted, targets, targets[other], config.temperature)
+        swapped = swap_loss(kept, pasted, targets, targets[other], config.temperature)
+        if not config.regions:
+            return swapped
+
+        # regions that the map has no part in go there, too
+        regions = draw_regions(pixels, generator)  # (b,H,W)
+        with team.autocast():
+            mixed = probabilities(state.classifier, torch.where(regions[:, None], pixels, pixels[other]))
+        found = region_loss(own, regions, *moved_shares(mixed, whole, targets, other))
+        return RegionSwapLoss(swapped.total + config.regions * found, swapped.kept, swapped.pasted, found)
 
     return loss

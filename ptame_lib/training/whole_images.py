@@ -46,3 +46,9 @@ class WholeImages:
             self.answers[images[fixed]], self.known[images[fixed]] = found.cpu()[fixed], True
             return found.to(self.dtype)
         return self.answers[images].to(pixels.device, self.dtype)
+
+
+def probabilities(classifier: nn.Module, pixels: Tensor) -> Tensor:
+    """The classifier's probabilities (B,K), without any check or gradient."""
+    with torch.no_grad():
+        return classifier(pixels).float().softmax(1)
