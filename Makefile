@@ -14,7 +14,7 @@
 #   make lab        open the notebooks in JupyterLab, at a page with the picture and answer of each
 #   make docs       the site, README and notebooks, into site/
 #   make html       every notebook as one HTML file, into site/html/
-#   make readme [PROFILE=embedded-full]   copy a finished profile's tables to results/reference, and their numbers into README.md and docs/results.md
+#   make readme [PROFILE=embedded-full]   copy a finished profile's tables to results/reference, and their numbers into README.md and docs/
 #   make lock       renew constraints.txt (needs uv)
 #   make clean      remove everything that can be made again, except .venv
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -207,14 +208,18 @@ def next_classifier(profile: str, classifier: str) -> str | None:
     return after[0] if after and after[0] != classifier else None
 
 
+def reference_of(trained: Sequence[str]) -> str:
+    """The trained method that each other method is compared with: P-TAME, or the first where it is not among them."""
+    return "P-TAME" if "P-TAME" in trained else trained[0]
+
+
 def given(comparison: dict[str, Any]) -> list[str]:
     """Of notebook 03's ``trained`` methods the one whose explainers are named in ``source``, if they are.
 
-    ``comparison``: a profile's parameters of that notebook. It is P-TAME, or the first where P-TAME is not among them.
+    ``comparison``: a profile's parameters of that notebook. It is the one that others are compared with.
     """
-    trained = comparison.get("trained") or ["P-TAME"]
     named = (comparison.get("source") or {}).get("explainers")
-    return ["P-TAME" if "P-TAME" in trained else trained[0]] if named else []
+    return [reference_of(comparison.get("trained") or ["P-TAME"])] if named else []
 
 
 def shipped(profile: str) -> dict[tuple[str, str], Path]:

@@ -1,4 +1,4 @@
-"""The parts of README.md and docs/results.md that hold numbers, made from the tables in ``results/reference``.
+"""The parts of README.md and of pages in docs/ that hold numbers, made from the tables in ``results/reference``.
 
 The pages have them between comments, ``<!-- main table -->`` and ``<!-- end of main table -->``; `parts` makes them and
 `fill` writes them there. ``python -m ptame_study readme --profile P`` first takes the tables of a finished profile.
@@ -19,7 +19,7 @@ from ptame_lib.methods import AS_PUBLISHED
 from ptame_lib.methods.base import ASKING, BESIDE, CONTROLS, TRUTH
 from ptame_lib.texts import in_markdown
 
-from . import answers, paths, results_page, tables
+from . import answers, evidence_page, paths, results_page, tables
 from .profiles import FULL
 from .verdicts import BETTER, WORSE
 
@@ -33,8 +33,13 @@ APART = {  # profiles whose tables are kept in folders of their own: the parts o
     },
 }
 RESULTS = ["main table", "place", "seeds", "paired", "rankings", *APART["real"]]
-RESULTS += ["masks", "black box", "photographs", "cost", "pays", "imputation"]
-PAGES = {"README.md": ["scope", "answers", "results"], "docs/results.md": RESULTS}  # the generated parts of each page
+RESULTS += ["masks", "black box", "unseen digits", "heads", "unseen photographs", "photographs", "shipped"]
+RESULTS += ["cost", "pays", "imputation"]
+PAGES = {  # the generated parts of each page
+    "README.md": ["scope", "answers", "results"],
+    "docs/results.md": RESULTS,
+    "docs/whose_evidence.md": ["right evidence"],
+}
 FIGURES = {  # of a profile: its name here
     "methods-embedded-resnet": "methods",
     "methods-embedded-resnet-2": "methods-2",
@@ -111,7 +116,8 @@ def parts(folder: Path) -> dict[str, str]:
         part: {name: pd.read_csv(folder / "real" / f"{name}.csv") for name in names}
         for part, names in APART["real"].items()
     }
-    seeds = pd.read_csv(folder / SEEDS)
+    seeds, unseen, heads = (pd.read_csv(folder / name) for name in (SEEDS, "unseen.csv", "unseen_heads.csv"))
+    shipped = (pd.read_csv(folder / f"realdata_lite{end}.csv") for end in ("", "_paired"))
     return {
         "scope": scope(compare),
         "answers": answered(paired, (cascade, known), (segmented, confusion), gaps, evidence),
@@ -127,6 +133,11 @@ def parts(folder: Path) -> dict[str, str]:
         "masks": results_page.masks(confusion),
         "black box": results_page.black_box(gaps, queries),
         "photographs": results_page.photographs(pd.read_csv(folder / "realdata_paired.csv")),
+        "unseen digits": results_page.unseen(unseen, "embedded/vgg"),
+        "unseen photographs": results_page.unseen(unseen, "lite/2"),
+        "heads": results_page.heads(heads),
+        "shipped": results_page.shipped(*shipped),
+        "right evidence": evidence_page.evidence(*evidence),
         "imputation": results_page.imputation(bench),
         "cost": results_page.costs(bench),
         "pays": results_page.pays(bench),

@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 
 import pandas as pd
 import torch
 
 from ptame_lib.datasets.cutouts import scene_classes
-from ptame_lib.explainers.names import EXPLAINER
-from ptame_lib.methods.base import BESIDE, CONTROLS, TRUTH
+from ptame_lib.explainers.names import AUXILIARY_CAM, CHANNEL_MEAN, EXPLAINER
+from ptame_lib.methods.base import BESIDE, CONTROLS, EDGES, GAUSSIAN, TRUTH
 from ptame_lib.metrics.specificity import specificity
 from ptame_lib.texts import in_markdown
 
@@ -29,6 +30,33 @@ RIVALS = (  # P-TAME's, of which the metrics are named
 
 PHOTOGRAPHED = ("pointing", "AP", "precision@truth", "contour", "AD@25", "AD@10")  # shown of photographs
 SEGMENTED = ("mean IoU", "mean F1", "boundary F", "object coverage", "background coverage")  # shown of masks
+
+PREDICTED = "predicted rows"
+UNSEEN = {  # rows of the tables of unseen classes, by classifier: methods, and what is said of them
+    "embedded/vgg": {
+        PREDICTED: "",
+        "mean of the seen rows": " (control)",
+        CHANNEL_MEAN: "",
+        "head start, untrained": ": the auxiliary's CAM",
+        "head start, mapped rows": ": trained on the other digits",
+        "own rows": ": trained on all digits",
+    },
+    "lite/2": {
+        "own rows": "",
+        PREDICTED: "",
+        "mean of the seen rows": " (control)",
+        CHANNEL_MEAN: "",
+        "head start, untrained": ": the auxiliary's CAM",
+    },
+}
+AUXILIARIES = {"embedded/vgg": "embedded/auxiliary", "lite/2": "lite/0"}  # of these classifiers
+UNSEEN_METRICS = ("AD@25", "deletion", "precision@truth", "pointing", "AP")
+SHIPPED = {  # rows of the shipped explainer's table
+    "Swap-TAME": ", shipped",
+    AUXILIARY_CAM: ": its start, untrained",
+    **dict.fromkeys(("Grad-CAM", "Grad-CAM++", "LayerCAM", CHANNEL_MEAN, "LRP", EDGES, GAUSSIAN), ""),
+}
+SHIPPED_METRICS = ("AD@50", "IC@50", "AD@25", "IC@25", "AD@10", "IC@10")
 
 # names of rows in bench.csv
 EXPLAIN = "explain one class, ResNet-18 at 224, batch 8"
@@ -239,6 +267,68 @@ def photographs(paired: pd.DataFrame) -> str:
         root = "Against the square root of Grad-CAM's maps, which only makes them wider"
         told.append(f"{root}, no difference is shown in {listed(alike)}.")
     return "\n" + wrapped(" ".join([level, *told])) + "\n"
+
+
+def unseen(table: pd.DataFrame, classifier: str) -> str:
+    """Explanations of classes without a training image: a table, and what predicted rows lose and win.
+
+    ``table``: `tables.tidy`, with gain and p of the predicted rows against each method.
+    """
+    of = table[table["classifier"] == classifier]
+    against = of[of["method"] != PREDICTED]
+    shown = against["p"] < tables.LEVEL
+    verdict = against["gain"].gt(0).map({True: BETTER, False: WORSE}).where(shown, "")
+    told = compared(against.assign(verdict=verdict), "The explainer with predicted rows")
+    return f"{_means(of, UNSEEN[classifier], UNSEEN_METRICS)}\n{wrapped(told)}\n"
+
+
+def heads(table: pd.DataFrame) -> str:
+    """How well a linear map takes each classifier's head to its auxiliary's, for classes left out."""
+    rows = [["classifier, auxiliary", "classes", "deviation from the mean row that is explained"]]
+    rows[0] += ["own row is the nearest", "chance"]
+    for row in table.itertuples():
+        shares = (f"{share:.1f}".removesuffix(".0") + " %" for share in (row.explained, row.nearest, row.chance))
+        rows.append([f"{row.classifier}, {AUXILIARIES[row.classifier]}", str(row.classes), *shares])
+    return markdown_table(rows)
+
+
+def shipped(compare: pd.DataFrame, paired: pd.DataFrame) -> str:
+    """The shipped explainer on photographs as they are: a table, and what it loses and wins."""
+    told = compared(paired, "Swap-TAME")
+    return f"{_means(compare, SHIPPED, SHIPPED_METRICS)}\n{wrapped(told)}\n"
+
+
+def _means(table: pd.DataFrame, named: dict[str, str], metrics: tuple[str, ...]) -> str:
+    """A row for each method that is named, with what is said of it, and a column for each metric."""
+    wide = table.pivot(index="method", columns="metric", values="value")
+    rows = [["method", *map(tables.arrowed, metrics)]]
+    for name, said in named.items():
+        control = " (control)" if name in CONTROLS else ""
+        rows.append([in_markdown(name) + said + control, *(f"{wide[metric][name]:.1f}" for metric in metrics)])
+    return markdown_table(rows)
+
+
+def compared(paired: pd.DataFrame, subject: str) -> str:
+    """Than which methods the subject is worse and better, and in which metrics; losses first, with their largest p.
+
+    ``paired``: columns method, metric, p and verdict.
+    """
+    every, told = paired["metric"].nunique(), []
+    for word in (WORSE, BETTER):
+        shown, alike = paired[paired["verdict"] == word], {}  # methods by the metrics in which they differ
+        named = shown.groupby("method", sort=False)["metric"].agg(list)
+        for method, metrics in sorted(named.items(), key=lambda each: -len(each[1])):
+            where = f"all {every} metrics" if len(metrics) == every else listed(metrics)
+            alike.setdefault(where, []).append(f"*{in_markdown(method)}*")
+        if alike:
+            than = "; ".join(f"than {listed(methods)} in {where}" for where, methods in alike.items())
+            most = shown["p"].max()
+            p = f"p = {most:.3f}" if len(shown) == 1 else f"p at most {math.ceil(1000 * most) / 1000:.3f}"
+            told.append(f"{'It' if told else subject} is {word} {than}{f' ({p})' * (word == WORSE)}.")
+    differ = set(paired["method"][paired["verdict"].isin((WORSE, BETTER))])
+    none = [f"*{in_markdown(name)}*" for name in dict.fromkeys(paired["method"]) if name not in differ]
+    told.append(f"No other difference is shown{f', and none at all against {listed(none)}' if none else ''}.")
+    return " ".join(told)
 
 
 def imputation(bench: pd.DataFrame) -> str:

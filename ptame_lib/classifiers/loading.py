@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -30,8 +30,7 @@ Weights = str | Path | None  # as `load_classifier` takes them
 EMBEDDED = ("embedded/vgg", "embedded/resnet", "embedded/vit")
 EMBEDDED_MULTI = ("embedded/multi-vgg", "embedded/multi-resnet")
 TORCHVISION = ("vgg16", "resnet50", "vit_b_16")
-NAMED = (*EMBEDDED, *EMBEDDED_MULTI, *ZOO, *LITE, lite.MULTI, *TORCHVISION)
-GIVEN = ("timm", "hf", "onnx")  # and what stands behind the slash
+AUXILIARIES = ("embedded/auxiliary", zoo.AUXILIARY)  # the study does not explain them, but can
 HEADS = {"vgg16": "classifier.6", "resnet50": "fc"}  # the last layer of torchvision's networks
 
 
@@ -62,52 +61,20 @@ def load_classifier(
     wheel, RuntimeError if weights can't be downloaded, ImportError if onnxruntime or transformers is needed and
     missing.
     """
-    kind, _, rest = name.partition("/")
+    kind = name.partition("/")[0]
     if options and kind not in ("timm", "onnx"):
         takers = "only 'timm/<model>' and 'onnx/<file>' take any"
         raise ValueError(f"{name!r} takes no options {', '.join(options)}: {takers}")
-    # each family with the normalisation and the size its networks were made for
-    if name in (*EMBEDDED, *EMBEDDED_MULTI, "embedded/auxiliary"):  # the study does not explain the auxiliary, but can
-        net, labels = load_embedded_net(name, weights), labels or [str(digit) for digit in range(10)]
-        return Classifier(net, mean or MEAN, std or STD, 64, labels, multi_label=name in EMBEDDED_MULTI).own()
-    if name in (*ZOO, zoo.AUXILIARY):
-        return Classifier(load_zoo_net(name, weights), mean or MEAN, std or STD, 64, labels).own()
-    if name in LITE:
-        labels = labels or (lite.imagenet_labels() if weights == "default" else None)
-        return Classifier(
-            load_lite(name, weights), mean or lite.MEAN, std or lite.STD, lite.SIZES[name], labels, lite.CLASSES
-        ).own(channels_last=True)
-    if name == lite.MULTI:
-        net, own = load_lite_multi(weights)
-        return Classifier(net, mean or lite.MEAN, std or lite.STD, 224, labels or own, multi_label=True).own()
-    if name in TORCHVISION:
-        net = load_torchvision(name, weights, "IMAGENET1K_V1")
-        return Classifier(net, mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, labels, 1000).own()
-    if kind == "timm":
-        net, config = load_timm(name, weights, **options)
-        classes = getattr(net, "num_classes", None)
-        if classes == 0:
-            remedy = "choose a model with a head, or pass num_classes with weights of your own"
-            raise ValueError(f"{name!r} is an encoder without classes: {remedy}")
-        mean, std = mean or config["mean"], std or config["std"]
-        return Classifier(net, mean, std, config["input_size"][1:], labels, classes).own()
-    if kind == "hf" and rest:
-        net, config = load_huggingface(rest, weights == "default", mean, std)
-        if weights != "default":
-            fill_network(net.net, weights)
-        labels, several = labels or config["labels"], config["multi_label"]
-        return Classifier(net, config["mean"], config["std"], config["input_size"], labels, multi_label=several).own()
-    if kind == "onnx" and rest:
-        if weights != "default":
-            raise ValueError(f"{name!r} holds its weights: weights={weights!r} can't replace them")
-        return load_onnx(rest, mean, std, labels=labels, **options)
-    raise unknown(name)
+    load = LOADERS.get(name) or LIBRARIES.get(kind)
+    if load is None:
+        raise unknown(name)
+    return load(name, weights, labels, mean, std, **options)
 
 
 def check_known(name: str) -> None:
     """Raise ValueError for a name that is of no classifier; one that is given to a library may be unknown there."""
     kind, _, rest = name.partition("/")
-    if name not in (*NAMED, "embedded/auxiliary", zoo.AUXILIARY) and not (kind in GIVEN and rest):
+    if name not in LOADERS and not (kind in LIBRARIES and rest):
         raise unknown(name)
 
 
@@ -127,6 +94,81 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """
     same_end = [each for each in known if each.rpartition("/")[2] == name]
     return " or ".join(same_end or difflib.get_close_matches(name, known, 1))
+
+
+# each family with the normalisation and the size its networks were made for; arguments as of `load_classifier`
+
+
+def _embedded(name: str, weights: Weights, labels: Sequence[str] | None, mean, std) -> Classifier:
+    net, labels = load_embedded_net(name, weights), labels or [str(digit) for digit in range(10)]
+    return Classifier(net, mean or MEAN, std or STD, 64, labels, multi_label=name in EMBEDDED_MULTI).own()
+
+
+def _of_zoo(name: str, weights: Weights, labels: Sequence[str] | None, mean, std) -> Classifier:
+    return Classifier(load_zoo_net(name, weights), mean or MEAN, std or STD, 64, labels).own()
+
+
+def _lite(name: str, weights: Weights, labels: Sequence[str] | None, mean, std) -> Classifier:
+    labels = labels or (lite.imagenet_labels() if weights == "default" else None)
+    net, size = load_lite(name, weights), lite.SIZES[name]
+    found = Classifier(net, mean or lite.MEAN, std or lite.STD, size, labels, lite.CLASSES)
+    return found.own(channels_last=True)
+
+
+def _lite_multi(name: str, weights: Weights, labels: Sequence[str] | None, mean, std) -> Classifier:
+    net, own = load_lite_multi(weights)
+    return Classifier(net, mean or lite.MEAN, std or lite.STD, 224, labels or own, multi_label=True).own()
+
+
+def _torchvision(name: str, weights: Weights, labels: Sequence[str] | None, mean, std) -> Classifier:
+    net = load_torchvision(name, weights, "IMAGENET1K_V1")
+    return Classifier(net, mean or IMAGENET_MEAN, std or IMAGENET_STD, 224, labels, 1000).own()
+
+
+def _timm(name: str, weights: Weights, labels: Sequence[str] | None, mean, std, **options) -> Classifier:
+    net, config = load_timm(name, weights, **options)
+    classes = getattr(net, "num_classes", None)
+    if classes == 0:
+        remedy = "choose a model with a head, or pass num_classes with weights of your own"
+        raise ValueError(f"{name!r} is an encoder without classes: {remedy}")
+    mean, std = mean or config["mean"], std or config["std"]
+    return Classifier(net, mean, std, config["input_size"][1:], labels, classes).own()
+
+
+def _huggingface(name: str, weights: Weights, labels: Sequence[str] | None, mean, std) -> Classifier:
+    net, config = load_huggingface(_behind_slash(name), weights == "default", mean, std)
+    if weights != "default":
+        fill_network(net.net, weights)
+    labels, several = labels or config["labels"], config["multi_label"]
+    return Classifier(net, config["mean"], config["std"], config["input_size"], labels, multi_label=several).own()
+
+
+def _onnx(name: str, weights: Weights, labels: Sequence[str] | None, mean, std, **options) -> BlackBox:
+    file = _behind_slash(name)
+    if weights != "default":
+        raise ValueError(f"{name!r} holds its weights: weights={weights!r} can't replace them")
+    return load_onnx(file, mean, std, labels=labels, **options)
+
+
+def _behind_slash(name: str) -> str:
+    if rest := name.partition("/")[2]:
+        return rest
+    raise unknown(name)
+
+
+LOADERS: dict[str, Callable[..., Classifier]] = {  # what loads each classifier that has a name
+    **dict.fromkeys((*EMBEDDED, *EMBEDDED_MULTI, AUXILIARIES[0]), _embedded),
+    **dict.fromkeys((*ZOO, AUXILIARIES[1]), _of_zoo),
+    **dict.fromkeys(LITE, _lite),
+    lite.MULTI: _lite_multi,
+    **dict.fromkeys(TORCHVISION, _torchvision),
+}
+LIBRARIES: dict[str, Callable[..., Classifier | BlackBox]] = {  # and what is named behind one of these and a slash
+    "timm": _timm,
+    "hf": _huggingface,
+    "onnx": _onnx,
+}
+NAMED = tuple(name for name in LOADERS if name not in AUXILIARIES)  # those to choose from
 
 
 def load_multilabel(

@@ -118,6 +118,11 @@ def test_an_explainer_of_older_settings_is_not_taken(changed, tmp_path, monkeypa
     assert ("embedded/vgg", "T-TAME") not in profiles.shipped("embedded")
 
 
+def test_others_are_compared_with_ptame_or_the_first_trained_method():
+    assert profiles.reference_of(["T-TAME", "P-TAME"]) == "P-TAME"
+    assert profiles.reference_of(("T-TAME", "Swap-TAME")) == "T-TAME"
+
+
 def test_explainers_that_a_profile_names_are_not_trained():
     assert profiles.given(profiles.load_profile("realdata-lite")["notebooks"]["03_compare"]) == ["Swap-TAME"]
     assert profiles.given({"source": {"explainers": ["a"]}, "trained": ["T-TAME", "P-TAME"]}) == ["P-TAME"]

@@ -1,4 +1,4 @@
-"""The numbers of README.md and docs/results.md are those of the committed tables."""
+"""The numbers of README.md and of pages in docs/ are those of the committed tables."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ from refusals import HOSTILE
 
 import ptame_lib
 from ptame_lib.texts import in_markdown
-from ptame_study import answers, readme, results_page
+from ptame_study import answers, evidence_page, readme, results_page
 from ptame_study.__main__ import main
 from ptame_study.tables import UNKNOWN, leaders, tidy, wins
 
@@ -48,8 +48,9 @@ def test_every_picture_and_file_a_page_links_to_is_there(page):
     text = (ROOT / page).read_text()
     links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]*)\)", text) if not link.startswith("http")]
     assert [link for link in links if not ((ROOT / page).parent / link).exists()] == []
-    (alt,) = re.findall(r"!\[([^\]]*)\]\([./]*figures/reference/\w+\.png\)", text)
-    assert len(alt) > 40
+    alts = re.findall(r"!\[([^\]]*)\]\([./]*figures/reference/[\w-]+\.png\)", text)
+    assert alts
+    assert min(map(len, alts)) > 40
 
 
 def test_the_readme_links_to_every_notebook():
@@ -324,3 +325,59 @@ def test_sanity_on_photographs_by_hand():
         "method, Grad-CAM: 80 %). With a permuted head, the maps of P-TAME trained again correlate by 90 % with the "
         "old ones of the class whose logit a class has now, and by 20 % with those of the class of the same number."
     )
+
+
+def test_losses_and_wins_by_hand():
+    """Alike ones together, those in most metrics first; the largest p of the losses is rounded up."""
+    cells = [("a", "worse"), ("b", "worse"), ("c", "better"), ("d, e", "no difference shown")]
+    rows = [(metric, method, 0.0101, verdict) for method, verdict in cells for metric in ("AP", "deletion")]
+    rows += [("AP", "f", 0.9, "too few images to tell"), ("deletion", "f", 0.0, "worse")]
+    paired = pd.DataFrame(rows, columns=["metric", "method", "p", "verdict"])
+    assert results_page.compared(paired, "RISE") == (
+        "RISE is worse than *a* and *b* in all 2 metrics; than *f* in deletion (p at most 0.011). It is better than "
+        "*c* in all 2 metrics. No other difference is shown, and none at all against *d, e*."
+    )
+    one = results_page.compared(paired[paired["method"] == "f"], "RISE")
+    assert one == "RISE is worse than *f* in deletion (p = 0.000). No other difference is shown."
+    assert results_page.compared(paired[paired["method"] == "d, e"], "RISE") == (
+        "No other difference is shown, and none at all against *d, e*."
+    )
+
+
+def test_unseen_classes_by_hand(monkeypatch):
+    """Predicted rows gain 5 in AP and lose 2 in deletion to the channel mean, where only the first is shown."""
+    monkeypatch.setattr(results_page, "UNSEEN_METRICS", ("deletion", "AP"))
+    monkeypatch.setattr(results_page, "UNSEEN", {"net": {"channel mean": "", results_page.PREDICTED: ": new"}})
+    rows = [(results_page.PREDICTED, "AP", 60.0, None, None), (results_page.PREDICTED, "deletion", 12.0, None, None)]
+    rows += [("channel mean", "AP", 55.04, 4.96, 0.049), ("channel mean", "deletion", 10.0, -2.0, 0.05)]
+    table = pd.DataFrame(rows, columns=["method", "metric", "value", "gain", "p"]).assign(classifier="net")
+    other = table.assign(classifier="other", value=1.0)
+    assert results_page.unseen(pd.concat([other, table]), "net").strip().splitlines() == [
+        "| method | deletion ↓ | AP ↑ |",
+        "|---|---|---|",
+        "| channel mean (control) | 10.0 | 55.0 |",
+        "| predicted rows: new | 12.0 | 60.0 |",
+        "",
+        "The explainer with predicted rows is better than *channel mean* in AP. No other difference is shown.",
+    ]
+
+
+def test_whose_own_explainer_is_better_by_hand():
+    """A pair counts if all metrics are better, significantly and for all seeds; not if both look at the same."""
+    good = {"network": "a", "method": "M", "p": 0.01, "gap": 1.0, "agree": True, "alike": False}
+    spoilt = {"b": {}, "c": {"p": 0.05}, "d": {"gap": -1.0}, "e": {"agree": False}}
+    rows = [row | {"of": of} for of, change in spoilt.items() for row in (good, good | change)]
+    rows.append(good | {"of": "f", "alike": True})
+    assert evidence_page.own_better(pd.DataFrame(rows)) == {"M": "1"}
+
+
+def test_right_evidence_is_the_mean_over_seeds_and_networks():
+    shown = pd.read_csv(FOLDER / "whose_evidence.csv")
+    swapped = pd.read_csv(FOLDER / "whose_swap.csv")
+    badge = shown["network"] == "zoo/badge"
+    shown.loc[(shown["method"] == "P-TAME") & (shown["metric"] == "right evidence"), "value"] = 10.0
+    first = badge & (shown["method"] == "P-TAME") & (shown["metric"] == "right evidence") & (shown["seed"] == 0)
+    shown.loc[first, "value"] = 55.0  # 19 in the mean of five seeds, 11 in that of nine networks
+    page = evidence_page.evidence(shown, swapped)
+    assert "| P-TAME | 10 | 19 | 10 | 10 | 10 | 10 | 10 | 10 | 10 | 11 | 43 |" in page
+    assert "**P-TAME as published** shows the right evidence in 11 %" in page

@@ -9,7 +9,15 @@ from torch import nn
 
 from ptame_lib import Classifier, decide, load_classifier
 from ptame_lib.classifiers import embedded
-from ptame_lib.classifiers.loading import EMBEDDED, load_timm, load_torchvision, read_state_dict
+from ptame_lib.classifiers.loading import (
+    EMBEDDED,
+    LIBRARIES,
+    LOADERS,
+    check_known,
+    load_timm,
+    load_torchvision,
+    read_state_dict,
+)
 from ptame_lib.classifiers.wrapper import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -83,6 +91,22 @@ def test_unknown_names_are_refused_with_a_remedy():
         match=r"unknown weights 'IMAGENET1K_V9' for resnet50: choose IMAGENET1K_V1, .*the path of a local file",
     ):
         load_classifier("resnet50", weights="IMAGENET1K_V9")
+
+
+@pytest.mark.parametrize("name", [*LOADERS, *(f"{kind}/x" for kind in LIBRARIES)])
+def test_every_known_name_has_a_loader(name, monkeypatch):
+    """Each entry is found by its name and gets it; only names in the tables are known."""
+    table = LOADERS if name in LOADERS else LIBRARIES
+    monkeypatch.setitem(table, name if name in LOADERS else name[:-2], lambda found, *_: found)
+    check_known(name)
+    assert load_classifier(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "hf", "hf/", "onnx", "onnx/", "timmy/x", "embedded", "embedded/", "lite/9"])
+def test_a_name_of_no_classifier_is_refused_alike(name):
+    for refuse in (check_known, load_classifier):
+        with pytest.raises(ValueError, match=f"unknown classifier '{name}': "):
+            refuse(name)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

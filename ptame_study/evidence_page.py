@@ -1,0 +1,72 @@
+"""The part of docs/whose_evidence.md that holds the study's numbers, made from tables of ``results/reference``.
+
+`readme.renew` writes it there.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from ptame_lib.texts import in_markdown
+
+from .results_page import markdown_table, wrapped
+from .tables import LEVEL
+from .whose_evidence import RIGHT
+
+KNOWS_NONE = " on zoo/rotations"  # explainers of an auxiliary that knows no class
+SHOWN = (  # rows of the table
+    *("P-TAME", "P-TAME+2", "FastSHAP", "Swap-TAME", "Swap-TAME+2"),
+    *(f"{name}{KNOWS_NONE}" for name in ("P-TAME", "FastSHAP", "Swap-TAME")),
+    f"Swap-TAME{KNOWS_NONE}+2",
+    *("guided backpropagation", "occlusion", "RISE", "integrated gradients", "LayerCAM", "Grad-CAM"),
+    "centred Gaussian",
+)
+
+
+def evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
+    """Right evidence by method and network, where the own explainer wins, and what that says.
+
+    ``shown``: `whose_evidence.tidy`, ``swapped``: `whose_evidence.gaps`.
+    """
+    right = shown[shown["metric"] == RIGHT].groupby(["method", "network"], sort=False)["value"].mean().unstack()
+    right.columns = right.columns.str.removeprefix("zoo/")
+    means, better = right.mean(axis=1), own_better(swapped)
+    pairs = len(swapped[~swapped["alike"]].drop_duplicates(["network", "of"]))
+    rows = [["method", *right, "mean", f"own better (of {pairs})"]]
+    for name in SHOWN:
+        rows.append([in_markdown(name), *(f"{v:.0f}" for v in (*right.loc[name], means[name])), better.get(name, "")])
+
+    # what they say
+    percent = means.map("{:.0f} %".format)
+    background = right["background"].map("{:.0f} %".format)
+    ptame, fastshap, swap = (f"{name}{KNOWS_NONE}" for name in ("P-TAME", "FastSHAP", "Swap-TAME"))
+    small = right.loc[["Grad-CAM", "LayerCAM"], ["frame", "background"]].to_numpy().max()
+    discs = {
+        name: " and ".join(f"{value:.0f}" for value in right.loc[name, ["quadrant", "quadrant-vit"]])
+        for name in ("LayerCAM", "Grad-CAM")
+    }
+    told = [
+        f"**P-TAME as published** shows the right evidence in {percent['P-TAME']} in the mean of the networks, "
+        f"FastSHAP, with the same auxiliary, size and passes, in {percent['FastSHAP']}: a small mask on which the "
+        "decision stays need not lie on what decides.",
+        f"**Swap-TAME's own explainer is better than another network's** in {better['Swap-TAME']} of {pairs} pairs, in "
+        "all three metrics.",
+        f"**It needs no auxiliary that knows the classes**: on `zoo/rotations` it has {percent[swap]} instead of "
+        f"{percent['Swap-TAME']}; but {background[swap]} instead of {background['Swap-TAME']} on the background. "
+        f"P-TAME has {percent[ptame]} there instead of {percent['P-TAME']}, "
+        f"FastSHAP {percent[fastshap]} instead of {percent['FastSHAP']}.",
+        "**Gradients are a strong rival**: guided backpropagation, with two passes and no training, has "
+        f"{percent['guided backpropagation']}. Grad-CAM and LayerCAM have at most {small:.0f} % on the frame and the "
+        f"background; on the two quadrant networks LayerCAM has {discs['LayerCAM']} %, Grad-CAM {discs['Grad-CAM']} %.",
+    ]
+    return markdown_table(rows) + "\n" + "\n".join(wrapped(f"- {line}", "  ") for line in told) + "\n"
+
+
+def own_better(swapped: pd.DataFrame) -> dict[str, str]:
+    """By method, in how many pairs of networks with different evidence the own explainer is better in every metric.
+
+    It is better where the test is significant and all seeds agree.
+    """
+    shown = swapped.assign(won=(swapped["p"] < LEVEL) & swapped["agree"] & (swapped["gap"] > 0))
+    won = shown[~shown["alike"]].groupby(["method", "network", "of"])["won"].all()
+    return won.groupby("method").sum().astype(str).to_dict()
