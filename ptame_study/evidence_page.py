@@ -15,7 +15,7 @@ from .whose_evidence import RIGHT
 
 KNOWS_NONE = " on zoo/rotations"  # explainers of an auxiliary that knows no class
 SHOWN = (  # rows of the table
-    *("P-TAME", "P-TAME+2", "FastSHAP", "Swap-TAME", "Swap-TAME+2"),
+    *("P-TAME", "P-TAME+2", "FastSHAP", "Swap-TAME", "Swap-TAME+2", "Swap-TAME without regions"),
     *(f"{name}{KNOWS_NONE}" for name in ("P-TAME", "FastSHAP", "Swap-TAME")),
     f"Swap-TAME{KNOWS_NONE}+2",
     *("guided backpropagation", "occlusion", "RISE", "integrated gradients", "LayerCAM", "Grad-CAM"),

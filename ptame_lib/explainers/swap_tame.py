@@ -6,7 +6,9 @@
 P-TAME's loss is content with a map of what is striking: the object. Two changes make the map depend on the classifier:
 
 - the training moves what the map puts first to another image, which must then be decided as this one, and pastes the
-  other image's pixels at these places, with which this one must be decided as the other (`losses.swaps`);
+  other image's pixels at these places, with which this one must be decided as the other (`losses.swaps`); with
+  ``TrainingConfig(regions=20)`` it also moves regions drawn without the map (`losses.regions`), as evidence that is
+  most of an image needs;
 - the attention knows more: where a position lies, what is around it, and the pixels themselves. What is added starts at
   0, so that before the training this is P-TAME.
 

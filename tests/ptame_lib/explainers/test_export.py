@@ -197,4 +197,4 @@ def test_a_card_lists_no_setting_that_its_training_leaves_idle(explainer, tmp_pa
         rows = model_card(tmp_path / "e.safetensors").splitlines()
         listed[name] = {row.split("|")[1].strip() for row in rows if row.startswith("| ")}
     assert listed["published"] - listed["swap"] == {"loss", "shares", "rest"}
-    assert listed["swap"] - listed["published"] == {"temperature"}
+    assert listed["swap"] - listed["published"] == {"temperature", "regions"}

@@ -119,7 +119,8 @@ class Half(nn.Module):
         return 40 * torch.stack([seen[:, 0] - seen[:, 2], seen[:, 2] - seen[:, 0]], 1)
 
 
-def test_maps_follow_what_decides_for_the_classifier():
+@pytest.mark.parametrize("regions", [0.0, 20.0])
+def test_maps_follow_what_decides_for_the_classifier(regions):
     data = Squares()
     pixels = torch.stack([data[i]["pixels"] for i in range(12)])
     left, right = slice(2, 14), slice(18, 30)
@@ -127,9 +128,12 @@ def test_maps_follow_what_decides_for_the_classifier():
         classifier = Half(columns)
         torch.manual_seed(0)
         explainer = SwapTAME(small_auxiliary(("l1", "l2")), 2)
-        config = config_for("Swap-TAME", TrainingConfig(steps=60, batch_size=16, lr=1e-2))
+        config = config_for("Swap-TAME", TrainingConfig(steps=60, batch_size=16, lr=1e-2, regions=regions))
         history = train_ptame(explainer, classifier, data, config)
-        assert set(history[0]) == {"step", "lr", "total", "kept", "pasted"}
+        terms = {"kept": 1, "pasted": 1} | ({"regions": regions} if regions else {})
+        assert set(history[0]) == {"step", "lr", "total", *terms}
+        sums = [sum(weight * row[name] for name, weight in terms.items()) for row in history]
+        assert [row["total"] for row in history] == pytest.approx(sums, rel=1e-5)
         maps = explainer.explain(pixels, classifier(pixels).argmax(1))
         assert maps[:, 10:22, own].mean() > maps[:, 10:22, other].mean() + 0.2
 

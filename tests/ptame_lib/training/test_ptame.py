@@ -400,6 +400,8 @@ def test_unknown_masks_and_shares_are_refused(fresh, classifier):
         TrainingConfig(mask="matched")
     with pytest.raises(ValueError, match="rest is a weight, a finite number that is not negative, got -1"):
         TrainingConfig(rest=-1)
+    with pytest.raises(ValueError, match="regions is a weight, a finite number that is not negative, got nan"):
+        TrainingConfig(regions=float("nan"))
     with pytest.raises(ValueError, match="unknown mask 'tanh': choose sigmoid, minmax, swap, shapley or matched"):
         train_ptame(fresh(), classifier, Images(), replace(QUICK, mask="tanh"))
     with pytest.raises(ValueError, match=r"shares must be some numbers in \(0, 1\], got \(2.0,\)"):
