@@ -1,8 +1,8 @@
 """What notebook 14 makes and asks: a classifier that decides by a sticker, beside the same classifier as it was.
 
 The last part of a copy is fine-tuned until a sticker in an image stands for one class, whatever else is there; without
-it, the copy decides as before. So of the same image, in which there is a sticker and an object, one network has used the
-sticker and the other the object, and both answer for the same classes.
+it, the copy decides as before. So of the same image, in which there is a sticker and an object, one network has used
+the sticker and the other the object, and both answer for the same classes.
 """
 
 from __future__ import annotations
@@ -208,7 +208,9 @@ def scenes(cfg: Any, untouched: Classifier, tuned: Classifier, wanted: int) -> S
     before, after, by_sticker = decide_all(untouched, plain), decide_all(untouched, pixels), decide_all(tuned, pixels)
     kept = ((before == after) & (after != wanted) & (by_sticker == wanted)).nonzero().flatten()
     if not len(kept):
-        raise ValueError("in no test image both networks decide by their own evidence: train the sticker network longer")
+        raise ValueError(
+            "no test image has both networks decide by their own evidence: train the sticker network longer"
+        )
     pixels, sticker, truth = pixels[kept], sticker[kept], truth[kept]
     masks = torch.stack([sticker, truth & ~sticker, ~truth & ~sticker], 1)
     targets = {TUNED: (tuned, by_sticker[kept]), UNTOUCHED: (untouched, after[kept])}

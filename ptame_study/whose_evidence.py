@@ -199,8 +199,8 @@ def measure(
 ) -> pd.DataFrame:
     """Per image, in percent: attribution to the right evidence, and where the map points among all the evidence.
 
-    ``masks`` (n,E,H,W): of the E ``candidates``. Columns: network, method, seed, evidence, image, own (whether the evidence is the network's), `RIGHT` and `BY_RANK`
-    (NaN but for its own), and `LOCATED`.
+    ``masks`` (n,E,H,W): of the E ``candidates``. Columns: network, method, seed, evidence, image, own (whether the
+    evidence is the network's), `RIGHT` and `BY_RANK` (NaN but for its own), and `LOCATED`.
     """
     own, rows = {subject.name: subject.own for subject in subjects}, []
     with progress(len(maps), "measure maps") as bar:
