@@ -1,4 +1,4 @@
-"""The answers of notebooks 03, 06, 08, 11 and 12: a few sentences from their tables, what is lost first.
+"""The answers of notebooks 03, 06, 08, 11, 12 and 14: a few sentences from their tables, what is lost first.
 
 README.md has the same sentences, from the tables of the full study.
 """
@@ -145,6 +145,32 @@ def of_evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
             f"{needs['P-TAME']} of {pairs} pairs, Swap-TAME's in {needs['Swap-TAME']}."
         )
     return " ".join(told)
+
+
+def of_stickers(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
+    """How often each method shows the sticker and the object where these decide; what P-TAME loses most first.
+
+    ``shown``: `whose_evidence.tidy` of both networks, whose evidence the rows of `RIGHT` name; ``swapped``:
+    `whose_evidence.gaps`.
+    """
+    right = shown[shown["metric"] == RIGHT].groupby(["evidence", "method"])["value"].mean().unstack("method")
+    ours = [m for m in right if m.startswith(("P-TAME", "Swap-TAME"))]
+    others, controls = [m for m in right if m not in (*CONTROLS, *ours)], [m for m in right if m in CONTROLS]
+    told = []
+    for evidence, row in right.iterrows():
+        best, control = row[others].idxmax(), row[controls].idxmax()
+        said = f"Where the {evidence} decides, {listed(f'{m} shows it in {row[m]:.0f} %' for m in ours)} of the images"
+        rivals = f"the best other method, {best}: {row[best]:.0f} %; a control, {control}: {row[control]:.0f} %"
+        told.append((row["P-TAME"] - row[best], f"{said} ({rivals})."))
+    at = shown[shown["metric"] == RIGHT].drop_duplicates("network").set_index("network")["evidence"]
+    better = (swapped["p"] < LEVEL) & swapped["agree"] & (swapped["gap"] > 0)
+    needs = better.groupby([swapped["network"].map(at), swapped["method"]]).sum().unstack("method")
+    metrics = swapped["metric"].nunique()
+    for evidence, row in needs.iterrows():
+        won = listed(f"{m}'s in {row[m]}" for m in ours)
+        own = f"The own explainer of the network that decides by the {evidence} beats the other network's"
+        told.append((0, f"{own} in how many of {metrics} metrics: {won}."))
+    return " ".join([said for _, said in sorted(told, key=lambda each: each[0])])
 
 
 def of_black_box(gaps: pd.DataFrame) -> str:

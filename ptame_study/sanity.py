@@ -76,10 +76,10 @@ class Trial:
         family = lite if self.auxiliary is PHOTOGRAPHS else embedded
         return Classifier(network, family.MEAN, family.STD, self.classifier.input_size)
 
-    def untrained(self, classes: int | None = None, head: bool | None = None) -> PTAME:
+    def untrained(self, classes: int | None = None, head: bool | None = None, method: str = "P-TAME") -> PTAME:
         """An explainer, by default of the classifier's classes; ``head``: whether it starts from the auxiliary's."""
         auxiliary = self.auxiliary if head is None else replace(self.auxiliary, head=head)
-        return new_explainer("P-TAME", ClassifierSettings("any"), auxiliary, None, classes or self.classes)
+        return new_explainer(method, ClassifierSettings("any"), auxiliary, None, classes or self.classes)
 
     def trained(
         self, explained: Classifier, data: Dataset | None = None, classes: int | None = None, more_seed: int = 0

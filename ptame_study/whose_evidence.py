@@ -20,7 +20,6 @@ from ptame_lib.classifiers.folding import fold_batch_norms
 from ptame_lib.classifiers.loading import load_classifier
 from ptame_lib.classifiers.wrapper import Classifier, decide
 from ptame_lib.classifiers.zoo import EVIDENCE as LOOKS_AT
-from ptame_lib.classifiers.zoo import classes_of
 from ptame_lib.datasets.evidence import EVIDENCE, load_evidence
 from ptame_lib.explainers.features import load_auxiliary
 from ptame_lib.explainers.loading import ON_AUXILIARY
@@ -47,6 +46,7 @@ BY_RANK = "right evidence by rank"  # the same of the pixels' ranks, which no po
 LOCATED = {"AP": average_precision, "pointing": pointing_game, "precision@truth": precision_at_truth}
 SWAPPED = {"AD@25": False, "deletion": False, "precision@truth": True}  # metric: is higher better?
 CHANCE = 100 / len(EVIDENCE)
+ZOO = {f"zoo/{name}": evidence for name, evidence in LOOKS_AT.items()}  # at what each network looks
 
 
 def _without_regions(config: TrainingConfig) -> TrainingConfig:
@@ -75,16 +75,12 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """A network of the zoo, what it decides for the images, and the number of its evidence in `EVIDENCE`."""
+    """A network, such as one of the zoo, what it decides for the images, and its evidence's number in `EVIDENCE`."""
 
     name: str
     classifier: Classifier
     targets: Tensor
     own: int
-
-    @property
-    def evidence(self) -> str:
-        return EVIDENCE[self.own]
 
 
 def load_subjects(names: Sequence[str], pixels: Tensor) -> list[Subject]:
@@ -92,7 +88,7 @@ def load_subjects(names: Sequence[str], pixels: Tensor) -> list[Subject]:
     found = []
     for name in names:
         classifier = fold_batch_norms(load_classifier(name))
-        own = EVIDENCE.index(LOOKS_AT[name.removeprefix("zoo/")])
+        own = EVIDENCE.index(ZOO[name])
         found.append(Subject(name, classifier, decide(classifier, pixels), own))
     return found
 
@@ -157,7 +153,7 @@ def train_all(subjects: Sequence[Subject], makers: Mapping[str, Maker], seeds: S
     ]
     networks = {subject.name: subject.classifier for subject in subjects}
     jobs = (
-        delayed(makers[key.method])(networks[key.network], classes_of(key.network.removeprefix("zoo/")), key.seed)
+        delayed(makers[key.method])(networks[key.network], networks[key.network].num_classes, key.seed)
         for key in wanted
     )
     with parallel_config(backend="loky", inner_max_num_threads=1):
@@ -203,11 +199,13 @@ def explain_all(
     return maps
 
 
-def measure(subjects: Sequence[Subject], maps: Mapping[Key, Tensor], masks: Tensor) -> pd.DataFrame:
+def measure(
+    subjects: Sequence[Subject], maps: Mapping[Key, Tensor], masks: Tensor, candidates: Sequence[str] = EVIDENCE
+) -> pd.DataFrame:
     """Per image, in percent: attribution to the right evidence, and where the map points among all the evidence.
 
-    Columns: network, method, seed, evidence, image, own (whether the evidence is the network's), `RIGHT` and `BY_RANK`
-    (NaN but for its own), and `LOCATED`.
+    ``masks`` (n,E,H,W): of the E ``candidates``. Columns: network, method, seed, evidence, image, own (whether the
+    evidence is the network's), `RIGHT` and `BY_RANK` (NaN but for its own), and `LOCATED`.
     """
     own, rows = {subject.name: subject.own for subject in subjects}, []
     with progress(len(maps), "measure maps") as bar:
@@ -215,7 +213,7 @@ def measure(subjects: Sequence[Subject], maps: Mapping[Key, Tensor], masks: Tens
             truths, number = masks[: len(found)], own[key.network]
             right = {RIGHT: found, BY_RANK: average_ranks(found).float()}
             right = {name: 100 * right_evidence(each, truths, number) for name, each in right.items()}
-            for number, evidence in enumerate(EVIDENCE):
+            for number, evidence in enumerate(candidates):
                 values = {name: 100 * metric(found, truths[:, number]).double() for name, metric in LOCATED.items()}
                 ours = number == own[key.network]
                 about = {**key._asdict(), "evidence": evidence, "image": range(len(found)), "own": ours}
@@ -275,13 +273,13 @@ def swap(
     Columns: network, of (whose explainer), method, seed, image, and `SWAPPED`. Networks share no classes but the
     numbers: the k-th of one is explained as the k-th of the other, counted again from 0 where that one has fewer.
     """
-    rows, size = [], tuple(pixels.shape[-2:])
+    rows, size, classes = [], tuple(pixels.shape[-2:]), {each.name: each.classifier.num_classes for each in subjects}
     with progress(len(subjects) * len(explainers), "swap explainers") as bar, torch.no_grad():
         for subject in subjects:
             asked = subject.classifier, pixels, subject.targets
             whole = confidence(*asked)
             for key, explainer in explainers.items():
-                targets = subject.targets % classes_of(key.network.removeprefix("zoo/"))
+                targets = subject.targets % classes[key.network]
                 maps = resize(normalise(explainer.explain(pixels, targets).float()), size)
                 values = {
                     "AD@25": average_drop(whole, matched_confidence(*asked, maps, 0.25)),
@@ -295,12 +293,12 @@ def swap(
     return pd.concat(rows, ignore_index=True)
 
 
-def gaps(swapped: pd.DataFrame) -> pd.DataFrame:
+def gaps(swapped: pd.DataFrame, looks: Mapping[str, str] = ZOO) -> pd.DataFrame:
     """The own explainer against each other network's: a row per network, explainer, method and metric.
 
     Columns: network, of, method, metric, own, swapped, gap (above 0: the own one is better), p (paired permutation test
     over images, means over seeds, Holm's correction over all rows of the method and metric), seeds, agree (every seed
-    has the gap's sign), n, and alike (both look at the same evidence).
+    has the gap's sign), n, and alike (both look at the same evidence). ``looks``: at what each network looks.
     """
     rows = []
     for (network, method), part in swapped.groupby(["network", "method"], sort=False):
@@ -319,7 +317,6 @@ def gaps(swapped: pd.DataFrame) -> pd.DataFrame:
     found = pd.DataFrame(rows, columns=columns)
     for _, at in found.groupby(["method", "metric"], sort=False).groups.items():
         found.loc[at, "p"] = holm(list(found.loc[at, "p"]))
-    looks = {f"zoo/{name}": evidence for name, evidence in LOOKS_AT.items()}
     return found.assign(alike=[looks[row.network] == looks[row.of] for row in found.itertuples()])
 
 
@@ -337,6 +334,5 @@ def likeness(maps: Mapping[Key, Tensor]) -> pd.DataFrame:
                 of.setdefault(key.network, found)
         for a, b in combinations(of, 2):
             spearman, _ = similarity(of[a], of[b], tuple(of[a].shape[-2:]))
-            alike = LOOKS_AT[a.removeprefix("zoo/")] == LOOKS_AT[b.removeprefix("zoo/")]
-            rows.append((method, a, b, 100 * spearman.mean().item(), alike))
+            rows.append((method, a, b, 100 * spearman.mean().item(), ZOO[a] == ZOO[b]))
     return pd.DataFrame(rows, columns=["method", "network", "other", "Spearman", "alike"])

@@ -119,3 +119,31 @@ def test_whose_evidence_by_hand():
     assert answers.of_evidence(pd.concat([shown, *variants]), swapped[:0]) == (
         f"{start} On the features of zoo/rotations, which knows no class, P-TAME in 30 % and Swap-TAME in 70 %."
     )
+
+
+def test_stickers_by_hand():
+    rights = {"sticker network": ("sticker", 10.0, 20.0, 90.0, 30.0), "untouched": ("object", 80.0, 85.0, 70.0, 95.0)}
+    names = ("P-TAME", "Swap-TAME", "Grad-CAM", "auxiliary's CAM")
+    shown = pd.DataFrame(
+        [
+            {"network": network, "method": method, "evidence": evidence, "metric": "right evidence", "value": value}
+            for network, (evidence, *values) in rights.items()
+            for method, value in zip(names, values, strict=True)
+        ]
+    )
+    swapped = pd.DataFrame(
+        [
+            {"network": network, "method": method, "metric": metric, "gap": gap, "p": 0.01, "agree": True}
+            for network in rights
+            for method, gap in (("P-TAME", -1.0), ("Swap-TAME", 1.0))
+            for metric in ("AD@25", "deletion")
+        ]
+    )
+    assert answers.of_stickers(shown, swapped) == (
+        "Where the sticker decides, P-TAME shows it in 10 % and Swap-TAME shows it in 20 % of the images (the best "
+        "other method, Grad-CAM: 90 %; a control, auxiliary's CAM: 30 %). The own explainer of the network that decides "
+        "by the object beats the other network's in how many of 2 metrics: P-TAME's in 0 and Swap-TAME's in 2. The own "
+        "explainer of the network that decides by the sticker beats the other network's in how many of 2 metrics: "
+        "P-TAME's in 0 and Swap-TAME's in 2. Where the object decides, P-TAME shows it in 80 % and Swap-TAME shows it "
+        "in 85 % of the images (the best other method, Grad-CAM: 70 %; a control, auxiliary's CAM: 95 %)."
+    )
