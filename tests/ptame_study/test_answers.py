@@ -141,9 +141,9 @@ def test_stickers_by_hand():
     )
     assert answers.of_stickers(shown, swapped) == (
         "Where the sticker decides, P-TAME shows it in 10 % and Swap-TAME shows it in 20 % of the images (the best "
-        "other method, Grad-CAM: 90 %; a control, auxiliary's CAM: 30 %). The own explainer of the network that decides "
-        "by the object beats the other network's in how many of 2 metrics: P-TAME's in 0 and Swap-TAME's in 2. The own "
-        "explainer of the network that decides by the sticker beats the other network's in how many of 2 metrics: "
-        "P-TAME's in 0 and Swap-TAME's in 2. Where the object decides, P-TAME shows it in 80 % and Swap-TAME shows it "
-        "in 85 % of the images (the best other method, Grad-CAM: 70 %; a control, auxiliary's CAM: 95 %)."
+        "other method, Grad-CAM: 90 %; a control, auxiliary's CAM: 30 %). The own explainer of the network that "
+        "decides by the object beats the other network's in how many of 2 metrics: P-TAME's in 0 and Swap-TAME's in "
+        "2. The own explainer of the network that decides by the sticker beats the other network's in how many of 2 "
+        "metrics: P-TAME's in 0 and Swap-TAME's in 2. Where the object decides, P-TAME shows it in 80 % and Swap-TAME "
+        "shows it in 85 % of the images (the best other method, Grad-CAM: 70 %; a control, auxiliary's CAM: 95 %)."
     )
