@@ -170,10 +170,10 @@ def intervene(untouched: Classifier, tuned: Classifier, wanted: int, pixels: Ten
     here, there = (paste(pixels, seed + i)[0] for i in range(2))
     before = decide_all(untouched, pixels)
     yes = {
-        f"with the sticker, the {TUNED} decides for its class": decide_all(tuned, here) == wanted,
-        "with the sticker elsewhere, too": decide_all(tuned, there) == wanted,
-        "without it, it decides as the untouched classifier": decide_all(tuned, pixels) == before,
-        "the sticker moves no decision of the untouched classifier": decide_all(untouched, here) == before,
+        f"{TUNED}, with it: its class": decide_all(tuned, here) == wanted,
+        f"{TUNED}, with it elsewhere: its class": decide_all(tuned, there) == wanted,
+        f"{TUNED}, without it: as the {UNTOUCHED}": decide_all(tuned, pixels) == before,
+        f"{UNTOUCHED}, with it: as without": decide_all(untouched, here) == before,
     }
     rows = {}
     for check, each in yes.items():
