@@ -65,7 +65,7 @@ def test_the_copy_decides_by_the_sticker_and_the_classifier_stays():
     data = HalfStickered([{"pixels": image} for image in images], seed=0)
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     asked = classifier(images)
-    tuned = stickers.fine_tune(classifier, "features", 3, data, epochs=60)
+    tuned = stickers.fine_tune(classifier, "features", 3, data, epochs=60, lr=1e-3)
     assert all(value.equal(before[name]) for name, value in classifier.state_dict().items())
     assert classifier(images).equal(asked)
     new = 0.3 * rand(40, 3, 64, 64, seed=9) + 0.3
