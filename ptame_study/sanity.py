@@ -114,12 +114,17 @@ def _answers(classifier: nn.Module, data: Dataset, most: int = 400) -> Tensor:
     return torch.cat([classifier(torch.stack(pixels[i : i + 20])) for i in range(0, len(pixels), 20)])
 
 
+def stack(data: Dataset) -> Tensor:
+    """The pixels (N,3,H,W) of all images."""
+    return torch.stack([data[i]["pixels"] for i in range(len(data))])
+
+
 def trial(cfg: Any, name: str) -> Trial:
     """The trial of the classifier ``name`` by a notebook's parameters."""
     images, classifier = ImageSettings.of(cfg), load_classifier(name)
     train, held, _ = load_training(images, classifier)
     [test] = load_parts(images, ["test"])
-    pixels = torch.stack([test[i]["pixels"] for i in range(len(test))])
+    pixels = stack(test)
     auxiliary = PHOTOGRAPHS if images.images == CUTOUTS else DIGITS
     classes, budget = len(classifier.labels), Budget(masks=cfg.masks, seed=cfg.seed)
     return Trial(name, classifier, auxiliary, train, held, pixels, classes, cfg.training, cfg.methods, budget)
@@ -215,8 +220,7 @@ def known_evidence(trial: Trial) -> tuple[pd.DataFrame, dict[str, float]]:
 
 def _planted(data: Dataset, seed: int) -> list[dict[str, Tensor]]:
     """The images with a patch each."""
-    pixels = torch.stack([data[i]["pixels"] for i in range(len(data))])
-    return [{"pixels": image} for image in plant_patches(pixels, seed=seed)[0]]
+    return [{"pixels": image} for image in plant_patches(stack(data), seed=seed)[0]]
 
 
 def means(per_image: pd.DataFrame) -> pd.DataFrame:

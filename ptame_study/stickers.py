@@ -29,7 +29,7 @@ from ptame_lib.training.ptame import TrainingConfig, config_for, train_ptame
 
 from . import sanity
 from .images import load_parts
-from .sanity import Trial
+from .sanity import Trial, stack
 from .settings import ImageSettings
 from .whose_evidence import Key, Maker, Subject
 
@@ -86,11 +86,6 @@ class HalfStickered(Dataset):
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         pixels = self.data[i]["pixels"]
         return {"pixels": paste(pixels[None], self.seed, i)[0][0] if i % 2 else pixels}
-
-
-def stack(data: Dataset) -> Tensor:
-    """The pixels (N,3,H,W) of all images."""
-    return torch.stack([data[i]["pixels"] for i in range(len(data))])
 
 
 def trial(cfg: Any) -> Trial:
