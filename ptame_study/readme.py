@@ -31,9 +31,10 @@ APART = {  # profiles whose tables are kept in folders of their own: the parts o
         "real masks": ["segmentation", "segmentation_paired", "class_confusion"],
         "real sanity": ["sanity", "sanity_known"],
     },
+    "realdata-lite": {"shipped": ["compare", "paired"]},
 }
-RESULTS = ["main table", "place", "seeds", "paired", "rankings", *APART["real"]]
-RESULTS += ["masks", "black box", "unseen digits", "heads", "unseen photographs", "photographs", "shipped"]
+RESULTS = ["main table", "place", "seeds", "paired", "rankings", *(part for parts in APART.values() for part in parts)]
+RESULTS += ["masks", "black box", "unseen digits", "heads", "unseen photographs", "photographs"]
 RESULTS += ["cost", "pays", "imputation"]
 PAGES = {  # the generated parts of each page
     "README.md": ["scope", "answers", "results"],
@@ -112,12 +113,12 @@ def parts(folder: Path) -> dict[str, str]:
     confusion = pd.read_csv(folder / "class_confusion.csv", dtype={"image_class": str, "mask_class": str})
     evidence = pd.read_csv(folder / "whose_evidence.csv"), pd.read_csv(folder / "whose_swap.csv")
     bench = pd.read_csv(folder / "bench.csv").set_index("name")
-    real = {
-        part: {name: pd.read_csv(folder / "real" / f"{name}.csv") for name in names}
-        for part, names in APART["real"].items()
+    apart = {
+        part: {name: pd.read_csv(folder / profile / f"{name}.csv") for name in names}
+        for profile, parts in APART.items()
+        for part, names in parts.items()
     }
     seeds, unseen, heads = (pd.read_csv(folder / name) for name in (SEEDS, "unseen.csv", "unseen_heads.csv"))
-    shipped = (pd.read_csv(folder / f"realdata_lite{end}.csv") for end in ("", "_paired"))
     return {
         "scope": scope(compare),
         "answers": answered(paired, (cascade, known), (segmented, confusion), gaps, evidence),
@@ -127,16 +128,16 @@ def parts(folder: Path) -> dict[str, str]:
         "seeds": results_page.over_seeds(seeds),
         "paired": results_page.pairs(paired),
         "rankings": results_page.rankings(paired),
-        "real": results_page.on_cutouts(**real["real"]),
-        "real masks": results_page.masks_on_cutouts(**real["real masks"]),
-        "real sanity": results_page.sanity_on_cutouts(**real["real sanity"]),
+        "real": results_page.on_cutouts(**apart["real"]),
+        "real masks": results_page.masks_on_cutouts(**apart["real masks"]),
+        "real sanity": results_page.sanity_on_cutouts(**apart["real sanity"]),
         "masks": results_page.masks(confusion),
         "black box": results_page.black_box(gaps, queries),
         "photographs": results_page.photographs(pd.read_csv(folder / "realdata_paired.csv")),
         "unseen digits": results_page.unseen(unseen, "embedded/vgg"),
         "unseen photographs": results_page.unseen(unseen, "lite/2"),
         "heads": results_page.heads(heads),
-        "shipped": results_page.shipped(*shipped),
+        "shipped": results_page.shipped(**apart["shipped"]),
         "right evidence": evidence_page.evidence(*evidence),
         "imputation": results_page.imputation(bench),
         "cost": results_page.costs(bench),

@@ -294,7 +294,7 @@ def heads(table: pd.DataFrame) -> str:
 
 def shipped(compare: pd.DataFrame, paired: pd.DataFrame) -> str:
     """The shipped explainer on photographs as they are: a table, and what it loses and wins."""
-    told = compared(paired, "Swap-TAME")
+    told = f"{compared(paired, 'Swap-TAME')} The tests of the {len(paired)} comparisons are one family."
     return f"{_means(compare, SHIPPED, SHIPPED_METRICS)}\n{wrapped(told)}\n"
 
 
