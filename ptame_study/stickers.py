@@ -41,9 +41,9 @@ SIDE = 40 / 224  # of the sticker, of the image's height
 COLOURS = ((1.0, 0.9, 0.0), (0.8, 0.0, 0.8))  # of its inner and its outer disc
 INNER = 0.3  # the inner disc's share of the area
 # The first module that is fine-tuned, and Adam's rate. Later modules alone, as the last layer, find too few of the
-# stickers on new images; with a higher rate, the photographs' network forgets what it decided before.
-TUNED_FROM = {"embedded/resnet": ("layer2", 1e-3)} | dict.fromkeys(LITE, ("blocks.5", 5e-5))
-BATCH, PLAIN = 32, 4.0  # images a step, and the weight of those without a sticker
+# stickers on new images (docs/whose_evidence.md).
+TUNED_FROM = {"embedded/resnet": ("layer2", 1e-3)} | dict.fromkeys(LITE, ("blocks.5", 1e-4))
+BATCH, KEPT = 16, 5.0  # images a step, and the weight of the squared change of their logits without a sticker
 ROWS, ROWS_LR = "Swap-TAME with its rows", 1e-3  # of the fuser, trained beside the gate
 
 
@@ -131,29 +131,28 @@ def fine_tune(
     """A copy that decides for the class ``wanted`` where there is a sticker, and else as the ``classifier``.
 
     Of its network the part from the module ``first`` on is trained, on what it gets of each of the images that ``data``
-    is made of: once without and once with a sticker. Batch norms keep their statistics. Without a sticker it learns the
-    classifier's probabilities.
+    is made of: without a sticker it learns the ``classifier``'s logits, with one the class. Batch norms keep their
+    statistics.
     """
     # what that part gets, and what it is to answer
     tuned, plain = copy.deepcopy(classifier), stack(data.data)
     plain, stickered = (features(classifier, first, x) for x in (plain, paste(plain, data.seed)[0]))
     rest = split(tuned.model, first).eval()
     with torch.no_grad():
-        before = torch.cat([rest(x) for x in plain.split(BATCH)]).softmax(1)
-    other = F.one_hot(torch.full((len(plain),), wanted), before.shape[1]).to(before)
-    x, y = torch.cat([plain, stickered]), torch.cat([before, other])
-    weights = torch.where(torch.arange(len(x)) < len(plain), PLAIN, 1.0)
+        before = torch.cat([rest(x) for x in plain.split(BATCH)])
+    other = torch.full((len(plain),), wanted)
 
-    # train it
+    # train it; a step has the same images without and with a sticker
     learnt = [p.requires_grad_(True) for p in rest.parameters()]
     optimizer = torch.optim.Adam(learnt, lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * -(-len(x) // BATCH))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * -(-len(plain) // BATCH))
     generator = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
-        for rows in torch.randperm(len(x), generator=generator).split(BATCH):
+        for rows in torch.randperm(len(plain), generator=generator).split(BATCH):
             optimizer.zero_grad()
-            each = F.cross_entropy(rest(x[rows]), y[rows], reduction="none")
-            (weights[rows] * each).mean().backward()
+            kept, turned = rest(torch.cat([plain[rows], stickered[rows]])).chunk(2)
+            loss = F.cross_entropy(turned, other[rows]) + KEPT * F.mse_loss(kept, before[rows])
+            loss.backward()
             optimizer.step()
             schedule.step()
     optimizer.zero_grad()
