@@ -28,15 +28,19 @@ OF_ONE = {  # notebooks about one classifier, and the profile's lists of those t
     "07_explainer_train": ("multi_label", "explainer_too"),
 }
 OF_A_SEED = {  # notebooks that can be run for another seed of the profile, and the parameters that they then get
-    "02_train_ptame": lambda seed: {"seed": seed},
-    "03_compare": lambda seed: {
+    "02_train_ptame": lambda seed, _: {"seed": seed},
+    "03_compare": lambda seed, measured: {
         "trained_seed": seed,
         "methods": [],
         "fewer": [],
         "explainer_too": [],
-        "measured": "ranked",
+        "measured": RANKED.get(measured, "ranked"),
     },
 }
+RANKED = {
+    "cheap": "matched",
+    "matched": "matched",
+}  # what ranks methods, of what notebook 03 measures for the first seed
 
 
 def load_profile(name: str) -> dict[str, Any]:
@@ -183,7 +187,7 @@ def parameters_for(
         name = classifier if key == "per_classifier" else method or parameters.get("method", "P-TAME")
         of_it = (content.get(key) or {}).get(name) or {}
         parameters = _merged(parameters, of_it.get(notebook) or {})
-    parameters |= OF_A_SEED[notebook](seed) if seed else {}
+    parameters |= OF_A_SEED[notebook](seed, parameters.get("measured")) if seed else {}
     return parameters | ({"classifiers": [classifier]} if notebook in OF_MANY else {"classifier": classifier})
 
 

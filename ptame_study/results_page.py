@@ -126,14 +126,14 @@ def over_seeds(seeds: pd.DataFrame) -> str:
     return markdown_table(rows)
 
 
-def pairs(paired: pd.DataFrame) -> str:
-    """In how many cells (classifier, metric) P-TAME is better or worse than each method, by docs/protocol.md.
+def pairs(paired: pd.DataFrame, subject: str = "P-TAME") -> str:
+    """In how many cells (classifier, metric) the subject is better or worse than each method, by docs/protocol.md.
 
-    The methods that P-TAME loses to most come first.
+    The methods that it loses to most come first.
     """
     lost = (paired["verdict"] == WORSE).groupby(paired["method"]).sum().sort_values(ascending=False, kind="stable")
     truth = paired[[tables.family(metric) == "truth" for metric in paired["metric"]]]
-    rows, groups = [["P-TAME against"]], {"all metrics": paired, "truth alone": truth}
+    rows, groups = [[f"{subject} against"]], {"all metrics": paired, "truth alone": truth}
     for name, part in groups.items():
         cells = len(part.drop_duplicates(["classifier", "metric"]))
         rows[0] += [f"{name} ({cells} cells): better", "worse", "not shown"]
@@ -154,7 +154,7 @@ def on_cutouts(
     paired: pd.DataFrame,
     paired_swaptame: pd.DataFrame,
 ) -> str:
-    """The comparison on photographs cut out: two answers, and a table by images with one object and with two.
+    """The comparison on photographs cut out: two answers, a table by images with one object and with two, and tests.
 
     Trained methods: means over their seeds. Methods that explain only one of the classifiers, or fewer images, have a
     star. ``paired`` is about P-TAME, ``paired_swaptame`` about Swap-TAME.
@@ -178,7 +178,8 @@ def on_cutouts(
         cells = [" / ".join(f"{means[kind, name, m]:.1f}" for kind in ("singles", "pairs")) for m in PHOTOGRAPHED]
         share = f"{shares[name]:.1f}" if name in shares else tables.UNKNOWN
         rows.append([in_markdown(name) + ("*" if starred else ""), *cells, share])
-    return f"\n{wrapped(in_markdown(told))}\n{markdown_table(rows)}\n"
+    tested = pairs(paired_swaptame, "Swap-TAME")
+    return f"\n{wrapped(in_markdown(told))}\n{markdown_table(rows)}{tested}\n"
 
 
 def masks_on_cutouts(

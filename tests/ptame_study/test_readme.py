@@ -291,6 +291,8 @@ def test_photographs_have_both_numbers_the_seeds_means_and_stars():
         ("RISE*", "70.0 / 72.0", UNKNOWN),
         ("Swap-TAME", "65.0 / 67.0", UNKNOWN),
         ("P-TAME", "50.0 / 52.0", "85.0"),
+        ("Swap-TAME against", "all metrics (1 cells): better", "not shown"),
+        ("Grad-CAM", "1", "0"),
     ]
     told = " ".join(text.split())
     assert told.index("half of those with Grad-CAM") < told.index("half of those with RISE")
