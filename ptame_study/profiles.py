@@ -37,10 +37,7 @@ OF_A_SEED = {  # notebooks that can be run for another seed of the profile, and 
         "measured": RANKED.get(measured, "ranked"),
     },
 }
-RANKED = {
-    "cheap": "matched",
-    "matched": "matched",
-}  # what ranks methods, of what notebook 03 measures for the first seed
+RANKED = {"cheap": "matched", "matched": "matched"}  # the part that ranks, of what 03 measures for the first seed
 
 
 def load_profile(name: str) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def test_a_classifiers_own_parameters():
 @pytest.mark.parametrize(("profile", "measured"), [("embedded-full", "ranked"), ("real", "matched")])
 def test_another_seed_is_measured_by_what_ranks_and_no_more_than_the_first(profile, measured):
     first = profiles.load_profile(profile)["classifiers"][0]
-    assert profiles.parameters(profile, "03_compare", first, seed=1)["measured"] == measured
+    assert profiles.parameters_for(profile, "03_compare", first, seed=1)["measured"] == measured
 
 
 SHIPPED = profiles.shipped("embedded")
