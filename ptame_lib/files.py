@@ -75,7 +75,10 @@ def cache() -> Path:
 def make_folder(folder: Path) -> Path:
     """Make a folder and its parents; raises OSError with a remedy where that fails."""
     with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # as below /proc, where the system alone makes folders
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder)) from error
     return folder
 
 

@@ -140,9 +140,10 @@ def of_evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
     rows = swapped[~swapped["alike"] & (swapped["metric"] == "AD@25")]
     needs = ((rows["p"] < LEVEL) & rows["agree"] & (rows["gap"] > 0)).groupby(rows["method"]).sum()
     if pairs := (rows["method"] == "P-TAME").sum():
+        beside = listed(f"{m}'s in {needs[m]}" for m in ("FastSHAP", "Swap-TAME") if m in needs)
         told.append(
             "A network's own explainer should beat that of one that decides by something else: P-TAME's does in "
-            f"{needs['P-TAME']} of {pairs} pairs, Swap-TAME's in {needs['Swap-TAME']}."
+            f"{needs['P-TAME']} of {pairs} pairs, {beside}."
         )
     return " ".join(told)
 
@@ -156,20 +157,22 @@ def of_stickers(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
     right = shown[shown["metric"] == RIGHT].groupby(["evidence", "method"])["value"].mean().unstack("method")
     ours = [m for m in right if m.startswith(("P-TAME", "Swap-TAME"))]
     others, controls = [m for m in right if m not in (*CONTROLS, *ours)], [m for m in right if m in CONTROLS]
-    told = []
+    (first, *more), told = ours, []
     for evidence, row in right.iterrows():
-        best, control = row[others].idxmax(), row[controls].idxmax()
-        said = f"Where the {evidence} decides, {listed(f'{m} shows it in {row[m]:.0f} %' for m in ours)} of the images"
-        rivals = f"the best other method, {best}: {row[best]:.0f} %; a control, {control}: {row[control]:.0f} %"
-        told.append((row["P-TAME"] - row[best], f"{said} ({rivals})."))
+        shares = [f"{first} shows it in {row[first]:.0f} % of the images", *(f"{m} in {row[m]:.0f} %" for m in more)]
+        kinds = {"the best other method": row[others], "a control": row[controls]}
+        best = {kind: (of.idxmax(), of.max()) for kind, of in kinds.items() if len(of)}
+        rivals = "; ".join(f"{kind}, {name}: {value:.0f} %" for kind, (name, value) in best.items())
+        lead = row["P-TAME"] - row[others].max() if others else 0
+        told.append((lead, f"Where the {evidence} decides, {listed(shares)}" + f" ({rivals})" * bool(rivals) + "."))
     at = shown[shown["metric"] == RIGHT].drop_duplicates("network").set_index("network")["evidence"]
     better = (swapped["p"] < LEVEL) & swapped["agree"] & (swapped["gap"] > 0)
     needs = better.groupby([swapped["network"].map(at), swapped["method"]]).sum().unstack("method")
     metrics = swapped["metric"].nunique()
     for evidence, row in needs.iterrows():
-        won = listed(f"{m}'s in {row[m]}" for m in ours)
-        own = f"The own explainer of the network that decides by the {evidence} beats the other network's"
-        told.append((0, f"{own} in how many of {metrics} metrics: {won}."))
+        won = [f"in {row[first]} of {metrics} metrics for {first}", *(f"in {row[m]} for {m}" for m in more)]
+        own = f"Where the {evidence} decides, a network's own explainer beats the other network's"
+        told.append((0, f"{own} {listed(won)}."))
     return " ".join([said for _, said in sorted(told, key=lambda each: each[0])])
 
 

@@ -50,7 +50,7 @@ def evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
         f"FastSHAP, with the same auxiliary, size and passes, in {percent['FastSHAP']}: a small mask on which the "
         "decision stays need not lie on what decides.",
         f"**Swap-TAME's own explainer is better than another network's** in {better['Swap-TAME']} of {pairs} pairs, in "
-        "all three metrics.",
+        f"all three metrics, FastSHAP's in {better['FastSHAP']}, P-TAME's in {better['P-TAME']}.",
         f"**It needs no auxiliary that knows the classes**: on `zoo/rotations` it has {percent[swap]} instead of "
         f"{percent['Swap-TAME']}; but {background[swap]} instead of {background['Swap-TAME']} on the background. "
         f"P-TAME has {percent[ptame]} there instead of {percent['P-TAME']}, "

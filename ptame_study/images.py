@@ -210,13 +210,17 @@ def _load_multilabel(images: ImageSettings, part: str, truth: bool) -> Dataset:
 def open_images(images: str, classifier: Classifier, size: int = 0) -> Pictures:
     """Given images (see `ImageSettings`) at the classifier's height and width, or as squares of ``size`` pixels.
 
-    They are resized and cropped in the paper's proportion, 256 to 224.
+    They are resized and cropped in the paper's proportion, 256 to 224. Figures that `ptame explain` wrote into a folder
+    are left out.
     """
     size = size or classifier.input_size
     kind, _, part = images.partition(":")
     if kind in LAYOUTS and part:
         return LAYOUTS[kind](paths.given("."), part, size, before_crop(size))
-    return (Shards if images.endswith(".tar") else ImageFolder)(paths.given(images), size, before_crop(size))
+    if images.endswith(".tar"):
+        return Shards(paths.given(images), size, before_crop(size))
+    data = ImageFolder(paths.given(images), size, before_crop(size))
+    return data.part(i for i, file in enumerate(data.files) if not paths.is_figure(file))
 
 
 def open_labelled_images(images: ImageSettings, classifier: Classifier) -> Pictures:

@@ -14,6 +14,7 @@ from ptame_lib.files import check_name
 from ptame_lib.validation import check_at_least
 
 LITERALS = {"str": str, "int": int, "float": float, "bool": bool, "list": list}
+NEEDED = ("classifiers", "networks", "auxiliaries", "seeds")  # lists that name at least one, in any notebook
 INSIDE = LITERALS | {"tuple": tuple, "dict": dict}  # what the keys of a dict may be, too
 
 
@@ -32,7 +33,8 @@ def configure(
     the name and type of another parameter takes its value from there. Other checks may name keys of dicts, too.
 
     Raises TypeError for a wrong type; ValueError for an unknown parameter or key, and for a refused or infinite value,
-    which a ``profile`` that is no plain name, a negative ``seed`` and an empty list of ``classifiers`` are anywhere.
+    which a ``profile`` that is no plain name, a negative ``seed``, an empty list of `NEEDED` and a list that names
+    something twice are anywhere.
     """
     declared = _declared(cells) or _annotations(namespace)
     if not declared:
@@ -177,8 +179,11 @@ def _check_usual(values: dict[str, Any]) -> None:
         check_name(values["profile"])
     check_at_least(0, **{name: values[name] for name in ("seed", "trained_seed") if name in values})
     check_at_least(0, **{f"seeds[{i}]": seed for i, seed in enumerate(values.get("seeds", ()))})
-    if values.get("classifiers") == []:
-        raise ValueError("parameter classifiers is empty: name at least one")
+    for name, value in values.items():
+        if name in NEEDED and not value:
+            raise ValueError(f"parameter {name} is empty: name at least one")
+        if isinstance(value, list) and (twice := [item for i, item in enumerate(value) if item in value[:i]]):
+            raise ValueError(f"parameter {name} names {twice[0]!r} twice: once is enough")
 
 
 def _check(name: str, value: Any, check: Callable[[Any], bool] | Sequence) -> None:

@@ -11,6 +11,13 @@ from pathlib import Path
 
 from ptame_lib.files import check_name, make_folder, root
 
+ENDING = ".explained"  # of the figures of `ptame explain` and their JSON, before the suffix
+
+
+def is_figure(file: Path) -> bool:
+    """Whether a file is a figure of `ptame explain`, with its JSON beside it: found again, it is no image."""
+    return file.name.endswith(f"{ENDING}.png") and file.with_suffix(".json").is_file()
+
 
 def given(name: str | Path) -> Path:
     """A file or folder that the user named; ``~`` is allowed.

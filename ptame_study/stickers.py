@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from ptame_lib.classifiers.folding import fold_batch_norms
 from ptame_lib.classifiers.lite import LITE
+from ptame_lib.classifiers.loading import load_classifier
 from ptame_lib.classifiers.wrapper import Classifier, decide
 from ptame_lib.explainers.names import AUXILIARY_CAM
 from ptame_lib.explainers.ptame import PTAME
@@ -89,7 +90,15 @@ class HalfStickered(Dataset):
 
 
 def trial(cfg: Any) -> Trial:
-    """The trial of the notebook's classifier, batch norms folded; half of the training images carry stickers."""
+    """The trial of the notebook's classifier, batch norms folded; half of the training images carry stickers.
+
+    Raises ValueError for a ``sticker_class`` that the classifier does not have, before any image is composed.
+    """
+    classes = load_classifier(cfg.classifier).num_classes
+    if not 0 <= cfg.sticker_class < classes:
+        raise ValueError(
+            f"{cfg.classifier} has no class {cfg.sticker_class}: set sticker_class within 0..{classes - 1}"
+        )
     found = sanity.trial(cfg, cfg.classifier)
     data = {name: HalfStickered(getattr(found, name), cfg.seed) for name in ("train", "held")}
     return replace(found, classifier=fold_batch_norms(found.classifier), **data)

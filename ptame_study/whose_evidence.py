@@ -49,17 +49,18 @@ CHANCE = 100 / len(EVIDENCE)
 ZOO = {f"zoo/{name}": evidence for name, evidence in LOOKS_AT.items()}  # at what each network looks
 
 
-def _without_regions(config: TrainingConfig) -> TrainingConfig:
-    return replace(swap_config(config), regions=0.0)
+def without_regions(config: TrainingConfig) -> TrainingConfig:
+    """The same training without the term of regions, which is Swap-TAME's alone."""
+    return replace(config, regions=0.0)
 
 
-ABLATIONS = {  # of Swap-TAME, by name: the parts it has, and what becomes of P-TAME's training
-    "without regions": (PARTS, _without_regions),
+ABLATIONS = {  # of Swap-TAME, by name: the parts it has, and what becomes of the training that all methods share
+    "without regions": (PARTS, lambda shared: swap_config(without_regions(shared))),
     "without positions": (("neighbours", "pixels"), swap_config),
     "without neighbours": (("positions", "pixels"), swap_config),
     "without pixels": (("positions", "neighbours"), swap_config),
     "without any part": ((), swap_config),
-    "with P-TAME's loss": (PARTS, lambda same: same),
+    "with P-TAME's loss": (PARTS, without_regions),
 }
 
 Maker = Callable[[Classifier, int, int], nn.Module]  # (classifier, its number of classes, seed) -> trained explainer
@@ -132,7 +133,8 @@ def makers(
     for auxiliary in auxiliaries:
         where = "" if auxiliary == auxiliaries[0] else f" on {auxiliary}"
         for method in ON_AUXILIARY:
-            found[method + where] = trained_by(method, auxiliary, data, config_for(method, config), held)
+            own = config_for(method, config if method == "Swap-TAME" else without_regions(config))
+            found[method + where] = trained_by(method, auxiliary, data, own, held)
     for name in ablations:
         parts, how = ABLATIONS[name]
         found[f"Swap-TAME {name}"] = trained_by("Swap-TAME", auxiliaries[0], data, how(config), held, parts)

@@ -142,7 +142,9 @@ class PTAME(nn.Module):
         return fused if bias is None else fused + bias[:, None, None]
 
     def forward(self, pixels: Tensor, classes: Tensor | None = None, own: bool = False) -> Tensor:
-        """`maps`, or of each image's ``own`` class `own_maps`, for the training loop."""
+        """`maps`, or of each image's ``own`` class `own_maps`, for the training loop; raises as `maps`."""
+        if own:
+            check_classes(classes, self.num_classes)
         return self.own_maps(pixels, classes) if own else self.maps(pixels, classes)
 
     def own_maps(self, pixels: Tensor, targets: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ def draw_regions(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """Regions (B,H,W) bool of images (B,3,H,W): pixels like a random one in colour and place, or cells of a grid.
 
     A pixel is drawn the more often, the further its colour is from the image's mean: so small things of a colour of
-    their own are met, and alone. Of a half of the regions the rest of the image is taken. The ``generator`` is a
-    CPU's; the regions are where the pixels are.
+    their own are met, and alone. Colours are means of 3x3 pixels, black beyond the border. Of a half of the regions the
+    rest of the image is taken. The ``generator`` is a CPU's; the regions are where the pixels are.
     """
     b, _, h, w = pixels.shape
 

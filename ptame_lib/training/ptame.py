@@ -148,10 +148,16 @@ def train_ptame(
     ``made_from``: what else the weights depend on, compared on resuming. In several processes (``accelerate launch``)
     the main one alone writes, shows the bar and calls ``on_step``; see `distributed`.
 
-    Raises ValueError for no steps and for a checkpoint of other settings, shapes or origin, FileNotFoundError for a
-    missing one, RuntimeError if another run writes it, and FloatingPointError for a loss or weight that is not finite.
+    Raises ValueError for no steps, for regions without swaps and for a checkpoint of other settings, shapes or origin,
+    FileNotFoundError for a missing one, RuntimeError if another run writes it, and FloatingPointError for a loss or
+    weight that is not finite.
     """
     check_at_least(1, steps=config.steps)
+    if config.regions and config.mask != "swap":
+        raise ValueError(
+            f"regions={config.regions:g} is a term beside swaps, but mask is {config.mask!r}: "
+            "train Swap-TAME with swap_config(config), or set regions to 0"
+        )
     team = distributed.accelerator(config.batch_size, config.precision)
     if team.num_processes > 1 and hasattr(classifier, "learned_state"):
         raise ValueError(
@@ -162,7 +168,7 @@ def train_ptame(
         state = TrainingState(explainer, classifier, *_optimizer(explainer, config), made_from)
         steps = planned(data, config, "pixels", "image", pinned=team.device.type == "cuda")
         make = {"swap": swap_step, "shapley": shapley_step}.get(config.mask, ptame_step)
-        all_classes = config.mask == "shapley" or (config.mask == "swap" and config.regions > 0)
+        all_classes = config.mask == "shapley" or config.regions > 0
         ask = probabilities if all_classes else likeliest
         loss = make(state, WholeImages(ask, classifier, len(data)), config, team)
         training = TrainingLoop(state, steps, loss, config, team, "train P-TAME", config.checkpoint_every)

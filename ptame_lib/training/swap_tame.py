@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..losses.regions import draw_regions, moved_shares, region_loss
 from ..losses.swaps import RegionSwapLoss, SwapLoss, draw_areas, matched_masks, swap, swap_loss
 from ..masking import resize
+from ..validation import check_at_least
 from .checkpoints import TrainingState
 from .whole_images import WholeImages, probabilities
 
@@ -22,38 +23,48 @@ if TYPE_CHECKING:
 def swap_step(
     state: TrainingState, answers: WholeImages, config: TrainingConfig, team: Accelerator
 ) -> Callable[..., SwapLoss | RegionSwapLoss]:
-    """A step's loss for the loop: every image is swapped with another of the batch; the step alone draws which.
+    """A step's loss for the loop: every image is swapped with one of the batch; the step alone draws with which.
 
-    Two passes of the classifier for each image, forward and backward; with ``config.regions`` a third, forward alone.
-    ``answers``: of whole images, their decisions; with regions their probabilities.
+    That may be itself, from which nothing is learnt. Two passes of the classifier for each image, forward and backward;
+    with ``config.regions`` a third, forward alone. ``answers``: of whole images, their decisions; with regions their
+    probabilities. Raises ValueError for a classifier without gradients, and for batches of one image.
     """
     if hasattr(state.classifier, "masked"):
         raise ValueError(
             "a classifier that only answers can't be learned from by swaps: "
             "train P-TAME for it, with train_black_box, or give Swap-TAME a classifier with gradients"
         )
+    check_at_least(2, batch_size=config.batch_size)  # an image is swapped with another one
 
     def loss(model: nn.Module, pixels: Tensor, images: Tensor) -> SwapLoss | RegionSwapLoss:
         whole = answers(pixels, images)  # (b,), or (b,K)
         targets = whole.argmax(1) if config.regions else whole
+
+        # what the whole batch draws, of which this process takes its share
+        everyone, decided = team.gather(pixels), team.gather(targets)
+        mine = slice(len(pixels) * team.process_index, len(pixels) * (team.process_index + 1))
         generator = state.step_generator(config.seed)
-        other = torch.randperm(len(pixels), generator=generator).to(pixels.device)
-        areas = draw_areas(len(pixels), generator).to(pixels.device)
+        other = torch.randperm(len(everyone), generator=generator).to(pixels.device)
+        areas = draw_areas(len(everyone), generator).to(pixels.device)[mine]
+        others = everyone[other[mine]]
 
         # the map's first pixels go to the other image, and the other's come here
         with team.autocast():
             own = model(pixels, targets, own=True).float()  # (b,h,w)
             masks = matched_masks(resize(own, pixels.shape[-2:]), areas)
-            kept, pasted = state.classifier(torch.cat(swap(pixels, pixels[other], masks))).chunk(2)
-        swapped = swap_loss(kept, pasted, targets, targets[other], config.temperature)
+            kept, pasted = state.classifier(torch.cat(swap(pixels, others, masks))).chunk(2)
+        swapped = swap_loss(kept, pasted, targets, decided[other[mine]], config.temperature)
         if not config.regions:
             return swapped
 
         # regions that the map has no part in go there, too
-        regions = draw_regions(pixels, generator)  # (b,H,W)
+        regions = draw_regions(everyone, generator)[mine]  # (b,H,W)
         with team.autocast():
-            mixed = probabilities(state.classifier, torch.where(regions[:, None], pixels, pixels[other]))
-        found = region_loss(own, regions, *moved_shares(mixed, whole, targets, other))
+            mixed = probabilities(state.classifier, torch.where(regions[:, None], pixels, others))
+        shares, told = moved_shares(team.gather(mixed), team.gather(whole), decided, other)
+        found = region_loss(own, regions, shares[mine], told[mine])
+        # the mean over the whole batch's told images, not over those of this process
+        found = found * (told[mine].sum() * team.num_processes / told.sum().clamp_min(1))
         return RegionSwapLoss(swapped.total + config.regions * found, swapped.kept, swapped.pasted, found)
 
     return loss

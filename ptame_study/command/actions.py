@@ -30,9 +30,10 @@ from ptame_lib.metrics.evidence import Evidence, explain_with_evidence, percent
 from ptame_lib.texts import MOST, printable
 
 from ..classifiers import count_classes
+from ..paths import is_figure
 from . import origin
 from .explained import explained_classifier
-from .naming import check_there, figure_files, is_figure, shown_names
+from .naming import check_there, figure_files, shown_names
 
 if TYPE_CHECKING:
     from ptame_lib.explainers.fast import Fast

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ptame_lib import files
 
+from ..paths import ENDING
 from ..records import sha256
 
-ENDING = ".explained"  # of figures and their JSON, before the suffix
 LONGEST = 180  # bytes of an image's name in theirs: with what is added, disks take 255
 
 
@@ -88,11 +88,6 @@ def _cut(name: str) -> str:
     """The name's first `LONGEST` bytes, without a half character at the end."""
     encoded = os.fsencode(name)
     return name if len(encoded) <= LONGEST else encoded[:LONGEST].decode(errors="ignore")
-
-
-def is_figure(file: Path) -> bool:
-    """Whether a file is a figure of `figure_files`, with its JSON beside it: found again, it is no image to explain."""
-    return file.name.endswith(f"{ENDING}.png") and file.with_suffix(".json").is_file()
 
 
 def _is_of_another(figure: Path, image: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -47,6 +48,10 @@ ROWS = {
     "folder below a file": (
         lambda place: toy_explainer().save(place.file("notes.txt") / "new" / "e.safetensors"),
         refused(r"notes\.txt/new can't be written \(Not a directory\): make .* a writable folder", OSError),
+    ),
+    "folder that the system alone could make": (
+        lambda place: toy_explainer().save(Path("/proc/none/e.safetensors")),
+        refused(r"/proc/none can't be written \(Permission denied\): make /proc a writable folder, or choose", OSError),
     ),
     "explainer that is a folder": (
         lambda place: toy_explainer().save(place.file("e.safetensors/x").parent),

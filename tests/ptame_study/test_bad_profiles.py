@@ -82,6 +82,14 @@ ROWS = {
         lambda place: configure(["classifiers: list[str] = ['a']"], {"classifiers": []}),
         refused("parameter classifiers is empty: name at least one"),
     ),
+    "no seeds": (
+        lambda place: configure(["seeds: list[int] = [0]"], {"seeds": []}),
+        refused("parameter seeds is empty: name at least one"),
+    ),
+    "a method twice": (
+        lambda place: configure(["methods: list[str] = []"], {"methods": ["RISE", "edges", "RISE"]}),
+        refused("parameter methods names 'RISE' twice: once is enough"),
+    ),
     "profile that is no YAML": (
         lambda place: make_profile(place, "classifiers: [a\nb: {"),
         refused(r"bad\.yaml is no YAML .*line 2.*: correct it"),

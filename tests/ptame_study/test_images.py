@@ -1,6 +1,7 @@
 """From parameters to classifiers and images: groups of classes, tables, lists, and where DATA is."""
 
 import hashlib
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -122,6 +123,16 @@ def test_parts_share_nothing_and_keep_their_labels(data):
     assert (train.names, val.names) == (parts["train"].names, parts["val"].names)
     with pytest.raises(ValueError, match="photos has 10 images, too few for val_images=8"):
         split_images(settings(val_images=8), classifier)
+
+
+def test_figures_of_explanations_are_left_out(data):
+    """But a picture of such a name alone, without the JSON beside it, is somebody's image."""
+    for name in ("1.explained.png", "2.explained.png"):
+        shutil.copy(data / "photos" / "1.png", data / "photos" / name)
+    (data / "photos" / "1.explained.json").write_text("{}")
+    found = open_images("photos", load_explained(CLASSIFIER))
+    assert found.names == sorted([*(f"{i}.png" for i in range(10)), "2.explained.png"])
+    assert len(found.labels) == 11
 
 
 def test_labels_become_the_groups(data):

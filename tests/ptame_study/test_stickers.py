@@ -18,7 +18,7 @@ from ptame_study.whose_evidence import RIGHT, Key, Subject
 def parameters(**changes):
     training = TrainingConfig(steps=1, batch_size=4, loss=PTAMEWeights())
     usual = {"classifier": "embedded/resnet", "images": "", "train_images": 6, "test_images": 6, "methods": []}
-    return SimpleNamespace(**usual | {"masks": 2, "seed": 0, "training": training} | changes)
+    return SimpleNamespace(**usual | {"sticker_class": 0, "masks": 2, "seed": 0, "training": training} | changes)
 
 
 def test_a_sticker_changes_its_own_pixels_alone():
@@ -112,6 +112,13 @@ def test_the_evidence_itself_is_right():
     found = tidy[tidy["metric"] == RIGHT].set_index(["network", "evidence"])["value"].to_dict()
     assert found == {(TUNED, STICKER): 100, (UNTOUCHED, OBJECT): 0}
     assert set(tidy["evidence"]) == {*stickers.EVIDENCE}
+
+
+@pytest.mark.parametrize("number", [-1, 10])
+def test_a_class_that_the_classifier_lacks_is_refused_before_images_are_made(number, monkeypatch):
+    monkeypatch.setattr(stickers.sanity, "trial", lambda *_: pytest.fail("images were made"))
+    with pytest.raises(ValueError, match=rf"^embedded/resnet has no class {number}: set sticker_class within 0\.\.9$"):
+        stickers.trial(parameters(sticker_class=number))
 
 
 def test_both_networks_are_explained_and_swapped():

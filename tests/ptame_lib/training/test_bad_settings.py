@@ -1,7 +1,7 @@
 """Training settings, images and checkpoints that are refused."""
 
 import pytest
-from refusals import NAN, PIXELS, Code, Items, assert_answer, refused, toy_classifier, toy_explainer
+from refusals import NAN, PIXELS, Code, Items, Says, assert_answer, refused, toy_classifier, toy_explainer
 
 from ptame_lib import ExplainerConfig, TrainingConfig, train_ptame
 
@@ -53,6 +53,24 @@ ROWS = {
     "no steps": (
         lambda place: train_ptame(toy_explainer(), toy_classifier(), Items(), TrainingConfig(steps=0, batch_size=2)),
         refused("steps must be a whole number of at least 1, got 0"),
+    ),
+    "regions without swaps": (
+        lambda place: train_ptame(
+            toy_explainer(), toy_classifier(), Items(), TrainingConfig(steps=1, batch_size=2, regions=20.0)
+        ),
+        refused(r"regions=20 is a term beside swaps, but mask is 'sigmoid': train Swap-TAME with swap_config"),
+    ),
+    "swaps of a single image": (
+        lambda place: train_ptame(
+            toy_explainer(), toy_classifier(), Items(), TrainingConfig(steps=1, batch_size=1, mask="swap")
+        ),
+        refused("batch_size must be a whole number of at least 2, got 1"),
+    ),
+    "swaps for another number of classes": (
+        lambda place: train_ptame(
+            toy_explainer(1), toy_classifier(Says(9.0)), Items(), TrainingConfig(steps=1, batch_size=2, mask="swap")
+        ),
+        refused(r"classes must be in 0\.\.0, got 0\.\.1: take the classifier's own"),
     ),
     "training batch larger than the data": (
         lambda place: train_ptame(toy_explainer(), toy_classifier(), Items(), TrainingConfig(steps=1, batch_size=32)),
