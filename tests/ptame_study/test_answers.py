@@ -146,8 +146,8 @@ def test_stickers_by_hand():
         "method, Grad-CAM: 90 %; a control, auxiliary's CAM: 30 %). Where the object decides, a network's own "
         "explainer beats the other network's in 0 of 2 metrics for P-TAME and in 2 for Swap-TAME. Where the sticker "
         "decides, a network's own explainer beats the other network's in 0 of 2 metrics for P-TAME and in 2 for "
-        "Swap-TAME. Where the object decides, P-TAME shows it in 80 % of the images and Swap-TAME in 85 % (the best other method, "
-        "Grad-CAM: 70 %; a control, auxiliary's CAM: 95 %)."
+        "Swap-TAME. Where the object decides, P-TAME shows it in 80 % of the images and Swap-TAME in 85 % (the "
+        "best other method, Grad-CAM: 70 %; a control, auxiliary's CAM: 95 %)."
     )
     alone = answers.of_stickers(shown[shown["method"].isin(names[:2])], swapped)
     assert alone.startswith("Where the object decides, P-TAME shows it in 80 % of the images and Swap-TAME in 85 %. ")
