@@ -9,8 +9,8 @@ import pandas as pd
 
 from ptame_lib.texts import in_markdown
 
+from .answers import own_better
 from .results_page import markdown_table, wrapped
-from .tables import LEVEL
 from .whose_evidence import RIGHT
 
 KNOWS_NONE = " on zoo/rotations"  # explainers of an auxiliary that knows no class
@@ -34,7 +34,8 @@ def evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
     pairs = len(swapped[~swapped["alike"]].drop_duplicates(["network", "of"]))
     rows = [["method", *right, "mean", f"own better (of {pairs})"]]
     for name in SHOWN:
-        rows.append([in_markdown(name), *(f"{v:.0f}" for v in (*right.loc[name], means[name])), better.get(name, "")])
+        shares = [f"{v:.0f}" for v in (*right.loc[name], means[name])]
+        rows.append([in_markdown(name), *shares, str(better.get(name, ""))])
 
     # what they say
     percent = means.map("{:.0f} %".format)
@@ -60,13 +61,3 @@ def evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
         f"background; on the two quadrant networks LayerCAM has {discs['LayerCAM']} %, Grad-CAM {discs['Grad-CAM']} %.",
     ]
     return markdown_table(rows) + "\n" + "\n".join(wrapped(f"- {line}", "  ") for line in told) + "\n"
-
-
-def own_better(swapped: pd.DataFrame) -> dict[str, str]:
-    """By method, in how many pairs of networks with different evidence the own explainer is better in every metric.
-
-    It is better where the test is significant and all seeds agree.
-    """
-    shown = swapped.assign(won=(swapped["p"] < LEVEL) & swapped["agree"] & (swapped["gap"] > 0))
-    won = shown[~shown["alike"]].groupby(["method", "network", "of"])["won"].all()
-    return won.groupby("method").sum().astype(str).to_dict()

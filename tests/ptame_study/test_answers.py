@@ -96,7 +96,9 @@ def test_whose_evidence_by_hand():
     shown = pd.concat(pd.DataFrame({"network": name, "method": methods, "value": of[name]}) for name in of)
     shown["metric"] = "right evidence"
     rows = [("P-TAME", 0.5, 1), ("P-TAME", 0.01, -1), ("Swap-TAME", 0.01, 1), ("Swap-TAME", 0.01, 2)]
-    swapped = pd.DataFrame(rows, columns=["method", "p", "gap"]).assign(metric="AD@25", agree=True, alike=False)
+    swapped = pd.DataFrame(rows, columns=["method", "p", "gap"]).assign(
+        metric="AD@25", agree=True, alike=False, network=["zoo/a", "zoo/b"] * 2, of=["zoo/b", "zoo/a"] * 2
+    )
     told = answers.of_evidence(shown, swapped)
     start = (
         "Each of 2 small networks decides by one of seven things in the same images. P-TAME shows the right one in "
@@ -104,8 +106,8 @@ def test_whose_evidence_by_hand():
         "14 %. Swap-TAME, a variant of this study, shows it in 85 % of them (worst network, b: 80 %)."
     )
     assert told == (
-        f"{start} A network's own explainer should beat that of one that decides by something else: P-TAME's does in 0 "
-        "of 2 pairs, Swap-TAME's in 2."
+        f"{start} A network's own explainer should beat one for other evidence in AD@25: P-TAME's does in 0 of 2 pairs, "
+        "Swap-TAME's in 2."
     )
     both = pd.concat([swapped, swapped[swapped["method"] == "Swap-TAME"].assign(method="FastSHAP")])
     assert answers.of_evidence(shown, both).endswith("0 of 2 pairs, FastSHAP's in 2 and Swap-TAME's in 2.")
