@@ -106,8 +106,8 @@ def test_whose_evidence_by_hand():
         "14 %. Swap-TAME, a variant of this study, shows it in 85 % of them (worst network, b: 80 %)."
     )
     assert told == (
-        f"{start} A network's own explainer should beat one for other evidence in AD@25: P-TAME's does in 0 of 2 pairs, "
-        "Swap-TAME's in 2."
+        f"{start} A network's own explainer should beat one for other evidence in 1 metrics: P-TAME's does in 0 of 2 "
+        "pairs, Swap-TAME's in 2."
     )
     both = pd.concat([swapped, swapped[swapped["method"] == "Swap-TAME"].assign(method="FastSHAP")])
     assert answers.of_evidence(shown, both).endswith("0 of 2 pairs, FastSHAP's in 2 and Swap-TAME's in 2.")
