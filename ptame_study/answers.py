@@ -5,6 +5,7 @@ README.md has the same sentences, from the tables of the full study.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import pandas as pd
@@ -60,9 +61,10 @@ def of_sanity(likeness: pd.DataFrame, known: pd.DataFrame, reference: str = "P-T
     told = []
     for sees, part in known[known["metric"] == "pointing"].groupby("classifier sees", sort=False):
         own, best, name, control = _beside(part, reference, most=True)
-        more = f"; a control, {control[0]}: {control[1]:.0f} %" if control and control[1] >= own else ""
+        beside = [f"the best other method, {name}: {best:.0f} %"] * bool(name)
+        beside += [f"a control, {control[0]}: {control[1]:.0f} %"] if control and control[1] >= own else []
         said = f"Where the classifier sees {sees} alone, {reference} points there in {own:.0f} % of the images"
-        told.append((own < best, f"{said} (the best other method, {name}: {best:.0f} %{more})."))
+        told.append((own < best, said + f" ({'; '.join(beside)})" * bool(beside) + "."))
     # an inverted map is no independent one; tables of earlier runs have no |Spearman|
     spearman = likeness[likeness["metric"] == ("|Spearman|" if "|Spearman|" in set(likeness["metric"]) else "Spearman")]
     randomised = spearman[spearman["check"].str.startswith(RANDOM)]
@@ -76,7 +78,9 @@ def of_sanity(likeness: pd.DataFrame, known: pd.DataFrame, reference: str = "P-T
         if len(part):
             own, best, name, _ = _beside(part, reference, most=False)
             said = f"{where}, {reference}'s maps correlate with the old ones by {own:.0f} %"
-            told.append((abs(own) > abs(best), f"{said} (the best other method, {name}: {best:.0f} %)."))
+            told.append(
+                (abs(own) > abs(best), said + f" (the best other method, {name}: {best:.0f} %)" * bool(name) + ".")
+            )
     anyway = [f"The maps of two different images correlate by {unrelated.mean():.0f} %."] * bool(len(unrelated))
     return " ".join([sentence for _, sentence in sorted(told, key=lambda each: not each[0])] + anyway)
 
@@ -84,13 +88,14 @@ def of_sanity(likeness: pd.DataFrame, known: pd.DataFrame, reference: str = "P-T
 def _beside(part: pd.DataFrame, reference: str, most: bool) -> tuple[float, float, str, tuple[str, float] | None]:
     """The reference's mean over classifiers, the best other method's, its name, and the highest control.
 
-    Best is the highest (``most``) or what is closest to 0.
+    Best is the highest (``most``) or what is closest to 0; without other methods NaN, and no name.
     """
     values = part.groupby("method", sort=False)["value"].mean()
     others = values.drop([reference, *CONTROLS, TRUTH], errors="ignore")
-    best = others.idxmax() if most else others.abs().idxmin()
+    best = "" if others.empty else others.idxmax() if most else others.abs().idxmin()
     controls = values[values.index.isin(CONTROLS)]
-    return values[reference], others[best], best, (controls.idxmax(), controls.max()) if len(controls) else None
+    highest = (controls.idxmax(), controls.max()) if len(controls) else None
+    return values[reference], others.get(best, math.nan), best, highest
 
 
 def of_masks(paired: pd.DataFrame, specific: dict[str, dict[str, float]], classes: int, reference: str) -> str:

@@ -58,6 +58,10 @@ def test_the_sanity_checks_by_hand():
     told = answers.of_sanity(*checks([90] * 2 + [80] * 4 + [10] * 2, [0, 0, 50, 50, 50, 50, 0, 0]))
     assert told.startswith("With random layers")  # what is lost comes first
     assert "in 90 % of the images (the best other method, CAM: 80 %)." in told
+    likeness, known = checks([20, 40, 70, 90, 0, 0, 30, 50], [50, 70, -90, 50, 80, 80, 0, 0])
+    alone = answers.of_sanity(*(table[table["method"] == "P-TAME"] for table in (likeness, known)))
+    assert "P-TAME points there in 30 % of the images. After" in alone
+    assert "other method" not in alone
 
 
 def test_an_inverted_map_is_like_the_old_one():
