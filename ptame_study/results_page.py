@@ -153,14 +153,16 @@ def on_cutouts(
     own_share: pd.DataFrame,
     paired: pd.DataFrame,
     paired_swaptame: pd.DataFrame,
+    paired_fastshap: pd.DataFrame,
 ) -> str:
-    """The comparison on photographs cut out: two answers, a table by images with one object and with two, and tests.
+    """The comparison on photographs cut out: three answers, a table by images with one object and with two, and tests.
 
     Trained methods: means over their seeds. Methods that explain only one of the classifiers, or fewer images, have a
-    star. ``paired`` is about P-TAME, ``paired_swaptame`` about Swap-TAME.
+    star. ``paired`` is about P-TAME, ``paired_swaptame`` about Swap-TAME, ``paired_fastshap`` about FastSHAP.
     """
     told = answers.of_comparison(paired_swaptame, "Swap-TAME")
-    told += " " + answers.of_comparison(paired).partition(". ")[2]  # which says only once what a comparison is
+    for name, of in {"P-TAME": paired, "FastSHAP": paired_fastshap}.items():
+        told += " " + answers.of_comparison(of, name).partition(". ")[2]  # only once what a comparison is
     keys = ["classifier", "method", "metric"]
     values = compare.set_index(keys)["value"]
     values.update(seeds.set_index(keys)["value"])

@@ -283,7 +283,7 @@ def test_photographs_have_both_numbers_the_seeds_means_and_stars():
     own = pd.DataFrame({"method": ["P-TAME", "P-TAME"], "own share": [80.0, 90.0]})
     verdicts = {"classifier": classifiers[:1], "metric": ["AP"], "verdict": ["better"]}
     paired, other = (pd.DataFrame({"method": [m], **verdicts}) for m in ("RISE", "Grad-CAM"))
-    text = results_page.on_cutouts(compare, seeds, own, paired, other)
+    text = results_page.on_cutouts(compare, seeds, own, paired, other, other)
     shown = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
     assert [(row[0], row[1], row[-1]) for row in shown] == [
         ("method", "pointing ↑", "own share ↑"),
