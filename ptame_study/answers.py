@@ -143,13 +143,18 @@ def of_evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
         two = " and ".join(f"{m} in {means[f'{m} on {auxiliary}']:.0f} %" for m in ours)
         told.append(f"On the features of {auxiliary}, which knows no class, {two}.")
     if needs := own_better(swapped):
-        pairs = len(swapped[~swapped["alike"]].drop_duplicates(["network", "of"]))
+        pairs = count_pairs(swapped)
         won = listed(f"{m}'s in {needs[m]}" for m in ("FastSHAP", "Swap-TAME") if m in needs)
         told.append(
             f"A network's own explainer should beat one for other evidence in {swapped['metric'].nunique()} metrics: "
             f"P-TAME's does in {needs['P-TAME']} of {pairs} pairs, {won}."
         )
     return " ".join(told)
+
+
+def count_pairs(swapped: pd.DataFrame) -> int:
+    """How many pairs of networks with different evidence there are in `whose_evidence.gaps`."""
+    return len(swapped[~swapped["alike"]].drop_duplicates(["network", "of"]))
 
 
 def own_better(swapped: pd.DataFrame) -> dict[str, int]:

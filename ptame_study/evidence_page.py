@@ -9,7 +9,7 @@ import pandas as pd
 
 from ptame_lib.texts import in_markdown
 
-from .answers import own_better
+from .answers import count_pairs, own_better
 from .results_page import markdown_table, wrapped
 from .whose_evidence import RIGHT
 
@@ -31,7 +31,7 @@ def evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
     right = shown[shown["metric"] == RIGHT].groupby(["method", "network"], sort=False)["value"].mean().unstack()
     right.columns = right.columns.str.removeprefix("zoo/")
     means, better = right.mean(axis=1), own_better(swapped)
-    pairs = len(swapped[~swapped["alike"]].drop_duplicates(["network", "of"]))
+    pairs = count_pairs(swapped)
     rows = [["method", *right, "mean", f"own better (of {pairs})"]]
     for name in SHOWN:
         shares = [f"{v:.0f}" for v in (*right.loc[name], means[name])]

@@ -143,9 +143,10 @@ class PTAME(nn.Module):
 
     def forward(self, pixels: Tensor, classes: Tensor | None = None, own: bool = False) -> Tensor:
         """`maps`, or of each image's ``own`` class `own_maps`, for the training loop; raises as `maps`."""
-        if own:
-            check_classes(classes, self.num_classes)
-        return self.own_maps(pixels, classes) if own else self.maps(pixels, classes)
+        if not own:
+            return self.maps(pixels, classes)
+        check_classes(classes, self.num_classes)
+        return self.own_maps(pixels, classes)
 
     def own_maps(self, pixels: Tensor, targets: Tensor) -> Tensor:
         """Raw maps (B,h,w) of each image's own target, without the fuser's bias."""
