@@ -18,6 +18,7 @@ INSTALL = [
     "install",
     "--disable-pip-version-check",
     "--quiet",
+    "--no-compile",  # Python compiles at first import what is used, a fifth of what is installed
     "--editable",
     ".[study,test]",
     "--constraint",

@@ -1,5 +1,6 @@
 """Stickers: where they are, what is fine-tuned to them, and that maps of the evidence itself are right."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -121,7 +122,8 @@ def test_a_class_that_the_classifier_lacks_is_refused_before_images_are_made(num
         stickers.trial(parameters(sticker_class=number))
 
 
-def test_both_networks_are_explained_and_swapped():
+def test_both_networks_are_explained_and_swapped(monkeypatch):
+    monkeypatch.setattr(stickers, "calibrate", partial(stickers.calibrate, images=4))
     trial = stickers.trial(parameters())
     made = stickers.makers(trial, TrainingConfig(steps=1, batch_size=4))
     assert list(made) == ["P-TAME", "Swap-TAME"]

@@ -247,7 +247,7 @@ def test_recognised_by_all(stamps, folder, black):
         recognised(singles, [])
 
 
-def test_bad_requests_are_refused(stamps, folder):
+def test_bad_requests_are_refused(stamps, folder, monkeypatch):
     options = {"folder": folder, "cached": False}
     with pytest.raises(ValueError, match="unknown split 'all': cutouts has train, val, test"):
         load_cutouts("all", 1, stamps=stamps, **options)
@@ -257,6 +257,7 @@ def test_bad_requests_are_refused(stamps, folder):
         load_cutouts("test", 1, stamps=[], **options)
     with pytest.raises(ValueError, match="there are 1 stamps: give at least two stamps of different classes"):
         load_cutouts("test", 1, stamps=stamps[:1], pairs=True, **options)
+    monkeypatch.setattr(files, "cache", lambda: folder / "cache")  # the checkout's may hold them
     with pytest.raises(FileNotFoundError, match="no stamps of tuxpaint-stamps-default in"):
         load_cutouts("test", 1, folder=folder / "elsewhere", cached=False)
     (folder / "red.png").write_bytes(b"exchanged")

@@ -40,6 +40,15 @@ def explainer():
     return explainers()["P-TAME"]()
 
 
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """The ``explainer`` by ONNX Runtime, made once: a program takes seconds."""
+    pytest.importorskip("onnxruntime")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PTAME_ROOT", str(tmp_path_factory.mktemp("quick")))
+        return explainers()["P-TAME"]().fast()
+
+
 @pytest.mark.parametrize("method", ["P-TAME", "T-TAME", "L-CAM", "FastSHAP"])
 def test_onnx_gives_the_explainers_maps_for_any_batch(method, cache):
     pytest.importorskip("onnxruntime")
@@ -68,9 +77,8 @@ def test_onnx_gives_the_explainers_maps_for_any_batch(method, cache):
     assert again.explain(pixels, targets).equal(quick.explain(pixels, targets))
 
 
-def test_questions_start_from_its_maps(explainer):
-    pytest.importorskip("onnxruntime")
-    quick, classifier = explainer.fast(), load_classifier("embedded/vgg")
+def test_questions_start_from_its_maps(quick):
+    classifier = load_classifier("embedded/vgg")
     pixels, targets = rand(2, 3, 64, 64), torch.tensor([1, 2])
     found = quick.explain(pixels, targets, classifier=classifier, questions=2)
     assert found.equal(ask_further(classifier, pixels, targets, quick.explain(pixels, targets), 2))
@@ -94,19 +102,17 @@ def test_it_is_a_picture_of_the_explainer_as_it_was(explainer):
     torch.testing.assert_close(new.explain(pixels, targets), explainer.explain(pixels, targets), atol=EXACT, rtol=0)
 
 
-def test_another_size_is_explained_by_torch_in_words(explainer):
-    pytest.importorskip("onnxruntime")
+def test_another_size_is_explained_by_torch_in_words(explainer, quick):
     pixels, targets = rand(2, 3, 48, 80), torch.tensor([1, 2])
     with pytest.warns(UserWarning, match=r"made for images of 64 x 64, given 48 x 80: these are explained by torch"):
-        found = explainer.fast().explain(pixels, targets)
+        found = quick.explain(pixels, targets)
     wanted = explainer.explain(pixels, targets)
     torch.testing.assert_close(found, wanted, atol=EXACT, rtol=0)
     torch.testing.assert_close(explainer.fast(size=(48, 80)).explain(pixels, targets), wanted, atol=EXACT, rtol=0)
 
 
-def test_it_refuses_what_the_explainer_refuses(explainer):
-    pytest.importorskip("onnxruntime")
-    quick, good = explainer.fast(), rand(2, 3, 64, 64)
+def test_it_refuses_what_the_explainer_refuses(explainer, quick):
+    good = rand(2, 3, 64, 64)
     for pixels, targets in (
         (255 * good, torch.tensor([0, 1])),
         (good[0], torch.tensor([0])),
