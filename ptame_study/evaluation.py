@@ -26,7 +26,7 @@ from ptame_lib.metrics.drop import average_drop, confidence, increase_in_confide
 from ptame_lib.metrics.evidence import SHOWN, explain_with_evidence
 from ptame_lib.metrics.memory import peak_memory
 from ptame_lib.metrics.moving import moved
-from ptame_lib.metrics.segmentation import aggregate_masks
+from ptame_lib.metrics.segmentation import aggregate_masks, roc_auc
 from ptame_lib.metrics.statistics import mean_interval
 from ptame_lib.metrics.suite import MAPS, Suite
 from ptame_lib.progress import progress
@@ -211,24 +211,32 @@ def evaluate_all(
 
 @torch.no_grad()
 def own_shares(classifier: nn.Module, methods: list[Method], pairs: Dataset, batch_size: int = 20) -> pd.DataFrame:
-    """Of what a map shows of a pair's two objects, how much is in the one that is asked about.
+    """How far a map of a pair is about the object that is asked about, and not about the other one.
 
-    ``pairs``: items as of `Cutouts.each`, the two of a pair one after the other. Columns: method, own share (the mean
-    over items, percent), low, high (95 % interval), n. A map that does not tell classes apart has 50 on average; one
-    that shows nothing of both counts as 50.
+    By the map's values, the *own share*: of what it shows of both objects, how much is in the own one. A power of the
+    map or a constant added to it move this. By its order, *own first*: how often a pixel of the own object ranks above
+    one of the other (`roc_auc`). A map that does not tell classes apart has 50 on average, one that shows nothing of
+    both has 50.
+
+    ``pairs``: items as of `Cutouts.each`, the two of a pair one after the other. Columns: method, metric, value (the
+    mean over items, percent), low, high (95 % interval), n.
     """
     rows, device = [], device_of(classifier)
     for method in methods:
-        found = []
+        found = {"own share": [], "own first": []}
         for batch in DataLoader(pairs, 2 * batch_size):
             pixels, truth, asked = (batch[key].to(device) for key in ("pixels", "truth", "asked"))
             maps = normalise(resize(method(pixels, truth if method.sees_truth else asked).float(), pixels.shape[-2:]))
-            own, other = ((maps * of).sum((1, 2)) for of in (truth, truth.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)))
+            other_truth = truth.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+            own, other = ((maps * of).sum((1, 2)) for of in (truth, other_truth))
             both = own + other
-            found.append(torch.where(both > 0, own / both.clamp_min(1e-12), 0.5))
-        values = 100 * torch.cat(found).double().cpu().numpy()
-        rows.append((method.name, values.mean(), *mean_interval(values), len(values)))
-    return pd.DataFrame(rows, columns=["method", "own share", "low", "high", "n"])
+            found["own share"].append(torch.where(both > 0, own / both.clamp_min(1e-12), 0.5))
+            for one, inside, seen in zip(maps, truth, truth | other_truth, strict=True):
+                found["own first"].append(roc_auc(one[seen][None, None], inside[seen][None, None]))
+        for metric, parts in found.items():
+            values = 100 * torch.cat(parts).double().cpu().numpy()
+            rows.append((method.name, metric, values.mean(), *mean_interval(values), len(values)))
+    return pd.DataFrame(rows, columns=["method", "metric", "value", "low", "high", "n"])
 
 
 POWERS = (0.25, 0.5, 1.0, 2.0, 4.0)

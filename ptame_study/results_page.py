@@ -29,6 +29,7 @@ RIVALS = (  # P-TAME's, of which the metrics are named
 )
 
 PHOTOGRAPHED = ("pointing", "AP", "precision@truth", "contour", "AD@25", "AD@10")  # shown of photographs
+OF_PAIRS = ("own share", "own first")  # shown of those with two objects, by `evaluation.own_shares`
 SEGMENTED = ("mean IoU", "mean F1", "boundary F", "object coverage", "background coverage")  # shown of masks
 
 PREDICTED = "predicted rows"
@@ -172,14 +173,14 @@ def on_cutouts(
 
     # a row for each method, those with the largest average precision first
     means = values.groupby([values.index.get_level_values("classifier").map(kind_of), "method", "metric"]).mean()
-    shares = own_share.groupby("method")["own share"].mean()
+    apart = own_share.groupby(["metric", "method"])["value"].mean()
     order = means.xs("AP", level="metric").groupby("method").mean().sort_values(ascending=False).index
-    rows = [["method", *map(tables.arrowed, PHOTOGRAPHED), "own share ↑"]]
+    rows = [["method", *map(tables.arrowed, PHOTOGRAPHED), *(f"{name} ↑" for name in OF_PAIRS)]]
     for name in order:
         starred = name in networks and (networks[name] < networks.max() or counts[name] < counts["P-TAME"])
         cells = [" / ".join(f"{means[kind, name, m]:.1f}" for kind in ("singles", "pairs")) for m in PHOTOGRAPHED]
-        share = f"{shares[name]:.1f}" if name in shares else tables.UNKNOWN
-        rows.append([in_markdown(name) + ("*" if starred else ""), *cells, share])
+        shares = [f"{apart[of, name]:.1f}" if (of, name) in apart else tables.UNKNOWN for of in OF_PAIRS]
+        rows.append([in_markdown(name) + ("*" if starred else ""), *cells, *shares])
     tested = pairs(paired_swaptame, "Swap-TAME")
     return f"\n{wrapped(in_markdown(told))}\n{markdown_table(rows)}{tested}\n"
 

@@ -308,16 +308,29 @@ class Pairs(list):
         self.kinds = ["singles", "pairs"] * 6
 
 
-def test_the_own_share_of_two_objects_by_hand():
+def test_how_a_map_tells_two_objects_apart_by_hand():
     three, nothing = (
         method(torch.tensor([[3.0, 1.0], [0.0, 0.0]]), "three to one"),
         method(torch.zeros(2, 2), "nothing"),
     )
     truth = Method("ground truth", lambda pixels, truth: truth.float(), 0, 0, "", sees_truth=True)
     table = evaluation.own_shares(Brightness(), [three, nothing, truth], Pairs(), batch_size=2)
-    # of the pair's two items one has 3 of 4, the other 1 of 4
-    assert table["own share"].tolist() == [50, 50, 100]
-    assert table["n"].tolist() == [12] * 3
+    # of the pair's two items one has 3 of 4, the other 1 of 4; and one is first, the other last
+    values = table.pivot(index="metric", columns="method", values="value")
+    assert values.loc["own share"].to_dict() == {"three to one": 50, "nothing": 50, "ground truth": 100}
+    assert values.loc["own first"].to_dict() == {"three to one": 50, "nothing": 50, "ground truth": 100}
+    assert table["n"].tolist() == [12] * 6
+
+
+def test_a_power_of_a_map_moves_the_own_share_and_not_which_object_is_first():
+    haze = torch.tensor([[0.0, 0.3], [0.6, 0.9]])
+    methods = [
+        Method(f"power {n}", lambda pixels, truth, n=n: (truth + haze) ** n, 0, 0, "", sees_truth=True) for n in (1, 4)
+    ]
+    table = evaluation.own_shares(Brightness(), methods, Pairs(), batch_size=2)
+    values = table.pivot(index="metric", columns="method", values="value")
+    assert values.loc["own first"].tolist() == [100, 100]
+    assert values.loc["own share", "power 4"] > values.loc["own share", "power 1"] + 5
 
 
 def test_values_of_several_kinds_of_images_have_them_beside_the_classifiers_name():

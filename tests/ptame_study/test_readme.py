@@ -280,17 +280,17 @@ def test_photographs_have_both_numbers_the_seeds_means_and_stars():
     ]
     compare = pd.DataFrame(rows, columns=["classifier", "method", "metric", "value", "n"])
     seeds = compare[compare.method == "Swap-TAME"].assign(value=lambda table: table.value + 5)
-    own = pd.DataFrame({"method": ["P-TAME", "P-TAME"], "own share": [80.0, 90.0]})
+    own = pd.DataFrame({"method": "P-TAME", "metric": ["own share", "own first"] * 2, "value": [80.0, 98, 90, 99]})
     verdicts = {"classifier": classifiers[:1], "metric": ["AP"], "verdict": ["better"]}
     paired, other = (pd.DataFrame({"method": [m], **verdicts}) for m in ("RISE", "Grad-CAM"))
     text = results_page.on_cutouts(compare, seeds, own, paired, other, other)
     shown = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
     assert [(row[0], row[1], row[-1]) for row in shown] == [
-        ("method", "pointing ↑", "own share ↑"),
+        ("method", "pointing ↑", "own first ↑"),
         ("LIME*", "80.0 / 82.0", UNKNOWN),
         ("RISE*", "70.0 / 72.0", UNKNOWN),
         ("Swap-TAME", "65.0 / 67.0", UNKNOWN),
-        ("P-TAME", "50.0 / 52.0", "85.0"),
+        ("P-TAME", "50.0 / 52.0", "98.5"),
         ("Swap-TAME against", "all metrics (1 cells): better", "not shown"),
         ("Grad-CAM", "1", "0"),
     ]
