@@ -19,6 +19,11 @@ from .whole_images import WholeImages, probabilities
 if TYPE_CHECKING:
     from .ptame import TrainingConfig
 
+NO_SWAPS = (
+    "a classifier that only answers can't be learned from by swaps: "
+    "train P-TAME for it, with train_black_box, or give Swap-TAME a classifier with gradients"
+)
+
 
 def swap_step(
     state: TrainingState, answers: WholeImages, config: TrainingConfig, team: Accelerator
@@ -29,11 +34,8 @@ def swap_step(
     with ``config.regions`` a third, forward alone. ``answers``: of whole images, their decisions; with regions their
     probabilities. Raises ValueError for a classifier without gradients, and for batches of one image.
     """
-    if hasattr(state.classifier, "masked"):
-        raise ValueError(
-            "a classifier that only answers can't be learned from by swaps: "
-            "train P-TAME for it, with train_black_box, or give Swap-TAME a classifier with gradients"
-        )
+    if hasattr(state.classifier, "masked") or not getattr(state.classifier, "differentiable", True):
+        raise ValueError(NO_SWAPS)
     check_at_least(2, batch_size=config.batch_size)  # an image is swapped with another one
 
     def loss(model: nn.Module, pixels: Tensor, images: Tensor) -> SwapLoss | RegionSwapLoss:
