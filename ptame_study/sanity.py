@@ -35,7 +35,7 @@ from ptame_lib.metrics.sanity import (
 )
 from ptame_lib.metrics.statistics import mean_interval
 from ptame_lib.training.calibration import calibrate
-from ptame_lib.training.ptame import TrainingConfig, train_ptame
+from ptame_lib.training.ptame import TrainingConfig, check_training, train_ptame
 
 from .answers import HEAD, ITSELF, RANDOM, SEED, SHUFFLED, STAYS, UNRELATED
 from .classifiers import load_head
@@ -119,9 +119,13 @@ def stack(data: Dataset) -> Tensor:
     return torch.stack([data[i]["pixels"] for i in range(len(data))])
 
 
-def trial(cfg: Any, name: str) -> Trial:
-    """The trial of the classifier ``name`` by a notebook's parameters."""
-    images, classifier = ImageSettings.of(cfg), load_classifier(name)
+def trial(cfg: Any, name: str, classifier: Classifier | None = None) -> Trial:
+    """The trial of the classifier ``name`` by a notebook's parameters; ``classifier``: if it is loaded already.
+
+    Raises ValueError for a training that `train_ptame` would refuse, before any image is made.
+    """
+    images, classifier = ImageSettings.of(cfg), classifier or load_classifier(name)
+    check_training(cfg.training, images.train_images)
     train, held, _ = load_training(images, classifier)
     [test] = load_parts(images, ["test"])
     pixels = stack(test)

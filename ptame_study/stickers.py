@@ -26,7 +26,7 @@ from ptame_lib.explainers.names import AUXILIARY_CAM
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.metrics.statistics import mean_interval
 from ptame_lib.training.calibration import calibrate
-from ptame_lib.training.ptame import TrainingConfig, config_for, train_ptame
+from ptame_lib.training.ptame import TrainingConfig, check_training, config_for, swap_config, train_ptame
 
 from . import sanity
 from .images import load_parts
@@ -92,14 +92,17 @@ class HalfStickered(Dataset):
 def trial(cfg: Any) -> Trial:
     """The trial of the notebook's classifier, batch norms folded; half of the training images carry stickers.
 
-    Raises ValueError for a ``sticker_class`` that the classifier does not have, before any image is composed.
+    Raises ValueError for a ``sticker_class`` that the classifier does not have and for a training that `train_ptame`
+    would refuse, before any image is composed.
     """
-    classes = load_classifier(cfg.classifier).num_classes
+    classifier = load_classifier(cfg.classifier)
+    classes = classifier.num_classes
     if not 0 <= cfg.sticker_class < classes:
         raise ValueError(
             f"{cfg.classifier} has no class {cfg.sticker_class}: set sticker_class within 0..{classes - 1}"
         )
-    found = sanity.trial(cfg, cfg.classifier)
+    check_training(swap_config(cfg.swaps), cfg.train_images)
+    found = sanity.trial(cfg, cfg.classifier, classifier)
     data = {name: HalfStickered(getattr(found, name), cfg.seed) for name in ("train", "held")}
     return replace(found, classifier=fold_batch_norms(found.classifier), **data)
 

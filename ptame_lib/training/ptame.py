@@ -21,7 +21,7 @@ from ..losses.swaps import TEMPERATURE, matched_masks
 from ..masking import keep, keep_share, normalise, resize
 from ..validation import check_amounts, check_at_least
 from . import distributed
-from .batches import planned
+from .batches import Batches, planned
 from .checkpoints import TrainingState
 from .fastshap import shapley_step
 from .loop import TrainingLoop
@@ -127,6 +127,19 @@ def config_for(method: str, config: TrainingConfig) -> TrainingConfig:
     return OWN_LOSS.get(method, lambda same: same)(config)
 
 
+def check_training(config: TrainingConfig, images: int) -> None:
+    """Raise ValueError for settings that `train_ptame` refuses for so many ``images``, before they are made."""
+    check_at_least(1, steps=config.steps)
+    if config.regions and config.mask != "swap":
+        raise ValueError(
+            f"regions={config.regions:g} is a term beside swaps, but mask is {config.mask!r}: "
+            "train Swap-TAME with swap_config(config), or set regions to 0"
+        )
+    if config.mask == "swap":
+        check_at_least(2, batch_size=config.batch_size)  # an image is swapped with another one
+    Batches(images, config)
+
+
 def train_ptame(
     explainer: PTAME,
     classifier: nn.Module,
@@ -154,12 +167,7 @@ def train_ptame(
     FileNotFoundError for a missing one, RuntimeError if another run writes it, and FloatingPointError for a loss or
     weight that is not finite.
     """
-    check_at_least(1, steps=config.steps)
-    if config.regions and config.mask != "swap":
-        raise ValueError(
-            f"regions={config.regions:g} is a term beside swaps, but mask is {config.mask!r}: "
-            "train Swap-TAME with swap_config(config), or set regions to 0"
-        )
+    check_training(config, len(data))
     team = distributed.accelerator(config.batch_size, config.precision)
     if team.num_processes > 1 and hasattr(classifier, "learned_state"):
         raise ValueError(
