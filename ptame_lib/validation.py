@@ -149,12 +149,13 @@ def check_amounts(**amounts: float) -> None:
 
 
 def check_weights(values: dict[str, float], powers: str = "") -> None:
-    """Raise ValueError for a weight that is negative or not finite, or a power of 0 or less."""
+    """Raise ValueError for a weight that is no number, negative or not finite, or a power of 0 or less."""
     for name, value in values.items():
         power = name in powers.split()
-        if not (0 < value < inf or (value == 0 and not power)):
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not number or not (0 < value < inf or (value == 0 and not power)):
             other = "" if power else ", or 0 to leave the term out"
-            raise ValueError(f"the loss's {name} can't be {value}: give a number above 0{other}")
+            raise ValueError(f"the loss's {name} can't be {value!r}: give a number above 0{other}")
 
 
 def first_bad(good: Tensor) -> int:

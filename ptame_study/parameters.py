@@ -55,12 +55,14 @@ def configure(
         layers = (_literal(cells, name), namespace[name])
         values[name] = _merged(name, sections[name], layers, values, declared, homes)
 
-    # checks of single values, also of a dict's
+    # checks of single values, else of every dict's
     _check_usual(values)
-    inside = {key: value for name in sections for key, value in vars(values[name]).items()}
+    inside = [vars(values[name]) for name in sections]
     for name, check in checks.items():
         if name not in sections:
-            _check(name, (inside | values)[name], check)
+            holders = [values] if name in values else [keys for keys in inside if name in keys]
+            for holder in holders or [values]:
+                _check(name, holder[name], check)
     return make_dataclass("Config", [(name, object) for name in declared], frozen=True)(**values)
 
 

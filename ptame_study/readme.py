@@ -34,6 +34,7 @@ APART = {  # profiles whose tables are kept in folders of their own: the parts o
     "realdata-lite": {"shipped": ["compare", "paired"]},
 }
 RESULTS = ["main table", "place", "seeds", "paired", "rankings", *(part for parts in APART.values() for part in parts)]
+RESULTS += ["its loss", "its classifier", "its questions", "more masks"]
 RESULTS += ["masks", "black box", "unseen digits", "heads", "unseen photographs", "photographs"]
 RESULTS += ["cost", "pays", "imputation"]
 PAGES = {  # the generated parts of each page
@@ -105,8 +106,8 @@ def fill(text: str, made: dict[str, str], page: str = "README.md") -> str:
 
 def parts(folder: Path) -> dict[str, str]:
     """Every generated part of the `PAGES` by name, from the tables in ``folder``."""
-    names = ("compare", "leaders", "paired", "cost", "black_box_gaps", "black_box_queries")
-    compare, leaders, paired, cost, gaps, queries = (pd.read_csv(folder / f"{name}.csv") for name in names)
+    names = ("compare", "compare_shared", "leaders", "paired", "cost", "black_box_gaps", "black_box_queries")
+    compare, shared, leaders, paired, cost, gaps, queries = (pd.read_csv(folder / f"{name}.csv") for name in names)
     cascade, known, segmented = (
         pd.read_csv(folder / f"{n}.csv") for n in ("sanity", "sanity_known", "segmentation_paired")
     )
@@ -128,6 +129,10 @@ def parts(folder: Path) -> dict[str, str]:
         "seeds": results_page.over_seeds(seeds),
         "paired": results_page.pairs(paired),
         "rankings": results_page.rankings(paired),
+        "its loss": results_page.in_cells(paired, "FastSHAP"),
+        "its classifier": results_page.in_cells(paired, "Swap-TAME"),
+        "its questions": results_page.in_cells(paired, "P-TAME+5"),
+        "more masks": results_page.more_masks(shared, cost),
         "real": results_page.on_cutouts(**apart["real"]),
         "real masks": results_page.masks_on_cutouts(**apart["real masks"]),
         "real sanity": results_page.sanity_on_cutouts(**apart["real sanity"]),

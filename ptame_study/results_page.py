@@ -28,7 +28,7 @@ RIVALS = (  # P-TAME's, of which the metrics are named
     *("L-CAM-Img", "Grad-CAM", *BESIDE),
 )
 
-PHOTOGRAPHED = ("pointing", "AP", "precision@truth", "contour", "AD@25", "AD@10")  # shown of photographs
+PHOTOGRAPHED = ("pointing", "AP", "precision@truth", "contour", "AD@25", "AD@10")  # shown of photographs, and of RISE
 OF_PAIRS = ("own share", "own first")  # shown of those with two objects, by `evaluation.own_shares`
 SEGMENTED = ("mean IoU", "mean F1", "boundary F", "object coverage", "background coverage")  # shown of masks
 
@@ -146,6 +146,41 @@ def pairs(paired: pd.DataFrame, subject: str = "P-TAME") -> str:
             row += [str(count) for count in (*shown, len(verdict) - sum(shown))]
         rows.append(row)
     return markdown_table(rows)
+
+
+def in_cells(paired: pd.DataFrame, rival: str) -> str:
+    """In which cells, and by how many points at most, a rival is better and worse than P-TAME; P-TAME's losses first.
+
+    ``paired``: with the gain of P-TAME, in points.
+    """
+    of, told = paired[paired["method"] == rival], []
+    truth, every = of["metric"].map(tables.family) == "truth", of["classifier"].nunique()
+    for verdict, start in {WORSE: f"{rival} is better than P-TAME", BETTER: "It is worse"}.items():
+        shown, alike = of[of["verdict"] == verdict], {}  # metrics by the classifiers for which they differ
+        for metric, part in shown.groupby("metric", sort=False):
+            alike.setdefault(tuple(part["classifier"].str.rpartition("/")[2]), []).append(metric)
+        where = [
+            f"{listed(metrics)} ({f'all {every}' if len(classifiers) == every else listed(classifiers)})"
+            for classifiers, metrics in sorted(alike.items(), key=lambda each: -len(each[0]))
+        ]
+        which = f", by at most {shown['gain'].abs().max():.1f} points: {'; '.join(where)}" if where else ""
+        told.append(f"{start} in {len(shown)} of {len(of)} cells{which}.")
+    better, worse = (int((of["verdict"][truth] == verdict).sum()) for verdict in (WORSE, BETTER))
+    told.append(f"Of the {truth.sum()} cells of the truth alone, it is better in {better} and worse in {worse}.")
+    return f"\n{wrapped(' '.join(told))}\n"
+
+
+def more_masks(shared: pd.DataFrame, cost: pd.DataFrame) -> str:
+    """What RISE's means over the classifiers are with more masks, on images that both explain; no test was made."""
+    of = shared[shared["method"].isin(("RISE", "RISE 4000"))]
+    means, passes = of.groupby(["metric", "method"])["value"].mean(), passes_of(cost)
+    moved = [f"{m} from {means[m, 'RISE']:.1f} to {means[m, 'RISE 4000']:.1f}" for m in PHOTOGRAPHED]
+    dear = passes["RISE 4000"] / passes["RISE"]
+    told = (
+        f"On the {of['n'].max()} images that both explain, {passes['RISE 4000']} masks instead of {passes['RISE']} "
+        f"move {listed(moved)}; that is {dear:.0f} times as dear. No test was made of this pair."
+    )
+    return f"\n{wrapped(told)}\n"
 
 
 def on_cutouts(

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from ptame_lib.classifiers import embedded, lite
 from ptame_lib.classifiers.loading import load_classifier
@@ -35,7 +35,7 @@ from ptame_lib.metrics.sanity import (
 )
 from ptame_lib.metrics.statistics import mean_interval
 from ptame_lib.training.calibration import calibrate
-from ptame_lib.training.ptame import TrainingConfig, train_ptame
+from ptame_lib.training.ptame import TrainingConfig, check_training, train_ptame
 
 from .answers import HEAD, ITSELF, RANDOM, SEED, SHUFFLED, STAYS, UNRELATED
 from .classifiers import load_head
@@ -47,6 +47,7 @@ from .settings import AuxiliarySettings, ClassifierSettings, ImageSettings
 DIGITS = AuxiliarySettings("embedded/auxiliary")
 PHOTOGRAPHS = AuxiliarySettings("lite/0", layers=["blocks.4", "bn2"], head=True)
 LEARNT = 90.0  # percent of its own training images: below it, a classifier has not learnt its shuffled labels
+MATCHED = 400  # training images, at most, by whose answers classes are matched
 QUADRANT = 3  # that the one-quadrant classifier sees: the lower right
 
 Maps = dict[str, Tensor]  # (B,h,w), by method
@@ -93,7 +94,8 @@ class Trial:
         explainer = self.untrained(classes)
         if self.auxiliary.head:
             network = load_classifier(self.auxiliary.name)
-            rows = match_classes(_answers(explained, data), _answers(network, data))
+            seen = stack(Subset(data, range(min(MATCHED, len(data)))))
+            rows = match_classes(ask_all(explained, seen), ask_all(network, seen))
             explainer.start_from_head(load_head(self.auxiliary)[rows])
         train_ptame(explainer, explained, data, replace(self.config, seed=seed))
         return explainer
@@ -108,10 +110,9 @@ class Trial:
 
 
 @torch.no_grad()
-def _answers(classifier: nn.Module, data: Dataset, most: int = 400) -> Tensor:
-    """Logits for the first images, ``most`` at most, 20 at a time."""
-    pixels = [data[i]["pixels"] for i in range(min(most, len(data)))]
-    return torch.cat([classifier(torch.stack(pixels[i : i + 20])) for i in range(0, len(pixels), 20)])
+def ask_all(classifier: nn.Module, pixels: Tensor, batch_size: int = 20) -> Tensor:
+    """Logits (N,K) for many images."""
+    return torch.cat([classifier(batch) for batch in pixels.split(batch_size)])
 
 
 def stack(data: Dataset) -> Tensor:
@@ -119,9 +120,13 @@ def stack(data: Dataset) -> Tensor:
     return torch.stack([data[i]["pixels"] for i in range(len(data))])
 
 
-def trial(cfg: Any, name: str) -> Trial:
-    """The trial of the classifier ``name`` by a notebook's parameters."""
-    images, classifier = ImageSettings.of(cfg), load_classifier(name)
+def trial(cfg: Any, name: str, classifier: Classifier | None = None) -> Trial:
+    """The trial of the classifier ``name`` by a notebook's parameters; ``classifier``: if it is loaded already.
+
+    Raises ValueError for a training that `train_ptame` would refuse, before any image is made.
+    """
+    images, classifier = ImageSettings.of(cfg), classifier or load_classifier(name)
+    check_training(cfg.training, images.train_images)
     train, held, _ = load_training(images, classifier)
     [test] = load_parts(images, ["test"])
     pixels = stack(test)

@@ -21,16 +21,17 @@ from torch.utils.data import Dataset
 from ptame_lib.classifiers.folding import fold_batch_norms
 from ptame_lib.classifiers.lite import LITE
 from ptame_lib.classifiers.loading import load_classifier
-from ptame_lib.classifiers.wrapper import Classifier, decide
+from ptame_lib.classifiers.wrapper import Classifier
 from ptame_lib.explainers.names import AUXILIARY_CAM
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.metrics.statistics import mean_interval
 from ptame_lib.training.calibration import calibrate
-from ptame_lib.training.ptame import TrainingConfig, config_for, train_ptame
+from ptame_lib.training.ptame import TrainingConfig, check_training, config_for, swap_config, train_ptame
+from ptame_lib.validation import check_answers
 
 from . import sanity
 from .images import load_parts
-from .sanity import Trial, stack
+from .sanity import Trial, ask_all, stack
 from .settings import ImageSettings
 from .whose_evidence import Key, Maker, Subject
 
@@ -92,14 +93,17 @@ class HalfStickered(Dataset):
 def trial(cfg: Any) -> Trial:
     """The trial of the notebook's classifier, batch norms folded; half of the training images carry stickers.
 
-    Raises ValueError for a ``sticker_class`` that the classifier does not have, before any image is composed.
+    Raises ValueError for a ``sticker_class`` that the classifier does not have and for a training that `train_ptame`
+    would refuse, before any image is composed.
     """
-    classes = load_classifier(cfg.classifier).num_classes
+    classifier = load_classifier(cfg.classifier)
+    classes = classifier.num_classes
     if not 0 <= cfg.sticker_class < classes:
         raise ValueError(
             f"{cfg.classifier} has no class {cfg.sticker_class}: set sticker_class within 0..{classes - 1}"
         )
-    found = sanity.trial(cfg, cfg.classifier)
+    check_training(swap_config(cfg.swaps), cfg.train_images)
+    found = sanity.trial(cfg, cfg.classifier, classifier)
     data = {name: HalfStickered(getattr(found, name), cfg.seed) for name in ("train", "held")}
     return replace(found, classifier=fold_batch_norms(found.classifier), **data)
 
@@ -188,9 +192,9 @@ def intervene(untouched: Classifier, tuned: Classifier, wanted: int, pixels: Ten
     return pd.DataFrame.from_dict(rows, orient="index", columns=["share", "low", "high"])
 
 
-def decide_all(classifier: Classifier, pixels: Tensor, batch_size: int = 20) -> Tensor:
+def decide_all(classifier: Classifier, pixels: Tensor) -> Tensor:
     """The decisions (N,) of many images."""
-    return torch.cat([decide(classifier, batch) for batch in pixels.split(batch_size)])
+    return check_answers(ask_all(classifier, pixels))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ features. So auxiliary, attention and fuser are P-TAME's, and so are images, ste
 - this one's step asks about two masked images per image, forward (a coalition of patches and the rest), once in the
   training about the whole image, for the decision and v(all), and about one black image, for v(none).
 
+A classifier that only answers will do: `train_black_box` trains for it within a stated number of queries.
+
 Against the sources, no surrogate is trained: the classifier itself is what is explained, and black is how the study
 masks. Maps are shown as P-TAME's: min-max normalised, which keeps the order of the values, negative ones last.
 """

@@ -1,4 +1,4 @@
-"""P-TAME for a classifier that only answers: training with a stated number of queries instead of gradients."""
+"""P-TAME and FastSHAP for a classifier that only answers: training with a stated number of queries, no gradients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from ..explainers.ptame import PTAME
 from ..progress import progress
 from .batches import planned
 from .ptame import TrainingConfig, train_ptame
-from .queries import Antithetic, Surrogate
+from .queries import Antithetic, Asked, Surrogate
+from .swap_tame import NO_SWAPS
 
 
 def train_black_box(
@@ -38,27 +39,36 @@ def train_black_box(
     ``box``: pixels (B,3,H,W) in [0,1] -> logits (B,K). ``method``: ``antithetic`` estimates the gradient for every
     mask from ``pairs`` pairs of answers; ``surrogate`` learns to imitate the box from its answers, first in
     ``warm_up`` steps of its own, then in step with the explainer from ``masks_per_image`` random masks of each image.
-    The rest is as in `train_ptame`. Raises ValueError for an unknown method, and before anything is asked if the
-    training would ask about more than ``queries_per_image`` times the number of training images.
+    FastSHAP (`shapley_config`) wants no gradient, so it has neither: ``method`` and its options change nothing. The
+    rest is as in `train_ptame`. Raises ValueError for an unknown method and for a training by swaps, and before
+    anything is asked if the training would ask about more than ``queries_per_image`` times the number of training
+    images.
     """
-    # check the budget: queries per image of a step, queries before the first, and what lowers both
+    # check the budget: queries per image of a step, other queries, and what lowers both
+    masked = 2 if config.rest else 1  # what the map keeps and, if that counts, what it leaves
+    warming = config.batch_size * warm_up * masks_per_image
     costs = {
-        "antithetic": (2 + 2 * pairs, 0, "pairs"),
-        "surrogate": (2 + masks_per_image, warm_up * masks_per_image, "masks_per_image, warm_up"),
+        "antithetic": (1 + masked * (1 + 2 * pairs), 0, "pairs"),
+        "surrogate": (1 + masked + masks_per_image, warming, "masks_per_image, warm_up"),
     }
     if method not in costs:
         raise ValueError(f"unknown method {method!r}: choose {' or '.join(costs)}")
-    per_step, before, less = costs[method]
-    wanted = config.batch_size * (config.steps * per_step + before)
+    if config.mask == "swap":
+        raise ValueError(NO_SWAPS)
+    coalitions = config.mask == "shapley"
+    per_step, others, less = (3, config.steps, "batch_size") if coalitions else costs[method]
+    wanted = config.batch_size * config.steps * per_step + others
     if wanted > queries_per_image * len(data):
         raise ValueError(
-            f"this training asks for {wanted} images, {wanted / len(data):.0f} per training image, "
+            f"this training asks for {wanted} images, {-(-wanted // max(1, len(data)))} per training image, "
             f"above queries_per_image={queries_per_image}: lower {less} or steps (now {config.steps}), "
             f"or give more images (now {len(data)})"
         )
 
     # wrap the box; a new surrogate warms up
-    if method == "antithetic":
+    if coalitions:
+        asked = Asked(box, config.seed)
+    elif method == "antithetic":
         asked = Antithetic(box, pairs=pairs, seed=config.seed)
     else:
         options = {"masks_per_image": masks_per_image, "seed": config.seed}

@@ -24,20 +24,16 @@ def shapley_step(
 ) -> Callable[..., ShapleyLoss]:
     """A step's loss for the loop: a coalition of patches and the rest, for each image; the step alone draws which.
 
-    Two forward passes of the classifier for each image, none backward: as many as P-TAME's.
+    Two forward passes of the classifier for each image, none backward: as many as P-TAME's. ``answers``: of whole
+    images, their probabilities; black is asked about as these are.
     """
-    if hasattr(state.classifier, "masked"):
-        raise ValueError(
-            "coalitions are asked about without gradients or a surrogate: give train_ptame the black box itself"
-        )
-    empty: list[Tensor] = []  # the probabilities (K,) of black, once they are known
+    black = WholeImages(probabilities, state.classifier, 1)
 
     def loss(model: nn.Module, pixels: Tensor, images: Tensor) -> ShapleyLoss:
         # the classes that the batch is decided for, and their probabilities on the whole images and on black
         full = answers(pixels, images)  # (b,K)
         classes = distributed.all_targets(full.argmax(1), team).unique()  # (n,)
-        if not empty:
-            empty.append(probabilities(state.classifier, torch.zeros_like(pixels[:1]))[0])
+        empty = black(torch.zeros_like(pixels[:1]), torch.zeros(1, dtype=torch.long))[0]  # (K,)
         with team.autocast():
             values = model(pixels, classes).float()  # (b,n,h,w)
 
@@ -51,6 +47,6 @@ def shapley_step(
             masks = as_masks(pair.view(2 * b, h, w), pixels.shape[-2:])
             kept = probabilities(state.classifier, keep(pixels.repeat(2, 1, 1, 1), masks))
         worths = kept[:, classes].view(2, b, len(classes))
-        return shapley_loss(values.flatten(2), pair, worths, full[:, classes], empty[0][classes])
+        return shapley_loss(values.flatten(2), pair, worths, full[:, classes], empty[classes])
 
     return loss

@@ -5,7 +5,6 @@ T-TAME and L-CAM-Img have the same loss with other weights; `swap_tame` and `fas
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,9 +19,9 @@ from ..explainers.ptame import PTAME
 from ..losses.ptame import PTAMELoss, PTAMEWeights, ptame_loss
 from ..losses.swaps import TEMPERATURE, matched_masks
 from ..masking import keep, keep_share, normalise, resize
-from ..validation import check_at_least
+from ..validation import check_amounts, check_at_least
 from . import distributed
-from .batches import planned
+from .batches import Batches, planned
 from .checkpoints import TrainingState
 from .fastshap import shapley_step
 from .loop import TrainingLoop
@@ -52,6 +51,9 @@ class TrainingConfig:
     probability p on what the mask leaves. ``tied``: all classes' rows of the fuser move by the same amount, so that
     classes without an image learn too; ``mapped``: besides, those of finer levels by what the last level's rows know of
     their class (`sharing.Mapped`). Both are sensible after `PTAME.start_from_head`.
+
+    Raises ValueError for numbers out of range and for what is no number, TypeError for another ``loss``, ``tied`` or
+    ``mapped``.
     """
 
     steps: int = 600
@@ -76,25 +78,25 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         check_at_least(1, batch_size=self.batch_size, checkpoint_every=self.checkpoint_every)
         check_at_least(0, steps=self.steps, seed=self.seed, workers=self.workers)
-        if not 0 <= self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
-            raise ValueError(
-                f"lr and weight_decay can't be {self.lr} and {self.weight_decay}: "
-                "give finite numbers that are not negative"
-            )
-        if not 0 <= self.warmup <= 1:
+        amounts = ("lr", "weight_decay", "warmup", "rest", "temperature", "regions")
+        check_amounts(**{name: getattr(self, name) for name in amounts})
+        if self.warmup > 1:
             raise ValueError(f"warmup is a share of the steps, in [0, 1], got {self.warmup}")
         if self.mask not in MASKS:
             raise ValueError(f"unknown mask {self.mask!r}: choose {', '.join(MASKS[:-1])} or {MASKS[-1]}")
-        if not self.shares or not all(0 < share <= 1 for share in self.shares):
-            raise ValueError(f"shares must be some numbers in (0, 1], got {self.shares}: 1 keeps the whole map")
-        if self.mask == "matched" and max(self.shares) == 1:
+        shares = self.shares if isinstance(self.shares, tuple | list) else ()
+        check_amounts(**{f"shares[{i}]": share for i, share in enumerate(shares)})
+        if not shares or not all(0 < share <= 1 for share in shares):
+            raise ValueError(f"shares must be some numbers in (0, 1], got {self.shares!r}: 1 keeps the whole map")
+        if self.mask == "matched" and max(shares) == 1:
             raise ValueError("matched masks of the share 1 hide nothing: give shares below 1, such as [0.05, 0.1, 0.2]")
-        if not 0 <= self.rest < math.inf:
-            raise ValueError(f"rest is a weight, a finite number that is not negative, got {self.rest}")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature divides logits: a finite number above 0, got {self.temperature}")
-        if not 0 <= self.regions < math.inf:
-            raise ValueError(f"regions is a weight, a finite number that is not negative, got {self.regions}")
+        if self.temperature == 0:
+            raise ValueError("temperature divides logits, so it can't be 0: give a number above 0")
+        if not isinstance(self.loss, PTAMEWeights):
+            raise TypeError(f"loss can't be {self.loss!r}: give PTAMEWeights")
+        for name in ("tied", "mapped"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise TypeError(f"{name} can't be {value!r}: give True or False")
         if self.tied and self.mapped:
             raise ValueError("rows can't be tied and mapped at once: choose one")
 
@@ -125,6 +127,19 @@ def config_for(method: str, config: TrainingConfig) -> TrainingConfig:
     return OWN_LOSS.get(method, lambda same: same)(config)
 
 
+def check_training(config: TrainingConfig, images: int) -> None:
+    """Raise ValueError for settings that `train_ptame` refuses for so many ``images``, before they are made."""
+    check_at_least(1, steps=config.steps)
+    if config.regions and config.mask != "swap":
+        raise ValueError(
+            f"regions={config.regions:g} is a term beside swaps, but mask is {config.mask!r}: "
+            "train Swap-TAME with swap_config(config), or set regions to 0"
+        )
+    if config.mask == "swap":
+        check_at_least(2, batch_size=config.batch_size)  # an image is swapped with another one
+    Batches(images, config)
+
+
 def train_ptame(
     explainer: PTAME,
     classifier: nn.Module,
@@ -152,12 +167,7 @@ def train_ptame(
     FileNotFoundError for a missing one, RuntimeError if another run writes it, and FloatingPointError for a loss or
     weight that is not finite.
     """
-    check_at_least(1, steps=config.steps)
-    if config.regions and config.mask != "swap":
-        raise ValueError(
-            f"regions={config.regions:g} is a term beside swaps, but mask is {config.mask!r}: "
-            "train Swap-TAME with swap_config(config), or set regions to 0"
-        )
+    check_training(config, len(data))
     team = distributed.accelerator(config.batch_size, config.precision)
     if team.num_processes > 1 and hasattr(classifier, "learned_state"):
         raise ValueError(

@@ -12,12 +12,16 @@ from torch import Tensor, nn
 from ..losses.regions import draw_regions, moved_shares, region_loss
 from ..losses.swaps import RegionSwapLoss, SwapLoss, draw_areas, matched_masks, swap, swap_loss
 from ..masking import resize
-from ..validation import check_at_least
 from .checkpoints import TrainingState
 from .whole_images import WholeImages, probabilities
 
 if TYPE_CHECKING:
     from .ptame import TrainingConfig
+
+NO_SWAPS = (
+    "a classifier that only answers can't be learned from by swaps: "
+    "train P-TAME for it, with train_black_box, or give Swap-TAME a classifier with gradients"
+)
 
 
 def swap_step(
@@ -27,14 +31,10 @@ def swap_step(
 
     That may be itself, from which nothing is learnt. Two passes of the classifier for each image, forward and backward;
     with ``config.regions`` a third, forward alone. ``answers``: of whole images, their decisions; with regions their
-    probabilities. Raises ValueError for a classifier without gradients, and for batches of one image.
+    probabilities. Raises ValueError for a classifier without gradients.
     """
-    if hasattr(state.classifier, "masked"):
-        raise ValueError(
-            "a classifier that only answers can't be learned from by swaps: "
-            "train P-TAME for it, with train_black_box, or give Swap-TAME a classifier with gradients"
-        )
-    check_at_least(2, batch_size=config.batch_size)  # an image is swapped with another one
+    if hasattr(state.classifier, "masked") or not getattr(state.classifier, "differentiable", True):
+        raise ValueError(NO_SWAPS)
 
     def loss(model: nn.Module, pixels: Tensor, images: Tensor) -> SwapLoss | RegionSwapLoss:
         whole = answers(pixels, images)  # (b,), or (b,K)

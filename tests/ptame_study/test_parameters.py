@@ -159,3 +159,11 @@ def test_without_a_history_of_cells_the_dict_is_what_it_is_now():
 def test_wrong_keys_and_values_of_a_dict_are_refused(injected, message):
     with pytest.raises((ValueError, TypeError), match=message):
         weighed(injected)
+
+
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_a_check_of_a_key_holds_in_every_dict_that_has_it(name):
+    cell = f"first: dict = {{}}\nsecond: dict = {{}}\n{name} = {{'ce': 2.0}}"
+    namespace = {"first": {}, "second": {}, name: {"ce": 2.0}}
+    with pytest.raises(ValueError, match=r"parameter ce can't be 2\.0"):
+        configure([cell], namespace, first=Weights, second=Weights, ce=lambda v: v < 2)

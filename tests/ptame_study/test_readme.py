@@ -172,6 +172,33 @@ def test_sentences_about_rivals_name_losses_first():
     )
 
 
+def test_where_a_rival_is_better_and_worse_by_hand():
+    cells = [("x/a", "AP", -3.0, "worse"), ("x/b", "AP", -4.04, "worse"), ("x/a", "deletion", 1.0, "better")]
+    cells += [("x/a", "insertion", 2.0, "better"), ("x/b", "deletion", 9.0, "no difference shown")]
+    paired = pd.DataFrame(cells, columns=["classifier", "metric", "gain", "verdict"]).assign(method="RISE")
+    other = paired.assign(method="LIME", verdict="worse")
+    assert " ".join(results_page.in_cells(pd.concat([paired, other]), "RISE").split()) == (
+        "RISE is better than P-TAME in 2 of 5 cells, by at most 4.0 points: AP (all 2). "
+        "It is worse in 2 of 5 cells, by at most 2.0 points: deletion and insertion (a). "
+        "Of the 2 cells of the truth alone, it is better in 2 and worse in 0."
+    )
+    not_worse = results_page.in_cells(paired[paired["verdict"] != "better"], "RISE")
+    assert "It is worse in 0 of 3 cells. Of" in " ".join(not_worse.split())
+    none = results_page.in_cells(paired[paired["verdict"] == "better"], "RISE")
+    assert none.strip().startswith("RISE is better than P-TAME in 0 of 2 cells. It is worse in 2 of 2 cells, by")
+
+
+def test_more_masks_by_hand(monkeypatch):
+    monkeypatch.setattr(results_page, "PHOTOGRAPHED", ["AP"])
+    rows = [("a", "RISE", 10.0), ("b", "RISE", 20.0), ("a", "RISE 4000", 30.0), ("b", "RISE 4000", 31.0)]
+    shared = pd.DataFrame(rows, columns=["classifier", "method", "value"]).assign(metric="AP", n=25)
+    cost = pd.DataFrame({"method": ["RISE", "RISE 4000"], "forwards": [500, 4000], "backwards": 0})
+    assert " ".join(results_page.more_masks(shared, cost).split()) == (
+        "On the 25 images that both explain, 4000 masks instead of 500 move AP from 15.0 to 30.5; that is 8 times as "
+        "dear. No test was made of this pair."
+    )
+
+
 def test_the_short_table_by_hand(tables, monkeypatch):
     """RISE, which P-TAME loses to, comes before a control that does worse."""
     _, compare, _, cost = tables

@@ -20,6 +20,16 @@ def parameters(**changes):
     return SimpleNamespace(**usual | {"training": training} | changes)
 
 
+class Looked(list):
+    """Images that count how often one is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, i):
+        self.looks += isinstance(i, int)
+        return super().__getitem__(i)
+
+
 @pytest.fixture(scope="module")
 def trial():
     return sanity.trial(parameters(), "embedded/resnet")
@@ -35,12 +45,13 @@ def test_a_trial_of_digits(trial):
 
 @lite_needed("lite/0", "lite/2")
 def test_a_trial_of_photographs(monkeypatch):
-    images = [{"pixels": torch.rand(3, 224, 224)}] * 8
+    images = Looked({"pixels": torch.rand(3, 224, 224)} for _ in range(8))
     monkeypatch.setattr(sanity, "load_parts", lambda settings, parts: [images[:2]])
     monkeypatch.setattr(sanity, "load_training", lambda settings, classifier: (images, images[:2], images[:2]))
     trial = sanity.trial(parameters(images="cutouts"), "lite/2")
     assert (trial.classes, tuple(trial.pixels.shape)) == (1000, (2, 3, 224, 224))
     trained, cam = trial.trained(trial.classifier), trial.untrained(head=True)
+    assert images.looks == 8 + 2  # once to match the classes, whatever is asked about them, and a batch of 2 to train
     assert (trained.fuser.weight - cam.fuser.weight)[:, :112].abs().max() > 0
     assert trial.wrap(trial.classifier.model)(trial.pixels).allclose(trial.classifier(trial.pixels), atol=1e-4)
 

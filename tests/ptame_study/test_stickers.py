@@ -1,5 +1,6 @@
 """Stickers: where they are, what is fine-tuned to them, and that maps of the evidence itself are right."""
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -19,7 +20,9 @@ from ptame_study.whose_evidence import RIGHT, Key, Subject
 def parameters(**changes):
     training = TrainingConfig(steps=1, batch_size=4, loss=PTAMEWeights())
     usual = {"classifier": "embedded/resnet", "images": "", "train_images": 6, "test_images": 6, "methods": []}
-    return SimpleNamespace(**usual | {"sticker_class": 0, "masks": 2, "seed": 0, "training": training} | changes)
+    return SimpleNamespace(
+        **usual | {"sticker_class": 0, "masks": 2, "seed": 0, "training": training, "swaps": training} | changes
+    )
 
 
 def test_a_sticker_changes_its_own_pixels_alone():
@@ -120,6 +123,29 @@ def test_a_class_that_the_classifier_lacks_is_refused_before_images_are_made(num
     monkeypatch.setattr(stickers.sanity, "trial", lambda *_: pytest.fail("images were made"))
     with pytest.raises(ValueError, match=rf"^embedded/resnet has no class {number}: set sticker_class within 0\.\.9$"):
         stickers.trial(parameters(sticker_class=number))
+
+
+@pytest.mark.parametrize("which", ["training", "swaps"])
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+        ({"batch_size": 7}, "6 training images are fewer than one batch of 7: give more images"),
+    ],
+)
+def test_a_training_that_would_be_refused_later_is_refused_before_images_are_made(which, settings, says, monkeypatch):
+    monkeypatch.setattr(stickers.sanity, "load_training", lambda *_: pytest.fail("images were made"))
+    usual = parameters()
+    with pytest.raises(ValueError, match=says):
+        stickers.trial(parameters(**{which: replace(getattr(usual, which), **settings)}))
+
+
+def test_the_classifier_is_loaded_once(monkeypatch):
+    loaded = []
+    for module in (stickers, stickers.sanity):
+        monkeypatch.setattr(module, "load_classifier", lambda name: loaded.append(name) or load_classifier(name))
+    stickers.trial(parameters())
+    assert loaded == ["embedded/resnet"]
 
 
 def test_both_networks_are_explained_and_swapped(monkeypatch):

@@ -153,15 +153,47 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path):
 
 
 def test_a_black_box_is_learned_from_as_it_is():
-    """Since no gradient is asked for; stand-ins that have one are refused."""
+    """Since no gradient is asked for."""
     data = [{"pixels": image} for image in Images().pixels]
     explainer, classifier = small_nets(kind=FastSHAP)
     box, config = BlackBox(classifier, 32), replace(CONFIG, batch_size=5)
     learned = train_ptame(explainer, box, data, config)
     assert box.queries == 2 * 7 * 5 + 10 + 1
     assert learned == train_ptame(small_nets(kind=FastSHAP)[0], classifier, data, config)
-    with pytest.raises(ValueError, match="give train_ptame the black box itself"):
-        train_black_box(explainer, box, data, CONFIG, queries_per_image=10**6)
+
+
+@pytest.mark.parametrize("method", ["antithetic", "surrogate"])
+def test_queries_of_a_black_box_are_counted_and_told_before_anything_is_asked(method):
+    data = [{"pixels": image} for image in Images().pixels]
+    explainer, classifier = small_nets(kind=FastSHAP)
+    box, config = BlackBox(classifier, 32), replace(CONFIG, batch_size=5)
+    says = "asks for 112 images, 12 per training image, above queries_per_image=11: lower batch_size or steps"
+    with pytest.raises(ValueError, match=says):
+        train_black_box(explainer, box, data, config, method=method, queries_per_image=11)
+    assert box.queries == 0
+    history, queries = train_black_box(explainer, box, data, config, method=method, queries_per_image=12)
+    assert queries == box.queries == 112  # of each step the whole images, a coalition, the rest, and black
+    assert history == train_ptame(small_nets(kind=FastSHAP)[0], classifier, data, config)
+
+
+def test_a_resumed_training_counts_as_an_uninterrupted_one(tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(row):
+        if row["step"] == 3:
+            raise Stop
+
+    data = [{"pixels": image} for image in Images().pixels]
+    state = {"checkpoint": tmp_path / "e.ckpt", "queries_per_image": 100}
+    explainer, classifier = small_nets(kind=FastSHAP)
+    box = BlackBox(classifier, 32)
+    history, queries = train_black_box(explainer, box, data, CONFIG, queries_per_image=100)
+    with pytest.raises(Stop):
+        train_black_box(small_nets(kind=FastSHAP)[0], box, data, CONFIG, on_step=stop, **state)
+    resumed = small_nets(kind=FastSHAP)[0]
+    assert train_black_box(resumed, box, data, CONFIG, resume=True, **state) == (history, queries)
+    assert same(weights(resumed), weights(explainer))
 
 
 def test_asking_for_values_leaves_a_classifier_in_training_as_it_was(auxiliary):

@@ -7,7 +7,7 @@ from helpers import explainer_on, rand, small_auxiliary
 from torch import nn
 from torch.utils.data import Dataset
 
-from ptame_lib import TrainingConfig, train_ptame
+from ptame_lib import BlackBox, TrainingConfig, train_black_box, train_ptame
 from ptame_lib.explainers.loading import load_explainer, method_of
 from ptame_lib.explainers.swap_tame import ALL_PARTS, CLOSED, GATE, PARTS, PIXEL_CHANNELS, SwapTAME
 from ptame_lib.masking import normalise
@@ -138,8 +138,10 @@ def test_maps_follow_what_decides_for_the_classifier(regions):
         assert maps[:, 10:22, own].mean() > maps[:, 10:22, other].mean() + 0.2
 
 
-def test_a_classifier_that_only_answers_is_refused(auxiliary):
-    classifier = Half(slice(0, 16))
-    classifier.masked = lambda pixels, masks: None
+@pytest.mark.parametrize("options", [None, {"method": "antithetic"}, {"method": "surrogate"}])
+def test_a_classifier_that_only_answers_is_refused_before_it_is_asked(auxiliary, options):
+    box, train = BlackBox(Half(slice(0, 16)), 32), train_black_box if options else train_ptame
+    config = TrainingConfig(steps=1, batch_size=16, mask="swap")
     with pytest.raises(ValueError, match="train P-TAME for it, with train_black_box"):
-        train_ptame(SwapTAME(auxiliary, 2), classifier, Squares(), TrainingConfig(steps=1, batch_size=16, mask="swap"))
+        train(SwapTAME(auxiliary, 2), box, Squares(), config, **options or {})
+    assert box.queries == 0

@@ -31,6 +31,9 @@ ROWS = {
     "RTIS's power of 0": (lambda: RTISWeights(power=0), refused("the loss's power can't be 0: give a number above 0$")),
     "terms left out": (lambda: (ExplainerWeights(tv=0, smallest=0), RTISWeights(tv=0)), lambda weights: True),
     "power of 0": (lambda: PTAMEWeights(p=0), refused("the loss's p can't be 0: give a number above 0")),
+    "weight as text": (lambda: PTAMEWeights(ce="2"), refused("the loss's ce can't be '2': give a number above 0, or")),
+    "no weight": (lambda: RTISWeights(tv=None), refused("the loss's tv can't be None: give a number")),
+    "truth as weight": (lambda: ExplainerWeights(tv=True), refused("the loss's tv can't be True: give a number")),
     "NaN as weight": (lambda: PTAMEWeights(ce=NAN), refused("the loss's ce can't be nan: give a number")),
 }
 

@@ -1,5 +1,8 @@
 """Training settings, images and checkpoints that are refused."""
 
+import re
+from dataclasses import fields
+
 import pytest
 from refusals import NAN, PIXELS, Code, Items, Says, assert_answer, refused, toy_classifier, toy_explainer
 
@@ -25,7 +28,18 @@ ROWS = {
     ),
     "negative learning rate": (
         lambda place: TrainingConfig(lr=-0.1),
-        refused("can't be -0.1 and 0.01: give finite numbers"),
+        refused("lr can't be -0.1: give a finite number"),
+    ),
+    "rate that rises for longer than the training": (
+        lambda place: TrainingConfig(warmup=1.5),
+        refused(r"warmup is a share of the steps, in \[0, 1\], got 1\.5"),
+    ),
+    "temperature of 0": (lambda place: TrainingConfig(temperature=0), refused("can't be 0: give a number above 0")),
+    "share as text": (lambda place: TrainingConfig(shares=["0.5"]), refused(r"shares\[0\] can't be '0\.5': give a")),
+    "shares as text": (lambda place: TrainingConfig(shares="0.5"), refused(r"some numbers in \(0, 1\], got '0\.5': 1")),
+    "a share alone": (
+        lambda place: TrainingConfig(shares=0.5),
+        refused(r"some numbers in \(0, 1\], got 0\.5: 1 keeps"),
     ),
     "patience that trains nothing": (
         lambda place: ExplainerConfig(patience=0),
@@ -77,6 +91,23 @@ ROWS = {
         refused("2 training images are fewer than one batch of 32: give more images or a smaller batch_size"),
     ),
 }
+
+
+NUMBERS = [f.name for f in fields(TrainingConfig) if f.type in ("int", "float")]
+
+
+@pytest.mark.parametrize("value", ["20", None, True, NAN, [1]], ids=repr)
+@pytest.mark.parametrize("name", NUMBERS)
+def test_what_is_no_number_is_refused_with_name_value_and_remedy(name, value):
+    says = rf"^{name} (can't be|must be .*, got) {re.escape(repr(value))}: (give|raise)"
+    assert_answer(lambda: TrainingConfig(**{name: value}), refused(says))
+
+
+@pytest.mark.parametrize("value", ["False", None, NAN, 2.0], ids=repr)
+@pytest.mark.parametrize("name", ["loss", "tied", "mapped"])
+def test_what_is_no_number_takes_its_own_type_alone(name, value):
+    says = rf"^{name} can't be {re.escape(repr(value))}: give (PTAMEWeights|True or False)$"
+    assert_answer(lambda: TrainingConfig(**{name: value}), refused(says, TypeError))
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")

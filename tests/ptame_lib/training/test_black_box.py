@@ -179,9 +179,22 @@ def test_the_budget_is_checked_before_anything_is_asked(box, auxiliary, data):
         ValueError, match=r"lower masks_per_image, warm_up or steps \(now 200\), or give more images \(now 64\)"
     ):
         train_black_box(PTAME(auxiliary, 2), box, data, config, method="surrogate")
+    with pytest.raises(ValueError, match=r"or give more images \(now 0\)"):
+        train_black_box(PTAME(auxiliary, 2), box, [], config)
     with pytest.raises(ValueError, match="unknown method 'guess': choose antithetic or surrogate"):
         train_black_box(PTAME(auxiliary, 2), box, data, config, method="guess")
     assert box.queries == 0
+
+
+@pytest.mark.parametrize("method", ["surrogate", "antithetic"])
+@pytest.mark.parametrize("rest", [0.0, 1.0])
+def test_what_the_budget_says_is_what_is_asked(box, auxiliary, data, method, rest):
+    config, options = TrainingConfig(steps=2, batch_size=8, rest=rest), {"method": method, "pairs": 2, "warm_up": 1}
+    with pytest.raises(ValueError, match="asks for") as refused:
+        train_black_box(PTAME(auxiliary, 2), box, data, config, queries_per_image=0, **options)
+    assert box.queries == 0
+    train_black_box(PTAME(auxiliary, 2), box, data, config, **options)
+    assert f"asks for {box.queries} images" in str(refused.value)
 
 
 def test_a_checkpoint_of_the_other_way_is_refused(box, auxiliary, data, tmp_path):

@@ -398,9 +398,9 @@ def test_the_rest_counts_by_its_weight(fresh, classifier):
 def test_unknown_masks_and_shares_are_refused(fresh, classifier):
     with pytest.raises(ValueError, match=r"matched masks of the share 1 hide nothing: give shares below 1"):
         TrainingConfig(mask="matched")
-    with pytest.raises(ValueError, match="rest is a weight, a finite number that is not negative, got -1"):
+    with pytest.raises(ValueError, match="rest can't be -1: give a finite number that is not negative"):
         TrainingConfig(rest=-1)
-    with pytest.raises(ValueError, match="regions is a weight, a finite number that is not negative, got nan"):
+    with pytest.raises(ValueError, match="regions can't be nan: give a finite number that is not negative"):
         TrainingConfig(regions=float("nan"))
     with pytest.raises(ValueError, match="unknown mask 'tanh': choose sigmoid, minmax, swap, shapley or matched"):
         train_ptame(fresh(), classifier, Images(), replace(QUICK, mask="tanh"))
