@@ -1,4 +1,4 @@
-"""The part of docs/whose_evidence.md that holds the study's numbers, made from tables of ``results/reference``.
+"""The parts of docs/whose_evidence.md that hold the study's numbers, made from tables of ``results/reference``.
 
 `readme.renew` writes it there.
 """
@@ -9,7 +9,7 @@ import pandas as pd
 
 from ptame_lib.texts import in_markdown
 
-from .answers import count_pairs, own_better
+from .answers import count_pairs, of_stickers, own_better
 from .results_page import markdown_table, wrapped
 from .whose_evidence import RIGHT
 
@@ -61,3 +61,23 @@ def evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
         f"background; on the two quadrant networks LayerCAM has {discs['LayerCAM']} %, Grad-CAM {discs['Grad-CAM']} %.",
     ]
     return markdown_table(rows) + "\n" + "\n".join(wrapped(f"- {line}", "  ") for line in told) + "\n"
+
+
+def sticker(sticker: pd.DataFrame, sticker_swap: pd.DataFrame) -> str:
+    """What each method shows of a classifier that decides by a sticker, and of the same one as it was.
+
+    ``sticker``: `whose_evidence.tidy` of both networks, ``sticker_swap``: `whose_evidence.gaps`. A method with a star
+    explains fewer images.
+    """
+    wanted = (RIGHT, "AP", "precision@truth")
+    at = sticker[sticker["metric"] == RIGHT].drop_duplicates("network").set_index("network")["evidence"]
+    own = sticker[sticker["evidence"] == sticker["network"].map(at)]  # what decides there
+    values = own.set_index(["network", "metric", "method"])["value"]
+    counts = sticker.groupby("method", sort=False)["n"].min()
+    columns = [(network, metric) for network in at.index for metric in wanted]
+    order = values.unstack("method").loc[columns].mean().sort_values(ascending=False).index
+    rows = [["method", *(f"{network}: {metric}" for network, metric in columns)]]
+    for name in order:
+        starred = "*" if counts[name] < counts.max() else ""
+        rows.append([in_markdown(name) + starred, *(f"{values[n, m, name]:.1f}" for n, m in columns)])
+    return f"\n{wrapped(in_markdown(of_stickers(sticker, sticker_swap)))}\n{markdown_table(rows)}\n"

@@ -30,17 +30,20 @@ APART = {  # profiles whose tables are kept in folders of their own: the parts o
         "real": ["compare", "seeds", "own_share", "paired", "paired_swaptame", "paired_fastshap"],
         "real masks": ["segmentation", "segmentation_paired", "class_confusion"],
         "real sanity": ["sanity", "sanity_known"],
+        "sticker": ["sticker", "sticker_swap"],
     },
     "realdata-lite": {"shipped": ["compare", "paired"]},
 }
-RESULTS = ["main table", "place", "seeds", "paired", "rankings", *(part for parts in APART.values() for part in parts)]
+EVIDENCE = ["right evidence", "sticker"]
+RESULTS = ["main table", "place", "seeds", "paired", "rankings"]
+RESULTS += [part for parts in APART.values() for part in parts if part not in EVIDENCE]
 RESULTS += ["its loss", "its classifier", "its questions", "more masks"]
 RESULTS += ["masks", "black box", "unseen digits", "heads", "unseen photographs", "photographs"]
 RESULTS += ["cost", "pays", "imputation"]
 PAGES = {  # the generated parts of each page
     "README.md": ["scope", "answers", "results"],
     "docs/results.md": RESULTS,
-    "docs/whose_evidence.md": ["right evidence"],
+    "docs/whose_evidence.md": EVIDENCE,
 }
 FIGURES = {  # of a profile: its name here
     "methods-embedded-resnet": "methods",
@@ -144,6 +147,7 @@ def parts(folder: Path) -> dict[str, str]:
         "heads": results_page.heads(heads),
         "shipped": results_page.shipped(**apart["shipped"]),
         "right evidence": evidence_page.evidence(*evidence),
+        "sticker": evidence_page.sticker(**apart["sticker"]),
         "imputation": results_page.imputation(bench),
         "cost": results_page.costs(bench),
         "pays": results_page.pays(bench),

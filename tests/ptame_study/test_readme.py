@@ -24,6 +24,24 @@ def made():
     return readme.parts(FOLDER)
 
 
+def test_a_sticker_network_has_a_row_for_each_method_with_what_decides_alone():
+    rows = [
+        (network, method, evidence, metric, value + 10 * (evidence == "rest"), n)
+        for network, own in {"sticker network": "sticker", "untouched": "object"}.items()
+        for method, value, n in (("P-TAME", 40.0, 66), ("RISE", 80.0, 10))
+        for metric in ("right evidence", "AP", "precision@truth")
+        for evidence in ([own] if metric == "right evidence" else [own, "rest"])
+    ]
+    shown = pd.DataFrame(rows, columns=["network", "method", "evidence", "metric", "value", "n"])
+    gap = {"metric": ["AP"], "gap": [5.0], "p": [0.01], "agree": [True], "method": ["P-TAME"]}
+    page = evidence_page.sticker(shown, pd.DataFrame({"network": ["untouched"], **gap}))
+    assert "Where the object decides, P-TAME shows it in 40 % of the images (the best other method, RISE: 80 %)." in (
+        " ".join(page.split())
+    )
+    lines = [line for line in page.splitlines() if line.startswith(("| P", "| R"))]
+    assert lines == ["| RISE* |" + " 80.0 |" * 6, "| P-TAME |" + " 40.0 |" * 6]
+
+
 def test_the_pages_are_what_the_tables_give(made):
     for page, names in readme.PAGES.items():
         text = (ROOT / page).read_text()
