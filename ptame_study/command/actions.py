@@ -22,7 +22,7 @@ from ptame_lib.datasets.folders import ImageFolder, before_crop
 from ptame_lib.explainers.card import about
 from ptame_lib.explainers.export import INSTALL, Exported, to_onnx, to_torch_export
 from ptame_lib.explainers.loading import load_explainer
-from ptame_lib.explainers.metadata import follows
+from ptame_lib.explainers.metadata import followed, follows
 from ptame_lib.explainers.names import shipped
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.explainers.storage import saved_config
@@ -160,8 +160,14 @@ def load_both(
     own, cautions = known.get("classifier"), []
     if own and classifier not in (None, own):
         cautions.append(f"{file.name} was trained for {printable(own, MOST)}, not for {classifier}.")
-    if follows(known.get("metrics", {})) == "no":
-        cautions.append(f"{file.name} was not shown to follow its classifier: see its model card.")
+    metrics = known.get("metrics", {})
+    following = {
+        "no": f"{file.name} was not shown to follow its classifier",
+        "weakly": f"{file.name} follows its classifier weakly",
+        "": f"It is not known whether {file.name} follows its classifier ({followed(metrics)})",
+    }
+    if doubt := following.get(follows(metrics)):
+        cautions.append(f"{doubt}: see its model card.")
     for caution in cautions:
         say(f"Caution: {caution}")
     named = origin.of_classifier(model, classifier or own, weights or known.get("weights", "default"))

@@ -387,10 +387,10 @@ def _in_words(metrics: dict[str, float]) -> str:
 
 def _followed(metrics: dict[str, float]) -> str:
     """Whether the map follows its classifier, and the interval by which that is said."""
-    from ptame_lib.explainers.metadata import follows  # here, as everything that is not needed for --help
+    from ptame_lib.explainers.metadata import followed, follows  # here, as everything that is not needed for --help
 
     if not (answer := follows(metrics)):
-        return ""
+        return f" Whether it follows its classifier: {followed(metrics)}."
     gap = f"{metrics['moved more']:+g} (95 %: {metrics['from']:+g} to {metrics['to']:+g})"
     return (
         f" Follows its classifier: {answer}. The decision goes along in {metrics['moved']} % when the map's first "

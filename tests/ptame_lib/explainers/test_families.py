@@ -44,7 +44,7 @@ def settle(frozen, pixels):
     with torch.no_grad():
         frozen.model.train()
         frozen.frozen = False  # to learn the statistics
-        frozen(torch.cat([pixels[:1], pixels[1:] / 2]))  # a fresh explainer's masks are about a half
+        frozen(torch.cat([pixels, pixels / 2]))  # a fresh explainer's masks are about a half
         head = frozen.model.get_classifier() if isinstance(frozen, Classifier) else ()
         for part in head if isinstance(head, tuple) else [head]:
             for module in part.modules():
