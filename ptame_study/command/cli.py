@@ -163,7 +163,7 @@ def explain(
     wanted: Annotated[
         list[str] | None,
         option(
-            "Explain this class, number or name; #N is the number in any case. Give it again for several classes.",
+            "Explain this class, number or name; '#N', quoted, is always a number. Give it again for several classes.",
             "--class",
             metavar="N",
             shown="what the classifier decides",
@@ -212,7 +212,7 @@ def report(
     wanted: Annotated[
         list[str] | None,
         option(
-            "Explain this class, too, number or name; #N is the number in any case. Give it again for several.",
+            "Explain this class, too, number or name; '#N', quoted, is always a number. Give it again for several.",
             "--class",
             metavar="N",
             shown="the decision and the next four classes",
