@@ -162,9 +162,19 @@ def own_better(swapped: pd.DataFrame) -> dict[str, int]:
 
     It is better where the test is significant and all seeds agree. ``swapped``: `whose_evidence.gaps`.
     """
-    shown = swapped.assign(won=(swapped["p"] < LEVEL) & swapped["agree"] & (swapped["gap"] > 0))
+    shown = swapped.assign(won=_own_wins(swapped))
     won = shown[~shown["alike"]].groupby(["method", "network", "of"])["won"].all()
     return won.groupby("method").sum().to_dict()
+
+
+def _own_wins(swapped: pd.DataFrame) -> pd.Series:
+    """For each row of `whose_evidence.gaps`, whether the own explainer is better, in every seed."""
+    return (swapped["p"] < LEVEL) & swapped["agree"] & (swapped["gap"] > 0)
+
+
+def what_decides(shown: pd.DataFrame) -> pd.Series:
+    """The evidence by which each network decides, by its name: that of its rows of `RIGHT` in `whose_evidence.tidy`."""
+    return shown[shown["metric"] == RIGHT].drop_duplicates("network").set_index("network")["evidence"]
 
 
 def of_stickers(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
@@ -184,9 +194,8 @@ def of_stickers(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
         rivals = "; ".join(f"{kind}, {name}: {value:.0f} %" for kind, (name, value) in best.items())
         lead = row["P-TAME"] - row[others].max() if others else 0
         told.append((lead, f"Where the {evidence} decides, {listed(shares)}" + f" ({rivals})" * bool(rivals) + "."))
-    at = shown[shown["metric"] == RIGHT].drop_duplicates("network").set_index("network")["evidence"]
-    better = (swapped["p"] < LEVEL) & swapped["agree"] & (swapped["gap"] > 0)
-    needs = better.groupby([swapped["network"].map(at), swapped["method"]]).sum().unstack("method")
+    at = swapped["network"].map(what_decides(shown))
+    needs = _own_wins(swapped).groupby([at, swapped["method"]]).sum().unstack("method")
     metrics = swapped["metric"].nunique()
     for evidence, row in needs.iterrows():
         won = [f"in {row[first]} of {metrics} metrics for {first}", *(f"in {row[m]} for {m}" for m in more)]

@@ -1,6 +1,6 @@
 """The parts of docs/whose_evidence.md that hold the study's numbers, made from tables of ``results/reference``.
 
-`readme.renew` writes it there.
+`readme.renew` writes them there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import pandas as pd
 
 from ptame_lib.texts import in_markdown
 
-from .answers import count_pairs, of_stickers, own_better
+from .answers import count_pairs, of_stickers, own_better, what_decides
 from .results_page import markdown_table, wrapped
 from .whose_evidence import RIGHT
 
@@ -63,14 +63,14 @@ def evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
     return markdown_table(rows) + "\n" + "\n".join(wrapped(f"- {line}", "  ") for line in told) + "\n"
 
 
-def sticker(sticker: pd.DataFrame, sticker_swap: pd.DataFrame) -> str:
+def sticker_network(sticker: pd.DataFrame, sticker_swap: pd.DataFrame) -> str:
     """What each method shows of a classifier that decides by a sticker, and of the same one as it was.
 
     ``sticker``: `whose_evidence.tidy` of both networks, ``sticker_swap``: `whose_evidence.gaps`. A method with a star
     explains fewer images.
     """
     wanted = (RIGHT, "AP", "precision@truth")
-    at = sticker[sticker["metric"] == RIGHT].drop_duplicates("network").set_index("network")["evidence"]
+    at = what_decides(sticker)
     own = sticker[sticker["evidence"] == sticker["network"].map(at)]  # what decides there
     values = own.set_index(["network", "metric", "method"])["value"]
     counts = sticker.groupby("method", sort=False)["n"].min()

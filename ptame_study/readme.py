@@ -147,7 +147,7 @@ def parts(folder: Path) -> dict[str, str]:
         "heads": results_page.heads(heads),
         "shipped": results_page.shipped(**apart["shipped"]),
         "right evidence": evidence_page.evidence(*evidence),
-        "sticker": evidence_page.sticker(**apart["sticker"]),
+        "sticker": evidence_page.sticker_network(**apart["sticker"]),
         "imputation": results_page.imputation(bench),
         "cost": results_page.costs(bench),
         "pays": results_page.pays(bench),

@@ -95,7 +95,7 @@ class Trial:
         if self.auxiliary.head:
             network = load_classifier(self.auxiliary.name)
             seen = stack(Subset(data, range(min(MATCHED, len(data)))))
-            rows = match_classes(ask_all(explained, seen), ask_all(network, seen))
+            rows = match_classes(_ask_all(explained, seen), _ask_all(network, seen))
             explainer.start_from_head(load_head(self.auxiliary)[rows])
         train_ptame(explainer, explained, data, replace(self.config, seed=seed))
         return explainer
@@ -110,7 +110,7 @@ class Trial:
 
 
 @torch.no_grad()
-def ask_all(classifier: nn.Module, pixels: Tensor, batch_size: int = 20) -> Tensor:
+def _ask_all(classifier: nn.Module, pixels: Tensor, batch_size: int = 20) -> Tensor:
     """Logits (N,K) for many images."""
     return torch.cat([classifier(batch) for batch in pixels.split(batch_size)])
 

@@ -21,17 +21,16 @@ from torch.utils.data import Dataset
 from ptame_lib.classifiers.folding import fold_batch_norms
 from ptame_lib.classifiers.lite import LITE
 from ptame_lib.classifiers.loading import load_classifier
-from ptame_lib.classifiers.wrapper import Classifier
+from ptame_lib.classifiers.wrapper import Classifier, decide
 from ptame_lib.explainers.names import AUXILIARY_CAM
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.metrics.statistics import mean_interval
 from ptame_lib.training.calibration import calibrate
 from ptame_lib.training.ptame import TrainingConfig, check_training, config_for, swap_config, train_ptame
-from ptame_lib.validation import check_answers
 
 from . import sanity
 from .images import load_parts
-from .sanity import Trial, ask_all, stack
+from .sanity import Trial, stack
 from .settings import ImageSettings
 from .whose_evidence import Key, Maker, Subject
 
@@ -192,9 +191,9 @@ def intervene(untouched: Classifier, tuned: Classifier, wanted: int, pixels: Ten
     return pd.DataFrame.from_dict(rows, orient="index", columns=["share", "low", "high"])
 
 
-def decide_all(classifier: Classifier, pixels: Tensor) -> Tensor:
+def decide_all(classifier: Classifier, pixels: Tensor, batch_size: int = 20) -> Tensor:
     """The decisions (N,) of many images."""
-    return check_answers(ask_all(classifier, pixels))
+    return torch.cat([decide(classifier, batch) for batch in pixels.split(batch_size)])
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ INSTALL = [
     "install",
     "--disable-pip-version-check",
     "--quiet",
-    "--no-compile",  # Python compiles at first import what is used, a fifth of what is installed
+    "--no-compile",  # two minutes of a slow core: Python compiles a module at its first import, if ever
     "--editable",
     ".[study,test]",
     "--constraint",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +61,7 @@ def train_black_box(
     wanted = config.batch_size * config.steps * per_step + others
     if wanted > queries_per_image * len(data):
         raise ValueError(
-            f"this training asks for {wanted} images, {-(-wanted // max(1, len(data)))} per training image, "
+            f"this training asks for {wanted} images, {math.ceil(wanted / max(1, len(data)))} per training image, "
             f"above queries_per_image={queries_per_image}: lower {less} or steps (now {config.steps}), "
             f"or give more images (now {len(data)})"
         )

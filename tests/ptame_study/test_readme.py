@@ -34,7 +34,7 @@ def test_a_sticker_network_has_a_row_for_each_method_with_what_decides_alone():
     ]
     shown = pd.DataFrame(rows, columns=["network", "method", "evidence", "metric", "value", "n"])
     gap = {"metric": ["AP"], "gap": [5.0], "p": [0.01], "agree": [True], "method": ["P-TAME"]}
-    page = evidence_page.sticker(shown, pd.DataFrame({"network": ["untouched"], **gap}))
+    page = evidence_page.sticker_network(shown, pd.DataFrame({"network": ["untouched"], **gap}))
     assert "Where the object decides, P-TAME shows it in 40 % of the images (the best other method, RISE: 80 %)." in (
         " ".join(page.split())
     )
