@@ -26,7 +26,7 @@ from .verdicts import BETTER, WORSE
 REFERENCE = "reference"
 SEEDS = "seeds.csv"
 APART = {  # profiles whose tables are kept in folders of their own: the parts of a page made of them, and which tables
-    "real": {
+    "real-full": {
         "real": ["compare", "seeds", "own_share", "paired", "paired_swaptame", "paired_fastshap"],
         "real masks": ["segmentation", "segmentation_paired", "class_confusion"],
         "real sanity": ["sanity", "sanity_known"],

@@ -51,7 +51,7 @@ def test_the_seeds_are_those_of_the_full_study():
     assert content["notebooks"]["12_whose_evidence"]["seed"] == 20302
     assert content["notebooks"]["12_whose_evidence"]["seeds"] == content["seeds"]
     assert content["notebooks"]["14_sticker"]["seed"] == 20301
-    assert profiles.load_profile("real")["notebooks"]["14_sticker"]["seed"] == 20304
+    assert profiles.load_profile("real-full")["notebooks"]["14_sticker"]["seed"] == 20304
 
 
 def test_a_trials_score_by_hand(choose_settings, monkeypatch):

@@ -82,13 +82,13 @@ def test_the_first_run_leaves_the_dearest_method_out():
 
 
 def test_a_classifiers_own_parameters():
-    own = profiles.own_parameters("real", "03_compare", "lite/1")
-    assert profiles.parameters_for("real", "03_compare", "lite/1")["methods"] == own["methods"]
-    assert profiles.own_parameters("real", "03_compare", "lite/2") == {}
+    own = profiles.own_parameters("real-full", "03_compare", "lite/1")
+    assert profiles.parameters_for("real-full", "03_compare", "lite/1")["methods"] == own["methods"]
+    assert profiles.own_parameters("real-full", "03_compare", "lite/2") == {}
     assert profiles.own_parameters("small", "03_compare", "embedded/vit") == {}
 
 
-@pytest.mark.parametrize(("profile", "measured"), [("embedded-full", "ranked"), ("real", "matched")])
+@pytest.mark.parametrize(("profile", "measured"), [("embedded-full", "ranked"), ("real-full", "matched")])
 def test_another_seed_is_measured_by_what_ranks_and_no_more_than_the_first(profile, measured):
     first = profiles.load_profile(profile)["classifiers"][0]
     assert profiles.parameters_for(profile, "03_compare", first, seed=1)["measured"] == measured
