@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import venv
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -111,6 +112,17 @@ def test_without_ensurepip_another_tool_makes_the_environment(there, expected, t
     monkeypatch.setattr(make_venv.venv, "create", lambda folder, with_pip, clear: None)
     make_venv.make_empty(tmp_path / "env")
     assert calls[0][1:4] == expected
+
+
+def test_what_is_installed_is_compiled_even_where_python_is_told_not_to_write_bytecode(tmp_path, monkeypatch):
+    """Else every process would compile torch again; what is not for this Python is passed over in silence."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    venv.create(tmp_path / "env", with_pip=False)
+    (packages,) = (tmp_path / "env").glob("lib/python*/site-packages")
+    (packages / "right.py").write_text("value = 1\n")
+    (packages / "wrong.py").write_text("print 1\n")
+    make_venv.compile_all(tmp_path / "env" / "bin" / "python")
+    assert [file.name.split(".")[0] for file in packages.glob("__pycache__/*.pyc")] == ["right"]
 
 
 def test_without_any_tool_it_says_what_to_install(tmp_path, monkeypatch, capsys):
