@@ -303,6 +303,5 @@ def find_class(wanted: str, classes: int, labels: Sequence[str] | None) -> int:
     names = ", or one of its names" if labels else ""
     near = [] if digits.isdecimal() else difflib.get_close_matches(wanted, labels or (), 1)
     hint = f"did you mean {printable(near[0], MOST)}? Or " if near else ""
-    raise ValueError(
-        f"the classifier has no class {printable(wanted, MOST)}: {hint}give a number in 0..{classes - 1}{names}"
-    )
+    shown = printable(wanted, MOST) if wanted.strip() else repr(wanted)
+    raise ValueError(f"the classifier has no class {shown}: {hint}give a number in 0..{classes - 1}{names}")
