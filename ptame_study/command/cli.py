@@ -74,6 +74,7 @@ class Plain(typer.core.TyperGroup):
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = warn
+                warnings.filterwarnings("ignore", "Image size .* decompression bomb")  # of images that are read
                 return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise

@@ -150,6 +150,19 @@ def test_images_that_cannot_be_read_are_told_after_the_others(trained, tmp_path)
     assert re.search(end, said[said.index(" 4.png: ") :])
 
 
+def test_a_large_image_is_explained_without_a_warning_and_a_larger_one_is_refused(trained, tmp_path, monkeypatch):
+    """The library that reads images warns of one, in words of its own, and refuses one of twice as many pixels."""
+    file, images, _ = trained
+    asked = ("explain", images / "0.png", "--explainer", file, "--out", tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 75 * 90 - 1)
+    said = ptame(*asked)
+    assert " 0.png: " in said
+    assert "warning: " not in said
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    said = ptame(*asked, code=1)
+    assert "0.png is too large (6750 pixels, more than the 2000 that are read): make it smaller, or take it out" in said
+
+
 def test_many_images_are_explained_by_the_runtime_that_is_there(trained, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     file, _, _ = trained
