@@ -193,7 +193,8 @@ def explain(
     The classifier sees the middle of an image: the figure marks it on the whole image. It shows the map over this
     middle, the pixels that the map puts first and the image without them, with all others black and blurred, and the
     class's probability on each. The sentences are about these pixels; *caution* names a reason to doubt them, first of
-    all that the class is not the decision. The same is written as IMAGE.explained.json, with what it was made from.
+    all that the image holds nothing to see, or that the class is not the decision. The same is written as
+    IMAGE.explained.json, with what it was made from.
     The files of a `--class` have its number; those of another image of the same name are not replaced. Classifier,
     names of the classes and size of the images are those stored with the explainer. A classifier `hf/...` or `onnx/...`
     and local weights are loaded only if you name them: the explainer of a stranger could name any.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import lite_needed
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from skimage import data
 from typer.testing import CliRunner
@@ -341,7 +341,7 @@ def test_a_classifier_of_oblong_images_is_asked_about_oblong_images(tmp_path):
     ptame("explain", images / "0.png", "--explainer", file, *named, "--out", tmp_path)
 
     # what it is asked about: the short side resized to 48 * 8 // 7, and the middle
-    [(_, _, proof, _, seen)] = actions.explain([images / "0.png"], file, named[1], out=tmp_path)
+    [(_, _, proof, _, seen, _)] = actions.explain([images / "0.png"], file, named[1], out=tmp_path)
     assert seen == pytest.approx(32 / 54 * 48 / 64)  # of 54 x 64, as 75 x 90 are resized
     pixels = ImageFolder(images, (32, 48), 54)[0]["pixels"]
     classifier = load_classifier(named[1])
@@ -391,6 +391,45 @@ def test_how_much_of_an_image_the_classifier_sees_is_said_and_drawn(trained, tmp
     assert abs(inside[seen] - middle.images[-1].get_array()[seen]).max() < 1e-6
 
 
+COLOUR = "All that the classifier sees of this image is of one colour: it holds nothing that a map could show."
+NOTHING_TO_SEE = {  # by name: an image of a classifier of 64 x 64 pixels, and the cautions about it
+    "one pixel": (
+        Image.new("RGB", (1, 1), "red"),
+        [COLOUR, "This image was enlarged from 1 x 1 pixels: it holds no more detail than these."],
+    ),
+    "one colour": (Image.new("RGB", (90, 75), (40, 90, 200)), [COLOUR]),
+    "all transparent": (Image.merge("RGBA", (*Image.effect_noise((90, 75), 99).convert("RGB").split(),
+                                             Image.new("L", (90, 75)))), [COLOUR]),
+    "a frame that is cut off": (ImageOps.expand(Image.new("L", (90, 90)), 5, 255), [COLOUR]),
+    "9 pixels high": (
+        Image.effect_noise((50, 9), 99),
+        ["This image was enlarged from 50 x 9 pixels: it holds no more detail than these."],
+    ),
+    "10 pixels high": (Image.effect_noise((50, 10), 99), []),
+    "one pixel of another colour": (ImageOps.expand(Image.new("L", (1, 1), 255), 40), []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOTHING_TO_SEE)
+def test_an_image_with_nothing_to_see_is_said_to_be_one(name, tmp_path):
+    image, cautions = NOTHING_TO_SEE[name]
+    image.save(tmp_path / "x.png")
+    assert list(actions.read_picture(tmp_path / "x.png", (64, 64)).cautions) == cautions
+
+
+def test_the_cautions_about_an_image_are_in_the_text_and_in_both_files(trained, tmp_path):
+    file, _, _ = trained
+    image, cautions = NOTHING_TO_SEE["one pixel"]
+    image.save(tmp_path / "x.png")
+    said = ptame("explain", tmp_path / "x.png", "--explainer", file, "--out", tmp_path)
+    assert f"Caution: {' '.join(cautions)}" in said
+    assert json.loads((tmp_path / "x.explained.json").read_text())["cautions about the image"] == cautions
+    ptame("report", tmp_path / "x.png", "--explainer", file, "--out", tmp_path / "r.html")
+    assert json.loads((tmp_path / "r.json").read_text())["cautions"][:2] == cautions
+    page = (tmp_path / "r.html").read_text()
+    assert all(f"<strong>Caution.</strong> {caution}</p>" in page for caution in cautions)
+
+
 def test_an_explainer_of_another_classifier_is_said_to_be_one(trained, tmp_path):
     file, images, _ = trained
     unknown = f"It is not known whether {file.name} follows its classifier (too few held-out images to tell)"
@@ -415,7 +454,7 @@ def test_an_explainer_that_follows_weakly_is_said_to(trained, tmp_path, least, c
 
 def test_the_map_shown_is_the_explainers(trained, tmp_path):
     file, images, _ = trained
-    [(_, _, proof, _, _)] = actions.explain([images / "2.png"], file, out=tmp_path)
+    [(_, _, proof, *_)] = actions.explain([images / "2.png"], file, out=tmp_path)
     pixels = ImageFolder(images, 64, 73)[2]["pixels"][None]
     classifier = load_classifier(CLASSIFIER)
     _, expected = explain_with_evidence(load_explainer(file), classifier, pixels)
@@ -461,7 +500,7 @@ def test_weights_of_ones_own_are_remembered(trained, tmp_path):
     assert asked in ptame("explain", images, "--explainer", file, "--weights", own, code=1)
     assert asked in ptame("export", file, "--torch", tmp_path / "e.pt2", code=1)
     given = {"weights": own, "auxiliary_weights": learned}
-    [(_, _, proof, _, _)] = actions.explain([images / "2.png"], file, **given, out=tmp_path)
+    [(_, _, proof, *_)] = actions.explain([images / "2.png"], file, **given, out=tmp_path)
     pixels = ImageFolder(images, 64, 73)[2]["pixels"][None]
     assert proof.whole.item() == pytest.approx(nets["resnet"](pixels).softmax(1).max().item(), abs=1e-6)
     (tmp_path / "resnet.safetensors").unlink()
