@@ -398,8 +398,17 @@ def _in_words(metrics: dict[str, float]) -> str:
     return (
         f"On {metrics['images']} held-out images, in percent: {metrics['faithful']} keep their decision on the first "
         f"{metrics['shown']} % of the map's pixels, all others black, {metrics['rest alike']} on the rest; "
-        f"AD100 {metrics['AD100']}, IC100 {metrics['IC100']}.{_followed(metrics)}"
+        f"AD100 {metrics['AD100']}, IC100 {metrics['IC100']}.{_rest(metrics)}{_followed(metrics)}"
     )
+
+
+def _rest(metrics: dict[str, float]) -> str:
+    """What to try where the pixels that the map puts last keep more decisions than those that it puts first."""
+    first, rest = metrics["faithful"], metrics["rest alike"]
+    if rest <= first:
+        return ""
+    compared = f"The rest keeps more decisions than the pixels that the map puts first ({rest} % against {first} %)"
+    return f" {compared}: try more images, more --steps or another --auxiliary."
 
 
 def _followed(metrics: dict[str, float]) -> str:

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import signal
 import tomllib
 from pathlib import Path
@@ -35,7 +36,7 @@ from ptame_lib.explainers.export import Exported
 from ptame_lib.explainers.loading import load_explainer
 from ptame_lib.explainers.names import shipped
 from ptame_study import interrupts, one_image
-from ptame_study.command import actions, explained, origin, training
+from ptame_study.command import actions, cli, explained, origin, training
 from ptame_study.command.cli import app
 from ptame_study.explainers import default_auxiliary, description, usual_labels
 from ptame_study.images import open_images
@@ -273,6 +274,35 @@ def test_json_says_what_the_explanation_was_made_from(trained, tmp_path):
     next(iter(model.parameters())).data.view(-1)[0] += 1e-3
     assert origin.weights_hash(model) != weights
     assert origin.weights_hash(BlackBox(lambda pixels: pixels.mean((2, 3)), 64)) is None
+
+
+def test_copies_among_the_images_are_told(trained, tmp_path):
+    """Content counts, not names; an image of the same size and other content is none."""
+    folder = write_images(tmp_path / "photos", 6)
+    (folder / "more").mkdir()
+    for copy, first in {"more/a.png": "1.png", "9.png": "1.png", "more/b.PNG": "2.png"}.items():
+        shutil.copy(folder / first, folder / copy)
+    content = (folder / "0.png").read_bytes()
+    (folder / "other.png").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    (folder / "gone.png").symlink_to("nowhere.png")
+    found = {str(a.relative_to(folder)): b.name for a, b in training.find_copies(sorted(folder.rglob("*.*")))}
+    assert found == {"9.png": "1.png", "more/a.png": "1.png", "more/b.PNG": "2.png"}
+    for extra in ("gone.png", "other.png"):
+        (folder / extra).unlink()
+    options = ["train", "--classifier", CLASSIFIER, "--images", folder, "--out", tmp_path / "e.safetensors", *TRAIN]
+    said = ptame(*options, "--steps", 1, "--held-out", 0)
+    assert "3 of 9 images are copies of others, such as 9.png of 1.png: take them out. They add nothing, and" in said
+    assert "copies of others" not in trained[2]
+
+
+def test_a_rest_that_keeps_more_decisions_is_told_with_what_to_try():
+    metrics = {"images": 32, "shown": 25, "faithful": 40.6, "rest alike": 62.5, "AD100": 1.0, "IC100": 2.0}
+    said = cli._in_words(metrics)
+    assert (
+        "The rest keeps more decisions than the pixels that the map puts first (62.5 % against 40.6 %): "
+        "try more images, more --steps or another --auxiliary." in said
+    )
+    assert "The rest keeps" not in cli._in_words(metrics | {"rest alike": 40.6})
 
 
 def test_a_new_training_does_not_replace_an_interrupted_one(trained, tmp_path, monkeypatch):
