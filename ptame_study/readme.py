@@ -218,7 +218,10 @@ def summary(compare: pd.DataFrame, paired: pd.DataFrame, cost: pd.DataFrame, see
         rows.append([results_page.row_name(name, images), str(passes[name]), spent, *values, *cells])
     few = sorted({int(images[name]) for name in rivals if images[name] < images.max()})
     stars = f"; methods with a star explain {few[0]} of them, so their values compare with no others" if few else ""
-    below = [f"{images.max()} held-out images{stars}.", "Passes and milliseconds are per image."]
+    below = [
+        f"{images.max()} held-out images{stars}.",
+        "Passes (runs of a network, forwards or backwards) and milliseconds are per image.",
+    ]
     below += ["Trained methods: means over five training seeds.", *([first] if SWAPPED in rivals else [])]
     return results_page.markdown_table(rows) + "\n" + " ".join(below) + "\n"
 

@@ -236,7 +236,8 @@ def test_the_short_table_by_hand(tables, monkeypatch):
         "| random (control)* | 0 | 0 | 85.0 | 5.0 | 0 | 2 | 0 |",
         "",
         "2 held-out images; methods with a star explain 1 of them, so their values compare with no others. "
-        "Passes and milliseconds are per image. Trained methods: means over five training seeds.",
+        "Passes (runs of a network, forwards or backwards) and milliseconds are per image. "
+        "Trained methods: means over five training seeds.",
     ]
 
 
