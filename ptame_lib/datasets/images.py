@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -83,8 +84,10 @@ def read_image(file: str | Path | BinaryIO, needed: int = 256, name: str = "") -
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(_cut_to_middle(image))
     except Image.DecompressionBombError as error:
+        told = re.search(r"\d+ pixels", str(error))  # how many it claims to have, which Pillow tells in words alone
+        size = (f"{told[0]}, " if told else "") + f"more than the {2 * Image.MAX_IMAGE_PIXELS} that are read"
         remedy = "make it smaller, or take it out of the folder"
-        raise ValueError(f"the image {name} is too large ({error}): {remedy}") from error
+        raise ValueError(f"the image {name} is too large ({size}): {remedy}") from error
     except Exception as error:  # a damaged file can make a decoder fail in any way
         reason = error or type(error).__name__
         raise ValueError(

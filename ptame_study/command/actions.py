@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ptame_lib import files
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from ptame_lib.explainers.fast import Fast
 
 SHOWN = "lite/2"  # the classifier that is explained where neither it nor an explainer is named
+ALIKE = 1.5 / 255  # values of one colour differ by less, as a decoder rounds them
+ENLARGED = 7  # times: 32 pixels to 224
 FAST_FROM = 1000  # images: making the runtime takes seconds, which each image gives back by milliseconds
 
 
@@ -46,8 +49,8 @@ class Explanation(NamedTuple):
     """What `explain` gives for an image and a class.
 
     The image's ``file``, the ``name`` that tells it from the others, the ``evidence``, the ``figure``'s file, beside
-    which the same is in JSON, and how much of the image is ``seen``, a share in (0, 1]: a classifier is asked about the
-    middle of an image.
+    which the same is in JSON, how much of the image is ``seen``, a share in (0, 1]: a classifier is asked about the
+    middle of an image; and ``cautions``, as of `Picture`.
     """
 
     file: Path
@@ -55,11 +58,13 @@ class Explanation(NamedTuple):
     evidence: Evidence
     figure: Path
     seen: float
+    cautions: tuple[str, ...] = ()
 
     def said(self) -> str:
         """All of it in one line."""
         proof = self.evidence
-        caution = f" Caution: {proof.warning()}" if proof.warning() else ""
+        doubts = " ".join(filter(None, (*self.cautions, proof.warning())))
+        caution = f" Caution: {doubts}" if doubts else ""
         middle = f" The classifier sees the middle of the image, {percent(self.seen)} of it." if self.seen < 1 else ""
         return f"{self.name}: {proof.text()}{caution}{middle} [{self.figure}]"
 
@@ -176,11 +181,15 @@ def load_both(
 
 
 class Picture(NamedTuple):
-    """An image: ``whole`` (3,H,W) in [0,1], its middle ``pixels`` that the classifier sees, and how much that is."""
+    """An image: ``whole`` (3,H,W) in [0,1], its middle ``pixels`` that the classifier sees, and how much that is.
+
+    ``cautions``: sentences about an image with nothing to see in it, whatever the classifier.
+    """
 
     whole: Tensor
     pixels: Tensor
     seen: float
+    cautions: tuple[str, ...] = ()
 
 
 def read_picture(file: Path, size: tuple[int, int]) -> Picture:
@@ -189,7 +198,19 @@ def read_picture(file: Path, size: tuple[int, int]) -> Picture:
     whole = pictures.whole(0)
     pixels = pictures.middle(whole)
     sides = zip(whole.shape[-2:], pixels.shape[-2:], strict=True)
-    return Picture(whole, pixels, math.prod(min(side, middle) / side for side, middle in sides))
+    seen = math.prod(min(side, middle) / side for side, middle in sides)
+    return Picture(whole, pixels, seen, tuple(_nothing_to_see(file, pixels)))
+
+
+def _nothing_to_see(file: Path, pixels: Tensor) -> Iterator[str]:
+    """The cautions about an image file of which the classifier sees the ``pixels`` (3,h,w)."""
+    colours = pixels.flatten(1)
+    if (colours.amax(1) - colours.amin(1)).max() < ALIKE:
+        yield "All that the classifier sees of this image is of one colour: it holds nothing that a map could show."
+    with Image.open(file) as image:
+        width, height = image.size
+    if ENLARGED * min(width, height) <= min(pixels.shape[-2:]):
+        yield f"This image was enlarged from {width} x {height} pixels: it holds no more detail than these."
 
 
 def _explained(
@@ -207,7 +228,8 @@ def _explained(
     # for programs, and the mark by which a later call knows whose figure this is
     made_from = {"image": origin.of_image(file, name), **loaded.origin}
     told = {"image": printable(name), "figure": printable(output.name), "seen": picture.seen, **proof.as_dict()}
-    told |= {"cautions about the explainer": list(loaded.cautions), "provenance": made_from}
+    told |= {"cautions about the explainer": list(loaded.cautions), "cautions about the image": list(picture.cautions)}
+    told |= {"provenance": made_from}
     write_json(output.with_suffix(".json"), told)
 
     # draw
@@ -215,7 +237,7 @@ def _explained(
     with files.whole(output) as unfinished:
         figure.savefig(unfinished)
     plt.close(figure)
-    return Explanation(file, name, proof, output, picture.seen)
+    return Explanation(file, name, proof, output, picture.seen, picture.cautions)
 
 
 def write_json(file: Path, told: dict[str, Any]) -> None:
@@ -303,6 +325,5 @@ def find_class(wanted: str, classes: int, labels: Sequence[str] | None) -> int:
     names = ", or one of its names" if labels else ""
     near = [] if digits.isdecimal() else difflib.get_close_matches(wanted, labels or (), 1)
     hint = f"did you mean {printable(near[0], MOST)}? Or " if near else ""
-    raise ValueError(
-        f"the classifier has no class {printable(wanted, MOST)}: {hint}give a number in 0..{classes - 1}{names}"
-    )
+    shown = printable(wanted, MOST) if wanted.strip() else repr(wanted)
+    raise ValueError(f"the classifier has no class {shown}: {hint}give a number in 0..{classes - 1}{names}")

@@ -20,6 +20,7 @@ from ptame_lib.texts import printable
 
 from .. import interrupts, paths
 from .naming import check_folder, check_there
+from .wording import amount, name_file, whole_number
 
 CLASSIFIERS = "embedded/vgg, lite/2, vgg16, resnet50, vit_b_16, timm/MODEL, hf/REPOSITORY or hf/FOLDER, onnx/FILE"
 
@@ -65,10 +66,15 @@ def in_options(text: str) -> str:
 class Plain(typer.core.TyperGroup):
     """Commands that show warnings and errors as one line, without a traceback; errors exit with 1."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[__name__] = tuple(args)  # before the commands take them apart
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = warn
+                warnings.filterwarnings("ignore", "Image size .* decompression bomb")  # of images that are read
                 return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
@@ -78,6 +84,9 @@ class Plain(typer.core.TyperGroup):
             what = in_options(" ".join(str(error).split())) or type(error).__name__
             say(f"error: {what}", err=True)
             raise typer.Exit(1) from error
+        except Exception as error:  # of the arguments, which are shown with the usage
+            name_file(error, ctx.meta[__name__])
+            raise
 
 
 app = typer.Typer(
@@ -110,8 +119,13 @@ app = typer.Typer(
 )
 
 
-def option(text: str, *names: str, shown: str | bool = True, **more: Any) -> Any:
-    """An option with its help ``text`` and the default ``shown``: the real one, none, or words for it."""
+def option(text: str, *names: str, shown: str | bool = True, least: int | None = None, **more: Any) -> Any:
+    """An option with its help ``text`` and the default ``shown``: the real one, none, or words for it.
+
+    ``least``: of an option that is a whole number.
+    """
+    if least is not None:
+        more |= {"parser": whole_number(least), "metavar": f"N >= {least}"}
     return typer.Option(*names, help=text, show_default=shown, **more)
 
 
@@ -179,7 +193,8 @@ def explain(
     The classifier sees the middle of an image: the figure marks it on the whole image. It shows the map over this
     middle, the pixels that the map puts first and the image without them, with all others black and blurred, and the
     class's probability on each. The sentences are about these pixels; *caution* names a reason to doubt them, first of
-    all that the class is not the decision. The same is written as IMAGE.explained.json, with what it was made from.
+    all that the image holds nothing to see, or that the class is not the decision. The same is written as
+    IMAGE.explained.json, with what it was made from.
     The files of a `--class` have its number; those of another image of the same name are not replaced. Classifier,
     names of the classes and size of the images are those stored with the explainer. A classifier `hf/...` or `onnx/...`
     and local weights are loaded only if you name them: the explainer of a stranger could name any.
@@ -293,7 +308,7 @@ def score(
     quick: Annotated[
         bool, option("Leave out ROAD, insertion, deletion and SaCo: most of the time.", "--quick")
     ] = False,
-    seed: Annotated[int, option("Seed of what is drawn: noise, and randomised networks.", min=0)] = 0,
+    seed: Annotated[int, option("Seed of what is drawn: noise, and randomised networks.", least=0)] = 0,
 ) -> None:
     """Score maps of any origin: every metric, with 95 % intervals over the images.
 
@@ -325,16 +340,18 @@ def train(
     labels: Labels = None,
     auxiliary: Annotated[str | None, option(AUXILIARY, shown=DEFAULT_AUXILIARY)] = None,
     auxiliary_weights: Annotated[str, option("The auxiliary's: 'default', or a local state dict.")] = "default",
-    steps: Annotated[int, option("Training steps, of one batch each; good are a few thousand.", min=1)] = 2000,
-    batch_size: Annotated[int, option("Images per step.", min=2)] = 32,
-    lr: Annotated[float, option("Highest learning rate.")] = 1e-3,
-    seed: Annotated[int, option("Seed of everything drawn.", min=0)] = 0,
+    steps: Annotated[int, option("Training steps, of one batch each; good are a few thousand.", least=1)] = 2000,
+    batch_size: Annotated[int, option("Images per step.", least=2)] = 32,
+    lr: Annotated[float, option("Highest learning rate.", parser=amount, metavar="NUMBER")] = 1e-3,
+    seed: Annotated[int, option("Seed of everything drawn.", least=0)] = 0,
     held_out: Annotated[
         int,
-        option("Images kept from training, to measure the explainer on; as many again calibrate its maps.", min=0),
+        option("Images kept from training, to measure the explainer on; as many again calibrate its maps.", least=0),
     ] = 32,
     precision: Annotated[str, option("no, bf16 or fp16 (on a GPU).")] = "no",
-    queries_per_image: Annotated[int, option("How often onnx/FILE is asked at most, per training image.", min=1)] = 300,
+    queries_per_image: Annotated[
+        int, option("How often onnx/FILE is asked at most, per training image.", least=1)
+    ] = 300,
     resume: Annotated[bool, option("Continue an interrupted training with the same options.", "--resume")] = False,
 ) -> None:
     """Train an explainer for a classifier, on a folder of images: once for each classifier.
@@ -381,8 +398,17 @@ def _in_words(metrics: dict[str, float]) -> str:
     return (
         f"On {metrics['images']} held-out images, in percent: {metrics['faithful']} keep their decision on the first "
         f"{metrics['shown']} % of the map's pixels, all others black, {metrics['rest alike']} on the rest; "
-        f"AD100 {metrics['AD100']}, IC100 {metrics['IC100']}.{_followed(metrics)}"
+        f"AD100 {metrics['AD100']}, IC100 {metrics['IC100']}.{_rest(metrics)}{_followed(metrics)}"
     )
+
+
+def _rest(metrics: dict[str, float]) -> str:
+    """What to try where the pixels that the map puts last keep more decisions than those that it puts first."""
+    first, rest = metrics["faithful"], metrics["rest alike"]
+    if rest <= first:
+        return ""
+    compared = f"The rest keeps more decisions than the pixels that the map puts first ({rest} % against {first} %)"
+    return f" {compared}: try more images, more --steps or another --auxiliary."
 
 
 def _followed(metrics: dict[str, float]) -> str:
@@ -403,7 +429,9 @@ def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A trained explainer.", show_default=False)],
     onnx: Annotated[Path | None, option("Write ONNX there (pip install 'ptame-study[export]').", shown=False)] = None,
     torch_export: Annotated[Path | None, option("Write a file of torch.export there.", "--torch", shown=False)] = None,
-    size: Annotated[int | None, option("Side of the images it is for.", min=1, shown="what it was trained on")] = None,
+    size: Annotated[
+        int | None, option("Side of the images it is for.", least=1, shown="what it was trained on")
+    ] = None,
     classifier: Annotated[str | None, option("Only for T-TAME and L-CAM-Img, which use it.", shown=TRAINED)] = None,
     weights: SavedWeights = None,
     auxiliary_weights: SavedAuxiliaryWeights = None,

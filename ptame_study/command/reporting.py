@@ -74,6 +74,8 @@ def report(
     check_methods(methods)
     loaded = load_both(explainer, known, classifier, weights, auxiliary_weights, say)
     picture = read_picture(image, loaded.model.input_size)
+    for caution in picture.cautions:
+        say(f"Caution: {caution}")
 
     # explain
     likeliest = _likeliest(loaded.model, picture.pixels)
@@ -98,7 +100,7 @@ def report(
         "others": [part.told() for part in others],
         "methods": [part.told() for part in beside_it],
         "contrasts": [part.told() for part in contrasts],
-        "cautions": list(loaded.cautions),
+        "cautions": [*picture.cautions, *loaded.cautions],
         "card": _finite(sections(known)),
         "follows its classifier": followed(known.get("metrics", {})),
         "provenance": {"image": origin.of_image(image, image.name), **loaded.origin},

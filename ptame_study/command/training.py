@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,11 @@ from ..classifiers import count_classes, find_weights, load_auxiliary_network
 from ..evaluation import measure_explainer
 from ..explainers import description, fit_explainer
 from ..images import load_parts, open_images
+from ..records import sha256
 from ..settings import AuxiliarySettings, ClassifierSettings, ImageSettings
 from .timing import while_training
+
+START = 4096  # bytes of a file that are read before all of it
 
 
 def train(
@@ -58,7 +61,7 @@ def train(
     # the classifier, and the images that it explains
     labels = None if names is None else read_labels(names)
     model = load_classifier(explained.name, find_weights(explained.weights), labels)
-    data, held, test = _load_images(images, model, config.batch_size)
+    data, held, test = _load_images(images, model, config.batch_size, say)
     classes = count_classes(model, data[0]["pixels"])
     if labels and len(labels) != classes:
         counts = f"{names} names {len(labels)} classes, {explained.name} has {classes}"
@@ -129,11 +132,11 @@ def _check_out(out: Path, checkpoint: Path, auxiliary: AuxiliarySettings, resume
 
 
 def _load_images(
-    images: ImageSettings, model: Classifier | BlackBox, batch_size: int
+    images: ImageSettings, model: Classifier | BlackBox, batch_size: int, say: Callable[[str], None]
 ) -> tuple[Pictures, Pictures | None, Pictures | None]:
     """Images to train on, at least a batch of them; as many as are held out to calibrate with and to measure on.
 
-    None for 0; a classifier that only answers is not asked for a calibration.
+    None for 0; a classifier that only answers is not asked for a calibration. ``say`` is told about copies.
     """
     data, test = open_images(images.images, model), images.test_images
     held = test if model.differentiable else 0
@@ -141,10 +144,40 @@ def _load_images(
         needed = f"{f'{held} + ' if held else ''}{test} held out and one batch of {batch_size}"
         few = f"{images.images} has {len(data)} images, fewer than {needed}"
         raise ValueError(f"{few}: give more, or lower --held-out or --batch-size")
+    if copies := find_copies(getattr(data, "files", ())):  # shards have none
+        [copy, first] = (file.relative_to(data.folder) for file in copies[0])
+        counted = f"{len(copies)} of {len(data)} images are copies of others, such as {copy} of {first}: take them out."
+        say(f"{counted} They add nothing, and of a pair the one may be trained on and the other be held out.")
     if not test:
         return data, None, None
     data, held_back, tested = load_parts(replace(images, val_images=held), ["train", "val", "test"], model)
     return data, held_back if held else None, tested
+
+
+def find_copies(images: Iterable[Path]) -> list[tuple[Path, Path]]:
+    """The files whose content an earlier one has, each with the first such; those that can't be read are left out."""
+    alike = [list(images)]
+    for of in (_size, _start, sha256):  # the quickest first: of many large images few are read to their end
+        alike = [part for group in alike for part in _grouped(group, of) if len(part) > 1]
+    return [(copy, first) for first, *copies in alike for copy in copies]
+
+
+def _grouped(images: Iterable[Path], of: Callable[[Path], Hashable]) -> Iterable[list[Path]]:
+    """Files that have the same ``of`` them, in their order."""
+    groups: dict[Hashable, list[Path]] = {}
+    for file in images:
+        with suppress(OSError):
+            groups.setdefault(of(file), []).append(file)
+    return groups.values()
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size
+
+
+def _start(file: Path) -> bytes:
+    with file.open("rb") as content:
+        return content.read(START)
 
 
 def read_labels(file: Path) -> list[str]:

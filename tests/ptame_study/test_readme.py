@@ -9,6 +9,7 @@ import pytest
 from refusals import HOSTILE
 
 import ptame_lib
+from ptame_lib.explainers.names import SWAPPED
 from ptame_lib.texts import in_markdown
 from ptame_study import answers, evidence_page, readme, results_page
 from ptame_study.__main__ import main
@@ -235,8 +236,29 @@ def test_the_short_table_by_hand(tables, monkeypatch):
         "| random (control)* | 0 | 0 | 85.0 | 5.0 | 0 | 2 | 0 |",
         "",
         "2 held-out images; methods with a star explain 1 of them, so their values compare with no others. "
-        "Passes and milliseconds are per image. Trained methods: means over five training seeds.",
+        "Passes (runs of a network, forwards or backwards) and milliseconds are per image. "
+        "Trained methods: means over five training seeds.",
     ]
+
+
+def test_a_control_that_was_trained_once_is_told_beside_one_training(monkeypatch):
+    """Two classifiers, a and b; the means of P-TAME's first training are 4 and 70, whatever those of all are."""
+    monkeypatch.setattr(readme, "SUMMARY", ["MoRF confidence", "AP"])
+    rows = [("a", "P-TAME", 3, 60), ("b", "P-TAME", 5, 80), ("a", SWAPPED, 4, 69), ("b", SWAPPED, 5, 72)]
+    wide = pd.DataFrame(rows, columns=["classifier", "method", "MoRF confidence", "AP"])
+    first = wide.melt(["classifier", "method"], var_name="metric")
+    assert readme.first_training(first) == (
+        f"{SWAPPED} was trained once, and the last columns compare it with all trainings. "
+        "P-TAME's first training alone has (in brackets, that control) MoRF 4.0 (4.5) and AP 70.0 (70.5)."
+    )
+    assert readme.first_training(first[first.method == "P-TAME"]) == ""
+
+
+def test_the_readme_compares_this_control_like_for_like(made):
+    """By the tables of training seed 0, not by the means over all of P-TAME's seeds, which stand in its row."""
+    table = pd.read_csv(FOLDER / "compare.csv").query("metric == 'AD@25'")
+    own, other = (table[table.method == name]["value"].mean() for name in ("P-TAME", SWAPPED))
+    assert f"AD@25 {own:.1f} ({other:.1f})" in made["results"]
 
 
 def test_real_photographs_by_hand():

@@ -41,6 +41,14 @@ ROWS = {
         lambda place: actions.find_class("#3", 3, "abc"),
         refused(r"no class #3: give a number in 0\.\.2, or one of its names"),
     ),
+    "class without a name": (
+        lambda place: actions.find_class("", 3, "abc"),
+        refused(r"no class '': give a number in 0\.\.2, or one of its names"),
+    ),
+    "class of blanks": (
+        lambda place: actions.find_class(" \t", 10, None),
+        refused(r"no class ' \\t': give a number in 0\.\.9"),
+    ),
     "class of digits that are no number": (
         lambda place: actions.find_class("²", 10, None),
         refused(r"no class ²: give a number in 0\.\.9"),

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import signal
 import tomllib
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import lite_needed
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from skimage import data
 from typer.testing import CliRunner
@@ -35,7 +36,7 @@ from ptame_lib.explainers.export import Exported
 from ptame_lib.explainers.loading import load_explainer
 from ptame_lib.explainers.names import shipped
 from ptame_study import interrupts, one_image
-from ptame_study.command import actions, explained, origin, training
+from ptame_study.command import actions, cli, explained, origin, training
 from ptame_study.command.cli import app
 from ptame_study.explainers import default_auxiliary, description, usual_labels
 from ptame_study.images import open_images
@@ -150,6 +151,19 @@ def test_images_that_cannot_be_read_are_told_after_the_others(trained, tmp_path)
     assert re.search(end, said[said.index(" 4.png: ") :])
 
 
+def test_a_large_image_is_explained_without_a_warning_and_a_larger_one_is_refused(trained, tmp_path, monkeypatch):
+    """The library that reads images warns of one, in words of its own, and refuses one of twice as many pixels."""
+    file, images, _ = trained
+    asked = ("explain", images / "0.png", "--explainer", file, "--out", tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 75 * 90 - 1)
+    said = ptame(*asked)
+    assert " 0.png: " in said
+    assert "warning: " not in said
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    said = ptame(*asked, code=1)
+    assert "0.png is too large (6750 pixels, more than the 2000 that are read): make it smaller, or take it out" in said
+
+
 def test_many_images_are_explained_by_the_runtime_that_is_there(trained, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     file, _, _ = trained
@@ -262,6 +276,35 @@ def test_json_says_what_the_explanation_was_made_from(trained, tmp_path):
     assert origin.weights_hash(BlackBox(lambda pixels: pixels.mean((2, 3)), 64)) is None
 
 
+def test_copies_among_the_images_are_told(trained, tmp_path):
+    """Content counts, not names; an image of the same size and other content is none."""
+    folder = write_images(tmp_path / "photos", 6)
+    (folder / "more").mkdir()
+    for copy, first in {"more/a.png": "1.png", "9.png": "1.png", "more/b.PNG": "2.png"}.items():
+        shutil.copy(folder / first, folder / copy)
+    content = (folder / "0.png").read_bytes()
+    (folder / "other.png").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    (folder / "gone.png").symlink_to("nowhere.png")
+    found = {str(a.relative_to(folder)): b.name for a, b in training.find_copies(sorted(folder.rglob("*.*")))}
+    assert found == {"9.png": "1.png", "more/a.png": "1.png", "more/b.PNG": "2.png"}
+    for extra in ("gone.png", "other.png"):
+        (folder / extra).unlink()
+    options = ["train", "--classifier", CLASSIFIER, "--images", folder, "--out", tmp_path / "e.safetensors", *TRAIN]
+    said = ptame(*options, "--steps", 1, "--held-out", 0)
+    assert "3 of 9 images are copies of others, such as 9.png of 1.png: take them out. They add nothing, and" in said
+    assert "copies of others" not in trained[2]
+
+
+def test_a_rest_that_keeps_more_decisions_is_told_with_what_to_try():
+    metrics = {"images": 32, "shown": 25, "faithful": 40.6, "rest alike": 62.5, "AD100": 1.0, "IC100": 2.0}
+    said = cli._in_words(metrics)
+    assert (
+        "The rest keeps more decisions than the pixels that the map puts first (62.5 % against 40.6 %): "
+        "try more images, more --steps or another --auxiliary." in said
+    )
+    assert "The rest keeps" not in cli._in_words(metrics | {"rest alike": 40.6})
+
+
 def test_a_new_training_does_not_replace_an_interrupted_one(trained, tmp_path, monkeypatch):
     _, images, _ = trained
     options = ["train", "--classifier", CLASSIFIER, "--images", images, "--out", tmp_path / "e.safetensors", *TRAIN]
@@ -328,7 +371,7 @@ def test_a_classifier_of_oblong_images_is_asked_about_oblong_images(tmp_path):
     ptame("explain", images / "0.png", "--explainer", file, *named, "--out", tmp_path)
 
     # what it is asked about: the short side resized to 48 * 8 // 7, and the middle
-    [(_, _, proof, _, seen)] = actions.explain([images / "0.png"], file, named[1], out=tmp_path)
+    [(_, _, proof, _, seen, _)] = actions.explain([images / "0.png"], file, named[1], out=tmp_path)
     assert seen == pytest.approx(32 / 54 * 48 / 64)  # of 54 x 64, as 75 x 90 are resized
     pixels = ImageFolder(images, (32, 48), 54)[0]["pixels"]
     classifier = load_classifier(named[1])
@@ -378,6 +421,45 @@ def test_how_much_of_an_image_the_classifier_sees_is_said_and_drawn(trained, tmp
     assert abs(inside[seen] - middle.images[-1].get_array()[seen]).max() < 1e-6
 
 
+COLOUR = "All that the classifier sees of this image is of one colour: it holds nothing that a map could show."
+NOTHING_TO_SEE = {  # by name: an image of a classifier of 64 x 64 pixels, and the cautions about it
+    "one pixel": (
+        Image.new("RGB", (1, 1), "red"),
+        [COLOUR, "This image was enlarged from 1 x 1 pixels: it holds no more detail than these."],
+    ),
+    "one colour": (Image.new("RGB", (90, 75), (40, 90, 200)), [COLOUR]),
+    "all transparent": (Image.merge("RGBA", (*Image.effect_noise((90, 75), 99).convert("RGB").split(),
+                                             Image.new("L", (90, 75)))), [COLOUR]),
+    "a frame that is cut off": (ImageOps.expand(Image.new("L", (90, 90)), 5, 255), [COLOUR]),
+    "9 pixels high": (
+        Image.effect_noise((50, 9), 99),
+        ["This image was enlarged from 50 x 9 pixels: it holds no more detail than these."],
+    ),
+    "10 pixels high": (Image.effect_noise((50, 10), 99), []),
+    "one pixel of another colour": (ImageOps.expand(Image.new("L", (1, 1), 255), 40), []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOTHING_TO_SEE)
+def test_an_image_with_nothing_to_see_is_said_to_be_one(name, tmp_path):
+    image, cautions = NOTHING_TO_SEE[name]
+    image.save(tmp_path / "x.png")
+    assert list(actions.read_picture(tmp_path / "x.png", (64, 64)).cautions) == cautions
+
+
+def test_the_cautions_about_an_image_are_in_the_text_and_in_both_files(trained, tmp_path):
+    file, _, _ = trained
+    image, cautions = NOTHING_TO_SEE["one pixel"]
+    image.save(tmp_path / "x.png")
+    said = ptame("explain", tmp_path / "x.png", "--explainer", file, "--out", tmp_path)
+    assert f"Caution: {' '.join(cautions)}" in said
+    assert json.loads((tmp_path / "x.explained.json").read_text())["cautions about the image"] == cautions
+    ptame("report", tmp_path / "x.png", "--explainer", file, "--out", tmp_path / "r.html")
+    assert json.loads((tmp_path / "r.json").read_text())["cautions"][:2] == cautions
+    page = (tmp_path / "r.html").read_text()
+    assert all(f"<strong>Caution.</strong> {caution}</p>" in page for caution in cautions)
+
+
 def test_an_explainer_of_another_classifier_is_said_to_be_one(trained, tmp_path):
     file, images, _ = trained
     unknown = f"It is not known whether {file.name} follows its classifier (too few held-out images to tell)"
@@ -402,7 +484,7 @@ def test_an_explainer_that_follows_weakly_is_said_to(trained, tmp_path, least, c
 
 def test_the_map_shown_is_the_explainers(trained, tmp_path):
     file, images, _ = trained
-    [(_, _, proof, _, _)] = actions.explain([images / "2.png"], file, out=tmp_path)
+    [(_, _, proof, *_)] = actions.explain([images / "2.png"], file, out=tmp_path)
     pixels = ImageFolder(images, 64, 73)[2]["pixels"][None]
     classifier = load_classifier(CLASSIFIER)
     _, expected = explain_with_evidence(load_explainer(file), classifier, pixels)
@@ -448,7 +530,7 @@ def test_weights_of_ones_own_are_remembered(trained, tmp_path):
     assert asked in ptame("explain", images, "--explainer", file, "--weights", own, code=1)
     assert asked in ptame("export", file, "--torch", tmp_path / "e.pt2", code=1)
     given = {"weights": own, "auxiliary_weights": learned}
-    [(_, _, proof, _, _)] = actions.explain([images / "2.png"], file, **given, out=tmp_path)
+    [(_, _, proof, *_)] = actions.explain([images / "2.png"], file, **given, out=tmp_path)
     pixels = ImageFolder(images, 64, 73)[2]["pixels"][None]
     assert proof.whole.item() == pytest.approx(nets["resnet"](pixels).softmax(1).max().item(), abs=1e-6)
     (tmp_path / "resnet.safetensors").unlink()
