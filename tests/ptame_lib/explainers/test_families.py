@@ -5,7 +5,7 @@ import gc
 import pytest
 import timm
 import torch
-from families import CAM_LAYERS, FAMILIES, LOST, assert_cams_look_at, images
+from families import CAM_LAYERS, FAMILIES, LOST, SMALLER_IMAGES, assert_cams_look_at, images
 from helpers import TinyBackbone, small_cnn
 from torch import nn
 
@@ -108,7 +108,7 @@ def test_every_family_is_explained(name):
     assert classifier.input_size == tuple(config.input_size[1:])
     assert classifier.mean.flatten().tolist() == pytest.approx(config.mean)
     assert classifier.std.flatten().tolist() == pytest.approx(config.std)
-    pixels = images(classifier.input_size)
+    pixels = images(SMALLER_IMAGES.get(name, classifier.input_size))
     settle(classifier, pixels)
     assert_answers_as_the_bare_network(classifier, pixels)
     auxiliary = FeatureExtractor(small_cnn(), ["l2", "l3", "l4"], IMAGENET_MEAN, IMAGENET_STD, 64)
@@ -132,6 +132,8 @@ TIMM_AUXILIARIES = {
     "twins_svt_small": None, "tnt_s_patch16_224": None, "efficientformer_l1": None, "tf_efficientnetv2_s": (384, 384),
 }  # fmt: skip
 
+KEEPS_LEVELS = ("mlp_ratio", "block_config", "depths", "stages")  # options that leave a network its levels
+
 TORCHVISION_AUXILIARIES = {  # name: (layers, size, (channels, height, width) of each)
     "resnet18": (["layer2", "layer4"], (101, 77), [(128, 13, 10), (512, 4, 3)]),
     "vgg16": (["features.16", "features.23", "features.30"], (96, 64), [(256, 12, 8), (512, 6, 4), (512, 3, 2)]),
@@ -152,7 +154,7 @@ TORCHVISION_AUXILIARIES = {  # name: (layers, size, (channels, height, width) of
 
 def explained_with(auxiliary, size):
     torch.manual_seed(1)
-    pixels = images(size)
+    pixels = images(size, 1)
     settle(auxiliary, pixels)
     classifier = Classifier(TinyBackbone(), IMAGENET_MEAN, IMAGENET_STD, size)
     levels = auxiliary(pixels)
@@ -164,7 +166,8 @@ def explained_with(auxiliary, size):
 @pytest.mark.parametrize("name", TIMM_AUXILIARIES)
 def test_timm_auxiliaries(name):
     torch.manual_seed(0)
-    auxiliary = load_auxiliary(f"timm/{name}", weights=None)
+    smaller = {key: value for key, value in FAMILIES.get(name, {}).items() if key in KEEPS_LEVELS}
+    auxiliary = load_auxiliary(f"timm/{name}", weights=None, **smaller)
     assert auxiliary.input_size == tuple(timm.get_pretrained_cfg(name).input_size[1:])
     size = TIMM_AUXILIARIES[name] or auxiliary.input_size
     found = explained_with(auxiliary, size)
