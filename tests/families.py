@@ -68,8 +68,8 @@ FAMILIES = {
 # Large networks that take smaller images than their own, (height, width).
 SMALLER_IMAGES = dict.fromkeys(
     ("vgg11", "selecsls42", "xception41p", "legacy_xception", "convmixer_1024_20_ks9_p14", "nextvit_small",
-     "halonet_h1", "mvitv2_tiny", "hrnet_w18_small", "lambda_resnet26t", "rdnet_tiny", "csatv2", "convformer_s18", "caformer_s18",
-     "poolformer_s12", "poolformerv2_s12", "resnest14d", "efficientnet_b0", "repvgg_a0", "mobileone_s0",
+     "halonet_h1", "mvitv2_tiny", "hrnet_w18_small", "lambda_resnet26t", "rdnet_tiny", "csatv2", "convformer_s18",
+     "caformer_s18", "poolformer_s12", "poolformerv2_s12", "resnest14d", "efficientnet_b0", "repvgg_a0", "mobileone_s0",
      "focalnet_tiny_srf", "iformer_t", "swiftformer_xs", "twins_svt_small", "cs3darknet_focus_s", "mambaout_femto",
      "lowformer_b0", "davit_tiny", "repvit_m0_9", "convnext_zepto_rms", "hardcorenas_a", "ese_vovnet19b_slim_dw",
      "res2next50"),
