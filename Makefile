@@ -27,6 +27,8 @@ CLUSTER ?=
 GPUS ?= 1
 # Recipes read what people give from the environment, so that a shell never takes a name apart.
 export PROFILE CORES PYTHON3 DATA CLUSTER GPUS
+# Python keeps what it compiles, also where it is told not to: else every process of the tests would compile torch again.
+export PYTHONDONTWRITEBYTECODE :=
 
 ifneq ($(filter 0% -%,$(CORES))$(filter-out 1,$(words $(CORES))),)
 $(error CORES=$(CORES): give the number of jobs to run at a time, 1 or more)

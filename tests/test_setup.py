@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-import venv
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -114,15 +113,14 @@ def test_without_ensurepip_another_tool_makes_the_environment(there, expected, t
     assert calls[0][1:4] == expected
 
 
-def test_what_is_installed_is_compiled_even_where_python_is_told_not_to_write_bytecode(tmp_path, monkeypatch):
-    """Else every process would compile torch again; what is not for this Python is passed over in silence."""
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    venv.create(tmp_path / "env", with_pip=False)
-    (packages,) = (tmp_path / "env").glob("lib/python*/site-packages")
-    (packages / "right.py").write_text("value = 1\n")
-    (packages / "wrong.py").write_text("print 1\n")
-    make_venv.compile_all(tmp_path / "env" / "bin" / "python")
-    assert [file.name.split(".")[0] for file in packages.glob("__pycache__/*.pyc")] == ["right"]
+def test_make_lets_python_keep_what_it_compiles(tmp_path):
+    """Else each of hundreds of processes would compile torch again; an empty text is no for Python."""
+    (tmp_path / "Makefile").write_text(
+        (ROOT / "Makefile").read_text() + '\nshow:\n\t@echo "<$$PYTHONDONTWRITEBYTECODE>"\n'
+    )
+    given = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    shown = subprocess.run(["make", "show"], cwd=tmp_path, env=given, capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-1] == "<>"
 
 
 def test_without_any_tool_it_says_what_to_install(tmp_path, monkeypatch, capsys):

@@ -18,7 +18,7 @@ INSTALL = [
     "install",
     "--disable-pip-version-check",
     "--quiet",
-    "--no-compile",  # pip compiles on one core, and again what is unchanged: `compile_all` does it
+    "--no-compile",  # two minutes of a slow core: Python compiles a module at its first import, if ever
     "--editable",
     ".[study,test]",
     "--constraint",
@@ -72,19 +72,6 @@ def make(folder: Path) -> None:
     if not works(python):
         make_empty(folder)
     subprocess.run([python, "-m", "pip", *INSTALL], cwd=ROOT, check=True)
-    compile_all(python)
-
-
-def compile_all(python: Path) -> None:
-    """Compile what is installed, on all cores.
-
-    At its first import Python would do so, too, but not where PYTHONDONTWRITEBYTECODE is set: there every process would
-    compile torch again.
-    """
-    find = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    packages = subprocess.run(find, check=True, capture_output=True, text=True).stdout.strip()
-    # not checked: some packages bring files for other Pythons
-    subprocess.run([python, "-m", "compileall", "-qq", "-j", "0", packages], check=False)
 
 
 def works(python: Path) -> bool:
