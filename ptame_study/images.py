@@ -16,7 +16,7 @@ from ptame_lib import files
 from ptame_lib.classifiers.folding import fold_batch_norms
 from ptame_lib.classifiers.lite import imagenet_labels
 from ptame_lib.classifiers.loading import EMBEDDED, load_classifier
-from ptame_lib.classifiers.wrapper import Classifier, decide
+from ptame_lib.classifiers.wrapper import Classifier, decide_all
 from ptame_lib.datasets import cutouts, first
 from ptame_lib.datasets.coco import COCO
 from ptame_lib.datasets.composed import Composed, remembered
@@ -157,8 +157,7 @@ def _load_both(part: str, images: ImageSettings, classifier: Classifier | None) 
     pairs = load_pairs(part, max(1, round(PAIRS_TO_SINGLES * count)), seed=images.seed)
     if part == "train":
         return ConcatDataset([singles, pairs])
-    decisions = [decide(classifier, batch.float() / 255).cpu() for batch in singles.images.split(20)]
-    return Mixed(singles, torch.cat(decisions), pairs.each())
+    return Mixed(singles, decide_all(classifier, singles.images).cpu(), pairs.each())
 
 
 def load_pairs(part: str, n: int, *, seed: int = 0) -> Cutouts:

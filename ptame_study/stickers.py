@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from ptame_lib.classifiers.folding import fold_batch_norms
 from ptame_lib.classifiers.lite import LITE
 from ptame_lib.classifiers.loading import load_classifier
-from ptame_lib.classifiers.wrapper import Classifier, decide
+from ptame_lib.classifiers.wrapper import Classifier, decide_all
 from ptame_lib.explainers.names import AUXILIARY_CAM
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.metrics.statistics import mean_interval
@@ -189,11 +189,6 @@ def intervene(untouched: Classifier, tuned: Classifier, wanted: int, pixels: Ten
         values = 100 * each.double().numpy()
         rows[check] = (values.mean(), *mean_interval(values, share=True))
     return pd.DataFrame.from_dict(rows, orient="index", columns=["share", "low", "high"])
-
-
-def decide_all(classifier: Classifier, pixels: Tensor, batch_size: int = 20) -> Tensor:
-    """The decisions (N,) of many images."""
-    return torch.cat([decide(classifier, batch) for batch in pixels.split(batch_size)])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ptame_lib import files
 from ptame_lib.classifiers import zoo
 from ptame_lib.classifiers.embedded import MEAN, STD
 from ptame_lib.classifiers.loading import load_classifier
-from ptame_lib.classifiers.wrapper import Classifier, decide
+from ptame_lib.classifiers.wrapper import Classifier, decide_all
 from ptame_lib.classifiers.zoo import EVIDENCE
 from ptame_lib.datasets import evidence as scenes
 from ptame_lib.datasets.composed import Composed
@@ -108,12 +108,7 @@ def labelled(name: str, split: str, n: int, seed: int = 0) -> Composed:
 
 def accuracy(classifier: nn.Module, data: Composed) -> float:
     """The share of the images that the classifier decides as labelled."""
-    return (decisions(classifier, data.images) == data.labels).float().mean().item()
-
-
-def decisions(classifier: nn.Module, images: Tensor, batch_size: int = 100) -> Tensor:
-    """What the classifier decides for images (N,3,H,W) uint8."""
-    return torch.cat([decide(classifier, part.float() / 255) for part in images.split(batch_size)])
+    return (decide_all(classifier, data.images) == data.labels).float().mean().item()
 
 
 def redrawn(n: int = TEST, split: str = "test", seed: int = 0, cached: bool = True) -> dict[str, Evidence]:
@@ -127,7 +122,7 @@ def intervene(name: str, images: Mapping[str, Evidence]) -> dict[str, float]:
     Also its ``accuracy`` on the images as drawn. ``images``: as `redrawn` gives them.
     """
     classifier = load_classifier(f"zoo/{name}")
-    before = decisions(classifier, images[""].images)
+    before = decide_all(classifier, images[""].images)
     right = before == images[""].labels[:, scenes.EVIDENCE.index(EVIDENCE[name])]
-    changed = {e: decisions(classifier, images[e].images) != before for e in scenes.EVIDENCE}
+    changed = {e: decide_all(classifier, images[e].images) != before for e in scenes.EVIDENCE}
     return {"accuracy": right.float().mean().item()} | {e: found.float().mean().item() for e, found in changed.items()}

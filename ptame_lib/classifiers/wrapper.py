@@ -86,6 +86,12 @@ def decide(classifier: nn.Module, pixels: Tensor) -> Tensor:
         return check_answers(answers(classifier, pixels))
 
 
+def decide_all(classifier: nn.Module, images: Tensor, batch_size: int = 20) -> Tensor:
+    """The decisions (N,) int64 for many images (N,3,H,W), in [0,1] or uint8, asked in batches; raises as `decide`."""
+    whole = 255 if images.dtype == torch.uint8 else 1
+    return torch.cat([decide(classifier, batch.float() / whole) for batch in images.split(batch_size)])
+
+
 def likeliest(classifier: nn.Module, pixels: Tensor) -> Tensor:
     """`decide` without any check, for a loop that checks its loss."""
     with torch.no_grad():

@@ -11,7 +11,7 @@ from torch import nn
 
 from ptame_lib import PTAMEWeights, TrainingConfig
 from ptame_lib.classifiers.loading import load_classifier
-from ptame_lib.classifiers.wrapper import Classifier
+from ptame_lib.classifiers.wrapper import Classifier, decide_all
 from ptame_study import stickers, whose_evidence
 from ptame_study.stickers import OBJECT, STICKER, TUNED, UNTOUCHED, HalfStickered
 from ptame_study.whose_evidence import RIGHT, Key, Subject
@@ -155,7 +155,7 @@ def test_both_networks_are_explained_and_swapped(monkeypatch):
     assert list(made) == ["P-TAME", "Swap-TAME"]
     pixels, masks = stickers.paste(trial.pixels, 0)
     masks = torch.stack([masks, ~masks, torch.zeros_like(masks)], 1)
-    targets = stickers.decide_all(trial.classifier, pixels)
+    targets = decide_all(trial.classifier, pixels)
     subjects = [Subject(name, trial.classifier, targets, i) for i, name in enumerate((TUNED, UNTOUCHED))]
     explainers = whose_evidence.train_all(subjects, made, [0])
     budget = whose_evidence.Budget(masks=2)

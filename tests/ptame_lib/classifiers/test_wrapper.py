@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ptame_lib.classifiers.frozen import height_and_width
-from ptame_lib.classifiers.wrapper import decide, eval_mode
+from ptame_lib.classifiers.wrapper import decide, decide_all, eval_mode
 from ptame_lib.metrics.evidence import explain_with_evidence
 from ptame_lib.metrics.specificity import label_confidence
 from ptame_lib.metrics.suite import measure
@@ -79,3 +79,13 @@ def test_input_sizes():
     for wrong in (0, (64,), (1, 2, 3), (64.0, 64), (64, -1)):
         with pytest.raises(ValueError, match=r"input_size must be a side or \(height, width\)"):
             height_and_width(wrong)
+
+
+def test_many_images_are_decided_in_batches_as_each_alone():
+    """Whole numbers are 255ths; the last batch is smaller."""
+    images = torch.arange(7 * 3 * 4).reshape(7, 3, 2, 2).mul(37).remainder(256).to(torch.uint8)
+    net = nn.Sequential(nn.Flatten(), nn.Unflatten(1, (3, 4)), nn.Flatten(2), nn.AvgPool1d(4), nn.Flatten())
+    expected = torch.cat([decide(net, image[None].float() / 255) for image in images])
+    assert set(expected.tolist()) == {0, 1, 2}
+    assert decide_all(net, images, batch_size=3).equal(expected)
+    assert decide_all(net, images.float() / 255).equal(expected)
