@@ -119,8 +119,9 @@ def test_make_lets_python_keep_what_it_compiles(tmp_path):
         (ROOT / "Makefile").read_text() + '\nshow:\n\t@echo "<$$PYTHONDONTWRITEBYTECODE>"\n'
     )
     given = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    shown = subprocess.run(["make", "show"], cwd=tmp_path, env=given, capture_output=True, text=True, check=True).stdout
-    assert shown.splitlines()[-1] == "<>"
+    command = ["make", "--no-print-directory", "show"]
+    shown = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines()[-1] == "<>"
 
 
 def test_without_any_tool_it_says_what_to_install(tmp_path, monkeypatch, capsys):
