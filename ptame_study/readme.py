@@ -20,7 +20,6 @@ from ptame_lib.methods.base import ASKING, BESIDE, CONTROLS, TRUTH
 from ptame_lib.texts import in_markdown
 
 from . import answers, evidence_page, paths, results_page, tables
-from .answers import listed
 from .profiles import FULL
 from .verdicts import BETTER, WORSE
 
@@ -193,9 +192,9 @@ def summary(compare: pd.DataFrame, paired: pd.DataFrame, cost: pd.DataFrame, see
     """P-TAME and those `SHOWN`: means over the classifiers, and in how many cells P-TAME wins; most losses first.
 
     Values of trained methods are means over the ``seeds`` of their training; the control that was trained once is also
-    told beside the `first_training`.
+    told beside the first training (`results_page.first_training`).
     """
-    first = first_training(compare)
+    first = results_page.first_training(compare, SUMMARY)
     compare = compare.merge(seeds, on=["classifier", "method", "metric"], how="left", suffixes=("", "_seeds"))
     compare["value"] = compare["value_seeds"].fillna(compare["value"])
     wide = compare[compare.metric.isin(SUMMARY)].groupby(["method", "metric"])["value"].mean().unstack().round(1)
@@ -224,17 +223,3 @@ def summary(compare: pd.DataFrame, paired: pd.DataFrame, cost: pd.DataFrame, see
     ]
     below += ["Trained methods: means over five training seeds.", *([first] if SWAPPED in rivals else [])]
     return results_page.markdown_table(rows) + "\n" + " ".join(below) + "\n"
-
-
-def first_training(compare: pd.DataFrame) -> str:
-    """The control that was trained once beside the P-TAMEs of one training, in the `SUMMARY`: like for like.
-
-    ``compare``: of training seed 0; empty without the control.
-    """
-    wide = compare[compare.metric.isin(SUMMARY)].groupby(["method", "metric"])["value"].mean().unstack()
-    if not {"P-TAME", SWAPPED} <= set(wide.index):
-        return ""
-    own, other = (wide.loc[name] for name in ("P-TAME", SWAPPED))
-    values = [f"{metric.replace(' confidence', '')} {own[metric]:.1f} ({other[metric]:.1f})" for metric in SUMMARY]
-    alone = f"P-TAME's first training alone has (in brackets, that control) {listed(values)}"
-    return f"{SWAPPED} was trained once, and the last columns compare it with all trainings. {alone}."

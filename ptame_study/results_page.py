@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Sequence
 
 import pandas as pd
 import torch
 
 from ptame_lib.datasets.cutouts import scene_classes
-from ptame_lib.explainers.names import AUXILIARY_CAM, CHANNEL_MEAN, EXPLAINER
+from ptame_lib.explainers.names import AUXILIARY_CAM, CHANNEL_MEAN, EXPLAINER, SWAPPED
 from ptame_lib.methods.base import BESIDE, CONTROLS, EDGES, GAUSSIAN, TRUTH
 from ptame_lib.metrics.specificity import specificity
 from ptame_lib.texts import in_markdown
@@ -216,8 +217,23 @@ def on_cutouts(
         cells = [" / ".join(f"{means[kind, name, m]:.1f}" for kind in ("singles", "pairs")) for m in PHOTOGRAPHED]
         shares = [f"{apart[of, name]:.1f}" if (of, name) in apart else tables.UNKNOWN for of in OF_PAIRS]
         rows.append([in_markdown(name) + ("*" if starred else ""), *cells, *shares])
+    below = f"Trained methods: means over {seeds['seeds'].min()} trainings. {first_training(compare, PHOTOGRAPHED)}"
     tested = pairs(paired_swaptame, "Swap-TAME")
-    return f"\n{wrapped(in_markdown(told))}\n{markdown_table(rows)}{tested}\n"
+    return f"\n{wrapped(in_markdown(told))}\n{markdown_table(rows)}\n{wrapped(in_markdown(below))}\n{tested}\n"
+
+
+def first_training(compare: pd.DataFrame, metrics: Sequence[str]) -> str:
+    """The control that was trained once beside the P-TAMEs of one training, by means over all images: like for like.
+
+    ``compare``: of training seed 0; empty without the control.
+    """
+    wide = compare[compare.metric.isin(metrics)].groupby(["method", "metric"])["value"].mean().unstack()
+    if not {"P-TAME", SWAPPED} <= set(wide.index):
+        return ""
+    own, other = (wide.loc[name] for name in ("P-TAME", SWAPPED))
+    values = [f"{metric.replace(' confidence', '')} {own[metric]:.1f} ({other[metric]:.1f})" for metric in metrics]
+    alone = f"P-TAME's first training alone has (in brackets, that control) {listed(values)}"
+    return f"{SWAPPED} was trained once, and the tests compare it with all trainings. {alone}."
 
 
 def masks_on_cutouts(

@@ -241,17 +241,17 @@ def test_the_short_table_by_hand(tables, monkeypatch):
     ]
 
 
-def test_a_control_that_was_trained_once_is_told_beside_one_training(monkeypatch):
+def test_a_control_that_was_trained_once_is_told_beside_one_training():
     """Two classifiers, a and b; the means of P-TAME's first training are 4 and 70, whatever those of all are."""
-    monkeypatch.setattr(readme, "SUMMARY", ["MoRF confidence", "AP"])
+    metrics = ["MoRF confidence", "AP"]
     rows = [("a", "P-TAME", 3, 60), ("b", "P-TAME", 5, 80), ("a", SWAPPED, 4, 69), ("b", SWAPPED, 5, 72)]
     wide = pd.DataFrame(rows, columns=["classifier", "method", "MoRF confidence", "AP"])
     first = wide.melt(["classifier", "method"], var_name="metric")
-    assert readme.first_training(first) == (
-        f"{SWAPPED} was trained once, and the last columns compare it with all trainings. "
+    assert results_page.first_training(first, metrics) == (
+        f"{SWAPPED} was trained once, and the tests compare it with all trainings. "
         "P-TAME's first training alone has (in brackets, that control) MoRF 4.0 (4.5) and AP 70.0 (70.5)."
     )
-    assert readme.first_training(first[first.method == "P-TAME"]) == ""
+    assert results_page.first_training(first[first.method == "P-TAME"], metrics) == ""
 
 
 def test_the_readme_compares_this_control_like_for_like(made):
@@ -346,7 +346,7 @@ def test_photographs_have_both_numbers_the_seeds_means_and_stars():
         if m != "LIME" or c.startswith("lite/2")
     ]
     compare = pd.DataFrame(rows, columns=["classifier", "method", "metric", "value", "n"])
-    seeds = compare[compare.method == "Swap-TAME"].assign(value=lambda table: table.value + 5)
+    seeds = compare[compare.method == "Swap-TAME"].assign(value=lambda table: table.value + 5, seeds=5)
     own = pd.DataFrame({"method": "P-TAME", "metric": ["own share", "own first"] * 2, "value": [80.0, 98, 90, 99]})
     verdicts = {"classifier": classifiers[:1], "metric": ["AP"], "verdict": ["better"]}
     paired, other = (pd.DataFrame({"method": [m], **verdicts}) for m in ("RISE", "Grad-CAM"))
@@ -363,6 +363,7 @@ def test_photographs_have_both_numbers_the_seeds_means_and_stars():
     ]
     told = " ".join(text.split())
     assert told.index("half of those with Grad-CAM") < told.index("half of those with RISE")
+    assert "Trained methods: means over 5 trainings." in told
 
 
 def test_masks_on_photographs_by_hand():
