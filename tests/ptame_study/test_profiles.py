@@ -59,15 +59,15 @@ def test_a_published_configuration_trains(profile):
     torch.manual_seed(0)
     auxiliary = replace(AuxiliarySettings.of(cfg), weights="none")
     # bf16 takes minutes on CPUs that only emulate it
-    config = replace(training, batch_size=2, steps=2, workers=0, precision="no")
+    config = replace(training, batch_size=1, steps=2, workers=0, precision="no")
     explainer = new_explainer(cfg.method, ClassifierSettings.of(cfg), auxiliary, classifier, 1000)
     assert explainer.auxiliary.channels == channels
     before = {key: value.clone() for key, value in explainer.trained_state().items()}
-    history = train_ptame(explainer, classifier, Noise(4, 224), config)
+    history = train_ptame(explainer, classifier, Noise(2, 224), config)
     assert [row["step"] for row in history] == [0, 1]
     moved = [key for key, value in explainer.trained_state().items() if not value.equal(before[key])]
     assert {key.split(".")[0] for key in moved} == {"convs", "bns", "fuser"}
-    maps = explainer.explain(Noise(4, 224)[0]["pixels"][None], torch.tensor([7]))
+    maps = explainer.explain(Noise(2, 224)[0]["pixels"][None], torch.tensor([7]))
     size = {512: 56, 2048: 28}.get(
         channels[-1], 7
     )  # of the first level: ResNet-18's layer1, ResNet-50's layer2, the small ones' last stage
