@@ -87,9 +87,9 @@ def test_an_encoder_is_refused(name):
 
 
 def assert_answers_as_the_bare_network(classifier, pixels):
-    """In other types of numbers, and oblong where the bare network takes that."""
+    """For two images and one, in other types of numbers, and oblong where the bare network takes that."""
     net, (height, width) = classifier.model, pixels.shape[-2:]
-    for given in (pixels.double(), images((height, width // 2), 1).bfloat16()):
+    for given in (pixels.double(), pixels[:1].bfloat16(), images((height, width // 2), 1)):
         with torch.no_grad():
             try:
                 bare = net(((given - classifier.mean) / classifier.std).float())
@@ -110,8 +110,8 @@ def test_every_family_is_explained(name):
     assert classifier.std.flatten().tolist() == pytest.approx(config.std)
     pixels = images(SMALLER_IMAGES.get(name, classifier.input_size))
     settle(classifier, pixels)
-    pixels = pixels[:1]
     assert_answers_as_the_bare_network(classifier, pixels)
+    pixels = pixels[:1]
     auxiliary = FeatureExtractor(small_cnn(), ["l2", "l3", "l4"], IMAGENET_MEAN, IMAGENET_STD, 64)
     explain_and_train(auxiliary, classifier, classifier.model.num_classes, pixels)
     assert_cams_look_at(classifier, *CAM_LAYERS[name], pixels, located=name not in LOST)
