@@ -77,7 +77,7 @@ NBVAL := pytest --nbval --nbval-current-env --nbval-kernel-startup-timeout 600 -
 
 test: export OMP_NUM_THREADS = 1
 test: lint
-	$(PYTHON) -m pytest -n "$$CORES"
+	$(PYTHON) -m pytest -n "$$CORES" --dist worksteal
 	$(PYTHON) -m $(NBVAL) $(FIRST)
 	$(PYTHON) -m $(NBVAL) notebooks $(FIRST:%=--ignore=%)
 

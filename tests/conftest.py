@@ -1,5 +1,6 @@
 """Small networks and data shared by the tests."""
 
+import gc
 import os
 import signal
 
@@ -14,6 +15,17 @@ os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 # A shell that starts the tests in the background has them ignore Ctrl-C, which some tests send to themselves.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    """Leave what is imported by now out of each search for garbage, which would take half a second."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    """Let Python end as usual: libraries report what they find left at the end."""
+    gc.unfreeze()
 
 
 @pytest.fixture
