@@ -13,6 +13,7 @@ from ptame_lib.methods import gradcam
 
 HALF = {"width_factor": 0.5}
 TINY = {"depth": 2, "embed_dim": 192, "num_heads": 3}
+LESS = {"img_size": 112}
 ONE_EACH = tuple(replace(stage, d=1) for stage in model_cfgs["halonet_h1"].blocks)  # block of each stage
 
 # The smallest member of each family, with fewer or narrower blocks where that is large. Random weights: nothing is
@@ -42,8 +43,9 @@ FAMILIES = {
     "efficientvit_b0": {}, "efficientvit_m0": {}, "efficientformer_l1": {}, "efficientformerv2_s0": {},
     "swiftformer_xs": {},
     "levit_128s": {}, "mobilevit_xxs": {}, "mobilevitv2_050": {}, "lowformer_b0": {}, "nextvit_small": {},
-    "coatnet_nano_rw_224": {}, "maxvit_pico_rw_256": {}, "coat_lite_tiny": {"serial_depths": (1, 1, 1, 1)},
-    "convit_tiny": {},
+    "coatnet_nano_rw_224": {"img_size": 128}, "maxvit_pico_rw_256": {"img_size": 128},
+    "coat_lite_tiny": {"serial_depths": (1, 1, 1, 1)},
+    "convit_tiny": LESS,
     "visformer_tiny": {"depth": (1, 1, 1)}, "crossvit_tiny_240": {"depth": ((1, 1, 0),) * 3},
     "vit_tiny_patch16_224": {"depth": 2}, "deit_tiny_patch16_224": {"depth": 2},
     "deit_tiny_distilled_patch16_224": {"depth": 2},
@@ -55,12 +57,12 @@ FAMILIES = {
     "flexivit_small": TINY,
     "swin_tiny_patch4_window7_224": {"depths": (1, 1, 1, 1)}, "swinv2_tiny_window8_256": {"depths": (1, 1, 1, 1)},
     "swinv2_cr_tiny_224": {"depths": (1, 1, 1, 1)}, "twins_svt_small": {"depths": (1, 1, 1, 2)},
-    "pvt_v2_b0": {"depths": (1, 1, 1, 1)}, "nest_tiny": {},
-    "volo_d1_224": {}, "gcvit_xxtiny": {}, 
+    "pvt_v2_b0": {"depths": (1, 1, 1, 1)}, "nest_tiny": LESS,
+    "volo_d1_224": LESS, "gcvit_xxtiny": {}, 
     "davit_tiny": {"depths": (1, 1, 1, 1), "embed_dims": (32, 64, 128, 256), "num_heads": (1, 2, 4, 8)},
     "hiera_tiny_224": {"stages": (1, 1, 1, 1)},
     "tiny_vit_5m_224": {"depths": (1, 1, 1, 1)}, "vitamin_small_224": {"depth": 2},
-    "mixer_s16_224": {}, "gmlp_ti16_224": {}, "resmlp_12_224": {}, "sequencer2d_s": {"layers": (1, 1, 1, 1)},
+    "mixer_s16_224": LESS, "gmlp_ti16_224": LESS, "resmlp_12_224": LESS, "sequencer2d_s": {"layers": (1, 1, 1, 1)},
     "csatv2": {}, "inception_v4": {}, "legacy_xception": {}, "xception41p": {}, "mvitv2_tiny": {},
     "samvit_base_patch16_224": TINY, "hieradet_small": {"stages": (1, 1, 1, 2), "embed_dim": 48},
     "naflexvit_base_patch16_gap": TINY,
