@@ -14,7 +14,9 @@ TRAINED = {  # method: source; these share notebook 02 and its training loop
     "FastSHAP": "Jethani et al., ICLR 2022",
 }
 EXPLAINER = {"NN-Explainer": "Stalder et al., NeurIPS 2022"}  # trained by notebook 07, for some classifiers only
-ASKING = {f"P-TAME+{n}": n for n in (1, 2, 5, 10, 20)}  # P-TAME with so many questions to the classifier
+ASKING = {  # trained methods with so many questions to the classifier
+    f"{name}+{n}": (name, n) for name in ("P-TAME", "Swap-TAME") for n in (1, 2, 5, 10, 20)
+}
 AUXILIARY_CAM, CHANNEL_MEAN, SWAPPED = "auxiliary's CAM", "channel mean", "P-TAME of another classifier"
 BESIDE = {  # controls beside P-TAME, not trained on this classifier's answers
     AUXILIARY_CAM: "control: knows the classes, not the classifier",

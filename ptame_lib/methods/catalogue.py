@@ -70,10 +70,11 @@ def _igos(c: nn.Module, b: Budget) -> Made:
     return igos(c, b.igos_steps, b.igos_path, fill="black", seed=b.seed), passes, passes
 
 
-def _asking(name: str, explainer: nn.Module, classifier: nn.Module) -> Method:
-    """P-TAME with questions: a pass through its auxiliary, and four through the classifier for each."""
-    explain = partial(explainer.explain, classifier=classifier, questions=ASKING[name])
-    pairs, source = 2 * ASKING[name], "P-TAME's map, corrected by asking the classifier"
+def _asking(name: str, trained: Mapping[str, nn.Module], classifier: nn.Module) -> Method:
+    """A trained method with questions: a pass through its auxiliary, and four through the classifier for each."""
+    start, questions = ASKING[name]
+    explain = partial(trained[start].explain, classifier=classifier, questions=questions)
+    pairs, source = 2 * questions, f"{start}'s map, corrected by asking the classifier"
     if getattr(classifier, "differentiable", True):
         return Method(name, explain, 1 + pairs, pairs, source)
     return Method(name, explain, 1 + 2 * pairs, 0, source)
@@ -149,10 +150,10 @@ def build_methods(
     """Methods for one classifier: its trained explainers, then those of the catalogue.
 
     ``trained``: explainers by their names in `TRAINED` or `BESIDE`, or ``NN-Explainer``; ``names``: those of the
-    `CATALOGUE` (default: all that are `suited` to the classifier), of `AS_PUBLISHED`, of `ASKING`, which are made of
-    the given P-TAME, and of ``trained`` those that don't come first. Raises ValueError for an unknown name, and for one
-    of `BESIDE` or `ASKING` without what is to be given. A method that is named, but not suited to the classifier,
-    raises ValueError when it is asked.
+    `CATALOGUE` (default: all that are `suited` to the classifier), of `AS_PUBLISHED`, of `ASKING`, which start from
+    the trained method they name, and of ``trained`` those that don't come first. Raises ValueError for an unknown name,
+    and for one of `BESIDE` or `ASKING` without what is to be given. A method that is named, but not suited to the
+    classifier, raises ValueError when it is asked.
     """
     trained, known, entries = trained or {}, TRAINED | EXPLAINER | BESIDE, CATALOGUE | AS_PUBLISHED
     for name in trained:
@@ -161,8 +162,8 @@ def build_methods(
     for name in names or ():
         if name in BESIDE and name not in trained:
             raise ValueError(f"{name!r} needs P-TAME's auxiliary or files: give it among the trained explainers")
-        if name in ASKING and "P-TAME" not in trained:
-            raise ValueError(f"{name!r} starts from P-TAME's map: give P-TAME among the trained explainers")
+        if name in ASKING and (start := ASKING[name][0]) not in trained:
+            raise ValueError(f"{name!r} starts from {start}'s map: give {start} among the trained explainers")
         if name not in entries and name not in trained and name not in ASKING:
             raise ValueError(f"unknown method {name!r}: choose from {', '.join(entries)}")
     given = {name: Method(name, explainer.explain, 1, 0, known[name]) for name, explainer in trained.items()}
@@ -172,7 +173,7 @@ def build_methods(
             methods.append(given[name])
             continue
         if name in ASKING:
-            methods.append(_asking(name, trained["P-TAME"], classifier))
+            methods.append(_asking(name, trained, classifier))
             continue
         entry = entries[name]
         methods.append(Method(name, *entry.make(classifier, budget), entry.source, sees_truth=name == TRUTH))

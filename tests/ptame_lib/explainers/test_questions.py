@@ -205,10 +205,10 @@ def test_the_estimated_slope_is_right_on_average():
 def test_methods_by_name_state_their_cost(differentiable):
     explainer, inside = small_nets()
     classifier = Counted(inside, differentiable)
-    methods = build_methods(classifier, {"P-TAME": explainer}, [*ASKING])
-    assert [method.name for method in methods] == ["P-TAME", *ASKING]
+    methods = build_methods(classifier, {"P-TAME": explainer, "Swap-TAME": explainer}, [*ASKING])
+    assert [method.name for method in methods] == ["P-TAME", "Swap-TAME", *ASKING]
     pixels, targets = rand(2, 3, 64, 64), torch.tensor([1, 3])
-    for method in methods[1:3]:
+    for method in (methods[2], methods[3], methods[-5]):
         classifier.forwards = classifier.backwards = 0
         assert method(pixels, targets).shape == (2, 64, 64)
         # one pass through the auxiliary, the others through the classifier
@@ -226,3 +226,7 @@ def test_questions_need_somebody_to_ask():
         ask_further(classifier, pixels, targets, rand(1, 8, 8), 1, pull=-1)
     with pytest.raises(ValueError, match=r"'P-TAME\+5' starts from P-TAME's map: give P-TAME among the trained"):
         build_methods(classifier, {}, ["P-TAME+5"])
+    with pytest.raises(
+        ValueError, match=r"'Swap-TAME\+2' starts from Swap-TAME's map: give Swap-TAME among the trained"
+    ):
+        build_methods(classifier, {"P-TAME": explainer}, ["Swap-TAME+2"])
