@@ -26,6 +26,14 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
+PRECISIONS = ("no", "bf16", "fp16")  # accelerate's names; its fp8 needs libraries that are not asked for here
+
+
+def check_precision(precision: str) -> None:
+    """Raise ValueError for a name that is not in `PRECISIONS`: before any work, where accelerate would say so late."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}: choose {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
+
 
 def accelerator(batch_size: int, precision: str = "no") -> Accelerator:
     """The device, the precision and the processes to train with.

@@ -48,6 +48,7 @@ class ExplainerConfig:
         check_at_least(1, batch_size=self.batch_size, patience=self.patience)
         check_at_least(0, steps=self.steps, seed=self.seed, validate_every=self.validate_every, workers=self.workers)
         check_amounts(lr=self.lr, min_delta=self.min_delta)
+        distributed.check_precision(self.precision)
 
 
 def train_explainer(

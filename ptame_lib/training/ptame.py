@@ -84,6 +84,7 @@ class TrainingConfig:
             raise ValueError(f"warmup is a share of the steps, in [0, 1], got {self.warmup}")
         if self.mask not in MASKS:
             raise ValueError(f"unknown mask {self.mask!r}: choose {', '.join(MASKS[:-1])} or {MASKS[-1]}")
+        distributed.check_precision(self.precision)
         shares = self.shares if isinstance(self.shares, tuple | list) else ()
         check_amounts(**{f"shares[{i}]": share for i, share in enumerate(shares)})
         if not shares or not all(0 < share <= 1 for share in shares):

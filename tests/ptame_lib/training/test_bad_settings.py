@@ -54,6 +54,14 @@ ROWS = {
     "learning rate that is no number": (lambda place: ExplainerConfig(lr=NAN), refused("lr can't be nan: give a")),
     "learning rate as text": (lambda place: ExplainerConfig(lr="1e-4"), refused("lr can't be '1e-4': give a finite")),
     "negative difference": (lambda place: ExplainerConfig(min_delta=-1.0), refused(r"min_delta can't be -1\.0: give")),
+    "unknown precision": (
+        lambda place: TrainingConfig(precision="half"),
+        refused("unknown precision 'half': choose no, bf16 or fp16"),
+    ),
+    "unknown precision of the Explainer": (
+        lambda place: ExplainerConfig(precision="int8"),
+        refused("unknown precision 'int8': choose no, bf16 or fp16"),
+    ),
     "negative seed": (
         lambda place: TrainingConfig(seed=-1),
         refused("seed must be a whole number of at least 0, got -1"),
