@@ -32,8 +32,10 @@ APART = {  # profiles whose tables are kept in folders of their own: the parts o
         "real sanity": ["sanity", "sanity_known"],
         "sticker": ["sticker", "sticker_swap"],
     },
+    "questions": {"questions": ["compare", "leaders", "cost"]},
     "realdata-lite": {"shipped": ["compare", "paired"]},
 }
+SHIPS = (FULL, "real-full")  # profiles whose explainers come with this package
 EVIDENCE = ["right evidence", "sticker"]
 RESULTS = ["main table", "place", "seeds", "paired", "rankings"]
 RESULTS += [part for parts in APART.values() for part in parts if part not in EVIDENCE]
@@ -83,7 +85,7 @@ def take(profile: str) -> list[Path]:
         pairs = [(own / old.name, old) for old in sorted({*kept.glob("*.csv"), kept / SEEDS})]
         for shown, name in FIGURES.items():
             pairs.append((paths.figures(profile) / f"{shown}.png", paths.figures(REFERENCE) / f"{name}.png"))
-    if profile in (FULL, *APART):
+    if profile in SHIPS:
         pairs += [(own / old.name, old) for old in sorted(paths.shipped_explainers().glob("*.safetensors"))]
     found = [(new, old) for new, old in pairs if new.is_file()]
     if not found:
@@ -135,6 +137,7 @@ def parts(folder: Path) -> dict[str, str]:
         "its loss": results_page.in_cells(paired, "FastSHAP"),
         "its classifier": results_page.in_cells(paired, "Swap-TAME"),
         "its questions": results_page.in_cells(paired, "P-TAME+5"),
+        "questions": results_page.questions(**apart["questions"]),
         "more masks": results_page.more_masks(shared, cost),
         "real": results_page.on_cutouts(**apart["real"]),
         "real masks": results_page.masks_on_cutouts(**apart["real masks"]),

@@ -58,6 +58,7 @@ SHIPPED = {  # rows of the shipped explainer's table
     AUXILIARY_CAM: ": its start, untrained",
     **dict.fromkeys(("Grad-CAM", "Grad-CAM++", "LayerCAM", CHANNEL_MEAN, "LRP", EDGES, GAUSSIAN), ""),
 }
+JUDGED = ("Swap-TAME+5", "P-TAME+5")  # of those that ask a few questions
 SHIPPED_METRICS = ("AD@50", "IC@50", "AD@25", "IC@25", "AD@10", "IC@10")
 
 # names of rows in bench.csv
@@ -107,11 +108,31 @@ def comparison_section(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.Da
 def place(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame) -> str:
     """P-TAME's place by mean rank, and the methods ahead with their cost."""
     order, passes = list(tables.ranks(compare, leaders).index), passes_of(cost)
-    asked = {name: f"{passes[name]} {'pass' if passes[name] == 1 else 'passes'} per image" for name in order}
+    asked = {name: f"{_in_words(passes[name])} per image" for name in order}
     ahead = [f"{in_markdown(name)} ({asked[name]})" for name in order[: order.index("P-TAME")]]
     behind = f", behind {listed(ahead)}" if ahead else ""
     told = "By mean rank over families of metrics (a summary, not a test), P-TAME is number"
     return f"\n{told} {len(ahead) + 1} of {len(order)}{behind}.\n"
+
+
+def _in_words(passes: int) -> str:
+    return f"{passes} {'pass' if passes == 1 else 'passes'}"
+
+
+def questions(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame, most: int = 12) -> str:
+    """The ``most`` first methods by mean rank, with that in each family of metrics and their passes.
+
+    Below stand the best one, and the places of the two that docs/protocol.md says are judged.
+    """
+    ranks, passes = tables.ranks(compare, leaders), passes_of(cost)
+    order, families = list(ranks.index), list(dict.fromkeys(map(tables.family, tables.wanted(None))))
+    rows = [["method", "mean rank", *families, "passes"]]
+    for name, row in ranks.head(most).iterrows():
+        rows.append([in_markdown(name), *(f"{row[key]:.1f}" for key in ("mean rank", *families)), str(passes[name])])
+    places = [f"{name} is number {order.index(name) + 1} with {_in_words(passes[name])}" for name in JUDGED]
+    best = f"{in_markdown(order[0])}, with {_in_words(passes[order[0]])}"
+    first = f"The best mean rank of {len(order)} methods has {best}"
+    return markdown_table(rows) + f"\n{wrapped(f'{first}; {listed(places)} (a summary, not a test).')}\n"
 
 
 def over_seeds(seeds: pd.DataFrame) -> str:

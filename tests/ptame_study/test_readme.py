@@ -181,6 +181,22 @@ def test_the_place_and_the_pairs_by_hand(tables):
     assert results_page.pairs(paired).strip().splitlines()[2] == "| random | 0 | 1 | 1 | 0 | 0 | 1 |"
 
 
+def test_places_of_methods_that_ask_by_hand(tables, monkeypatch):
+    """Of P-TAME, RISE and a random map by deletion and AP, the families of what is removed and of the truth."""
+    _, compare, marks, cost = tables
+    monkeypatch.setattr(results_page, "JUDGED", ("RISE",))
+    monkeypatch.setattr(results_page.tables, "wanted", lambda metrics: ["deletion", "AP"])
+    assert results_page.questions(compare, marks, cost, most=2).strip().splitlines() == [
+        "| method | mean rank | insertion, deletion | truth | passes |",
+        "|---|---|---|---|---|",
+        "| P-TAME | 1.0 | 1.0 | 1.0 | 1 |",
+        "| RISE | 2.0 | 2.0 | 2.0 | 500 |",
+        "",
+        "The best mean rank of 3 methods has P-TAME, with 1 pass; RISE is number 2 with 500 passes (a summary, not a",
+        "test).",
+    ]
+
+
 def test_sentences_about_rivals_name_losses_first():
     cells = [("a", "AP", "better"), ("b", "AP", "better"), ("a", "deletion", "worse"), ("b", "deletion", "worse")]
     cells += [("a", "insertion", "better"), ("b", "insertion", "no difference shown")]
