@@ -192,8 +192,8 @@ def test_places_of_methods_that_ask_by_hand(tables, monkeypatch):
         "| P-TAME | 1.0 | 1.0 | 1.0 | 1 |",
         "| RISE | 2.0 | 2.0 | 2.0 | 500 |",
         "",
-        "The best mean rank of 3 methods has P-TAME, with 1 pass; RISE is number 2 with 500 passes (a summary, not a",
-        "test).",
+        "The best mean rank of 3 methods has P-TAME, with 1 pass; RISE is number 2 with 500 passes "
+        "(a summary, not a test).",
     ]
 
 
