@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ptame_lib.classifiers.loading import EMBEDDED
 from ptame_lib.losses.ptame import PTAMEWeights
+from ptame_lib.training.distributed import PRECISIONS
 from ptame_lib.training.ptame import TrainingConfig
 from ptame_lib.validation import check_at_least
 
@@ -16,7 +17,6 @@ from . import paths
 
 KIND = ", "  # between a classifier's name and the kind of images, in tables with one column for both
 DATASETS = ("embedded", "cutouts", "voc2007", "coco2014")  # multi-label images
-PRECISIONS = ("no", "bf16", "fp16")
 TRAINING = {  # what `parameters.configure` is told about a training: its dicts, and checks of their keys
     "loss": PTAMEWeights,
     "training": TrainingConfig,

@@ -1,4 +1,4 @@
-"""P-TAME with a few questions: its map, corrected on the image itself.
+"""A trained map with a few questions: corrected on the image itself.
 
 The map of one pass starts a short optimisation of a coarse correction, which is added to the ranks of the map's pixels.
 Each question shows the classifier what a soft mask keeps of the image, where the target should stay, and what it

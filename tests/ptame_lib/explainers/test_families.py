@@ -120,6 +120,14 @@ def test_every_family_is_explained(name):
     gc.collect()
 
 
+@pytest.mark.parametrize("name", [name for name, options in FAMILIES.items() if "img_size" in options])
+def test_the_size_of_a_network_that_is_made_for_another_above(name):
+    """Without the option it is timm's."""
+    with torch.device("meta"):
+        classifier = load_classifier(f"timm/{name}", weights=None)
+    assert classifier.input_size == tuple(timm.get_pretrained_cfg(name).input_size[1:])
+
+
 # name: size of the images, None for the model's own
 TIMM_AUXILIARIES = {
     "resnet10t": None, "mobilenetv3_small_050": (101, 77), "convnext_atto": (97, 131), "efficientnet_b0": (75, 200),

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import SIDE, Quadrants, plain, quadrant_shares, rand, small_nets
+from helpers import SIDE, Quadrants, explainer_on, plain, quadrant_shares, rand, small_nets
 from torch import nn
 
 from ptame_lib import BlackBox, build_methods, decide, load_classifier, resize
@@ -205,7 +205,8 @@ def test_the_estimated_slope_is_right_on_average():
 def test_methods_by_name_state_their_cost(differentiable):
     explainer, inside = small_nets()
     classifier = Counted(inside, differentiable)
-    methods = build_methods(classifier, {"P-TAME": explainer, "Swap-TAME": explainer}, [*ASKING])
+    trained = {"P-TAME": explainer, "Swap-TAME": explainer_on(explainer.auxiliary, 7)}
+    methods = build_methods(classifier, trained, [*ASKING])
     assert [method.name for method in methods] == ["P-TAME", "Swap-TAME", *ASKING]
     pixels, targets = rand(2, 3, 64, 64), torch.tensor([1, 3])
     for method in (methods[2], methods[3], methods[-5]):
@@ -213,6 +214,9 @@ def test_methods_by_name_state_their_cost(differentiable):
         assert method(pixels, targets).shape == (2, 64, 64)
         # one pass through the auxiliary, the others through the classifier
         assert (classifier.forwards, classifier.backwards) == (2 * (method.forwards - 1), 2 * method.backwards)
+        start, questions = ASKING[method.name]
+        expected = trained[start].explain(pixels, targets, classifier=classifier, questions=questions)
+        assert method(pixels, targets).equal(expected)
 
 
 def test_questions_need_somebody_to_ask():
