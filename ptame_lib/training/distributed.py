@@ -32,7 +32,7 @@ PRECISIONS = ("no", "bf16", "fp16")  # accelerate's names; its fp8 needs librari
 def check_precision(precision: str) -> None:
     """Raise ValueError for a name that is not in `PRECISIONS`: before any work, where accelerate would say so late."""
     if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {precision!r}: choose {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
+        raise ValueError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
 
 
 def accelerator(batch_size: int, precision: str = "no") -> Accelerator:

@@ -56,11 +56,11 @@ ROWS = {
     "negative difference": (lambda place: ExplainerConfig(min_delta=-1.0), refused(r"min_delta can't be -1\.0: give")),
     "unknown precision": (
         lambda place: TrainingConfig(precision="half"),
-        refused("unknown precision 'half': choose no, bf16 or fp16"),
+        refused("unknown precision 'half': choose one of no, bf16, fp16"),
     ),
     "unknown precision of the Explainer": (
         lambda place: ExplainerConfig(precision="int8"),
-        refused("unknown precision 'int8': choose no, bf16 or fp16"),
+        refused("unknown precision 'int8': choose one of no, bf16, fp16"),
     ),
     "negative seed": (
         lambda place: TrainingConfig(seed=-1),
