@@ -125,29 +125,31 @@ def of_evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
     """
     right = shown[shown["metric"] == RIGHT].groupby(["network", "method"])["value"].mean().unstack("method")
     means, worst = right.mean(), right.idxmin()
-    ours = ("P-TAME", "Swap-TAME")
+    ours = [m for m in ("P-TAME", "Swap-TAME") if m in right]
     variants = [m for m in right if "+" in m or " on " in m]  # with questions, or on another auxiliary
-    others = [m for m in right if m not in (*CONTROLS, *variants) and not m.startswith(ours)]
-    best = means[others].idxmax()
-    published, own = (
-        f"in {means[m]:.0f} % of them (worst network, {worst[m].removeprefix('zoo/')}: {right[m].min():.0f} %)"
+    others = [m for m in right if m not in (*CONTROLS, *variants) and not m.startswith(("P-TAME", "Swap-TAME"))]
+    shows = {
+        m: f"in {means[m]:.0f} % of them (worst network, {worst[m].removeprefix('zoo/')}: {right[m].min():.0f} %)"
         for m in ours
-    )
-    told = [
-        f"Each of {len(right)} small networks decides by one of seven things in the same images.",
-        f"P-TAME shows the right one {published}.",
-        f"The best other published method, {best}, shows it in {means[best]:.0f} %; chance is {CHANCE:.0f} %.",
-        f"Swap-TAME, a variant of this study, shows it {own}.",
-    ]
+    }
+    told = [f"Each of {len(right)} small networks decides by one of seven things in the same images."]
+    if "P-TAME" in shows:
+        told.append(f"P-TAME shows the right one {shows['P-TAME']}.")
+    if others:
+        best = means[others].idxmax()
+        rival = f"The best other published method, {best}, shows it in {means[best]:.0f} %"
+        told.append(f"{rival}; chance is {CHANCE:.0f} %.")
+    if "Swap-TAME" in shows:
+        told.append(f"Swap-TAME, a variant of this study, shows it {shows['Swap-TAME']}.")
     for auxiliary in [m.rpartition(" on ")[2] for m in right if m.startswith("P-TAME on ") and "+" not in m]:
         two = " and ".join(f"{m} in {means[f'{m} on {auxiliary}']:.0f} %" for m in ours)
         told.append(f"On the features of {auxiliary}, which knows no class, {two}.")
     if needs := own_better(swapped):
-        pairs = count_pairs(swapped)
-        won = listed(f"{m}'s in {needs[m]}" for m in ("FastSHAP", "Swap-TAME") if m in needs)
+        pairs, first = count_pairs(swapped), next(m for m in ("P-TAME", "Swap-TAME") if m in needs)
+        won = listed(f"{m}'s in {needs[m]}" for m in ("FastSHAP", "Swap-TAME") if m in needs and m != first)
         told.append(
             f"A network's own explainer should beat one for other evidence in {swapped['metric'].nunique()} metrics: "
-            f"P-TAME's does in {needs['P-TAME']} of {pairs} pairs, {won}."
+            f"{first}'s does in {needs[first]} of {pairs} pairs{', ' * bool(won)}{won}."
         )
     return " ".join(told)
 

@@ -58,7 +58,7 @@ SHIPPED = {  # rows of the shipped explainer's table
     AUXILIARY_CAM: ": its start, untrained",
     **dict.fromkeys(("Grad-CAM", "Grad-CAM++", "LayerCAM", CHANNEL_MEAN, "LRP", EDGES, GAUSSIAN), ""),
 }
-JUDGED = ("Swap-TAME+5", "P-TAME+5")  # of those that ask a few questions
+JUDGED = ("Swap-TAME+5 averaged", "P-TAME+5 averaged")  # of those that ask a few questions
 SHIPPED_METRICS = ("AD@50", "IC@50", "AD@25", "IC@25", "AD@10", "IC@10")
 
 # names of rows in bench.csv

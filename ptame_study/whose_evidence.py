@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
@@ -23,6 +23,7 @@ from ptame_lib.classifiers.zoo import EVIDENCE as LOOKS_AT
 from ptame_lib.datasets.evidence import EVIDENCE, load_evidence
 from ptame_lib.explainers.features import load_auxiliary
 from ptame_lib.explainers.loading import ON_AUXILIARY
+from ptame_lib.explainers.names import QUESTIONS
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.explainers.swap_tame import PARTS
 from ptame_lib.masking import normalise, resize
@@ -126,13 +127,21 @@ def trained_by(
 
 
 def makers(
-    auxiliaries: Sequence[str], ablations: Sequence[str], data: Dataset, config: TrainingConfig, held: Dataset
+    auxiliaries: Sequence[str],
+    ablations: Sequence[str],
+    data: Dataset,
+    config: TrainingConfig,
+    held: Dataset,
+    methods: Collection[str] = (),
 ) -> dict[str, Maker]:
-    """Each method of `ON_AUXILIARY` on each auxiliary (the first is not named), and the `ABLATIONS` on the first."""
-    found = {}
+    """Each method of `ON_AUXILIARY` on each auxiliary (the first is not named), and the `ABLATIONS` on the first.
+
+    If some of them are among the ``methods``, only those.
+    """
+    found, trained = {}, [method for method in ON_AUXILIARY if method in methods] or list(ON_AUXILIARY)
     for auxiliary in auxiliaries:
         where = "" if auxiliary == auxiliaries[0] else f" on {auxiliary}"
-        for method in ON_AUXILIARY:
+        for method in trained:
             own = config_for(method, config if method == "Swap-TAME" else without_regions(config))
             found[method + where] = trained_by(method, auxiliary, data, own, held)
     for name in ablations:
@@ -170,12 +179,13 @@ def explain_all(
     methods: Sequence[str],
     budget: Budget,
     fewer: Mapping[str, int],
-    questions: Sequence[int] = (),
+    questions: Sequence[str] = (),
     batch_size: int = 20,
 ) -> dict[Key, Tensor]:
     """Maps (n,64,64) in [0,1] of every network's decisions; of a method in ``fewer``, of so many images only.
 
-    The explainers' maps also with so many ``questions`` to the network about the image, as a method of their own.
+    The explainers' maps also with ``questions`` to the network about the image (keys of `QUESTIONS`), as a method of
+    their own.
     """
     size, maps = tuple(pixels.shape[-2:]), {}
 
@@ -190,11 +200,13 @@ def explain_all(
             for key, explainer in explainers.items():
                 if key.network == subject.name:
                     maps[key] = batched(explainer.explain, subject.targets, len(pixels))
-                    for n in questions:
-                        asking = partial(explainer.explain, classifier=subject.classifier, questions=n)
-                        asked = key._replace(method=f"{key.method}+{n}")
+                    for what in questions:
+                        n, way = QUESTIONS[what]
+                        asking = partial(explainer.explain, classifier=subject.classifier, questions=n, asking=way)
+                        asked = key._replace(method=f"{key.method}+{what}")
                         maps[asked] = batched(asking, subject.targets, len(pixels))
-            for method in build_methods(subject.classifier, names=methods, budget=budget):
+            untrained = [method for method in methods if method not in ON_AUXILIARY]
+            for method in build_methods(subject.classifier, names=untrained, budget=budget):
                 n = min(len(pixels), fewer.get(method.name, len(pixels)))
                 maps[Key(subject.name, method.name, 0)] = batched(method, subject.targets, n)
             bar.update()

@@ -24,9 +24,9 @@ from ..classifiers.frozen import Size, height_and_width
 from ..classifiers.wrapper import device_of
 from ..masking import normalise
 from ..validation import check_images, check_targets
+from .asking import ask_if
 from .export import TOLERANCE, example_for, onnx_program
 from .ptame import PTAME
-from .questions import ask_if
 
 RUNTIMES = {"onnx": ("onnxruntime",), "compile": (), "openvino": ("openvino",)}  # runtime: packages
 TO_WRITE = ("onnx", "onnxscript")  # packages for the file that ONNX Runtime and OpenVINO read
@@ -63,7 +63,13 @@ class Fast:
             self.difference = float((normalise(run(*noise)) - normalise(raw(*noise))).abs().max())
 
     def explain(
-        self, pixels: Tensor, targets: Tensor, *, classifier: nn.Module | None = None, questions: int = 0
+        self,
+        pixels: Tensor,
+        targets: Tensor,
+        *,
+        classifier: nn.Module | None = None,
+        questions: int = 0,
+        asking: str = "steps",
     ) -> Tensor:
         """Saliency maps (B,h,w) in [0,1], as `PTAME.explain`, which takes and refuses the same.
 
@@ -75,10 +81,11 @@ class Fast:
             sizes = "made for images of {} x {}, given {} x {}".format(*self.size, *pixels.shape[-2:])
             warnings.warn(f"{sizes}: these are explained by torch; see fast(size=...)", stacklevel=2)
         if tuple(pixels.shape[-2:]) != self.size or not len(pixels):
-            return self.raw.explainer.explain(pixels, targets, classifier=classifier, questions=questions)
+            asked = {"classifier": classifier, "questions": questions, "asking": asking}
+            return self.raw.explainer.explain(pixels, targets, **asked)
         with torch.no_grad():
             maps = self.raw.explainer.finished(self.run(pixels.detach().float(), targets))
-        return ask_if(classifier, pixels, targets, maps, questions)
+        return ask_if(classifier, pixels, targets, maps, questions, asking)
 
     def text(self) -> str:
         """By what images are explained, in words."""

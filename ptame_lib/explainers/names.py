@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import files
 
@@ -14,8 +15,23 @@ TRAINED = {  # method: source; these share notebook 02 and its training loop
     "FastSHAP": "Jethani et al., ICLR 2022",
 }
 EXPLAINER = {"NN-Explainer": "Stalder et al., NeurIPS 2022"}  # trained by notebook 07, for some classifiers only
-ASKING = {  # trained methods with so many questions to the classifier
-    f"{name}+{n}": (name, n) for name in ("P-TAME", "Swap-TAME") for n in (1, 2, 5, 10, 20)
+
+
+class Asking(NamedTuple):
+    """The trained method that starts, how many questions the classifier is asked, and in which way (`asking.WAYS`)."""
+
+    start: str
+    questions: int
+    way: str
+
+
+QUESTIONS = {  # by what follows the trained method's name: how many questions, in which way
+    **{str(n): (n, "steps") for n in (1, 2, 5, 10, 20)},
+    **{f"{n} averaged": (n, "averaged") for n in (2, 5)},
+    "8 areas": (8, "areas"),
+}
+ASKING = {  # trained methods with questions to the classifier
+    f"{name}+{what}": Asking(name, *how) for name in ("P-TAME", "Swap-TAME") for what, how in QUESTIONS.items()
 }
 AUXILIARY_CAM, CHANNEL_MEAN, SWAPPED = "auxiliary's CAM", "channel mean", "P-TAME of another classifier"
 BESIDE = {  # controls beside P-TAME, not trained on this classifier's answers

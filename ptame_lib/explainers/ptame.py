@@ -30,8 +30,8 @@ from ..classifiers.wrapper import eval_mode
 from ..masking import normalise
 from ..validation import check_at_least, check_classes, check_images, check_targets
 from . import brief, storage
+from .asking import ask_if
 from .features import FeatureExtractor, load_auxiliary, load_head
-from .questions import ask_if
 
 if TYPE_CHECKING:
     from .fast import Fast
@@ -159,21 +159,28 @@ class PTAME(nn.Module):
         return upsample_and_add(levels, self.one_step)[:, 0]  # L x (B, 1, h_l, w_l) -> (B, h_1, w_1)
 
     def explain(
-        self, pixels: Tensor, targets: Tensor, *, classifier: nn.Module | None = None, questions: int = 0
+        self,
+        pixels: Tensor,
+        targets: Tensor,
+        *,
+        classifier: nn.Module | None = None,
+        questions: int = 0,
+        asking: str = "steps",
     ) -> Tensor:
         """Saliency maps (B,h,w) in [0,1], float32: the map of each image's own target, min-max normalised.
 
         A calibrated explainer (`calibrate`) raises them to its ``power``, which moves no rank of their pixels.
         ``targets`` (B,) int64: usually the classifier's decisions. In eval mode, without gradient. ``questions``: so
-        many times the ``classifier`` is asked about each image to correct its map, now (B,H,W), at the cost of four
-        passes each (`ask_further`). Raises ValueError for pixels that are not (B,3,H,W) in [0,1], for targets of
-        another number, type or range, and for questions without a classifier.
+        many times the ``classifier`` is asked about each image to correct its map, now (B,H,W). ``asking``: in which
+        way; ``steps`` and ``averaged`` cost four passes for each question (`ask_further`, `ask_averaged`), ``areas``
+        one (`ask_about_areas`). Raises ValueError for pixels that are not (B,3,H,W) in [0,1], for targets of another
+        number, type or range, for an unknown way, and for questions without a classifier.
         """
         check_images(pixels)
         check_targets(targets, pixels.shape[0], self.num_classes)
         with eval_mode(self), torch.no_grad():
             maps = self.finished(self.own_maps(pixels, targets))
-        return ask_if(classifier, pixels, targets, maps, questions)
+        return ask_if(classifier, pixels, targets, maps, questions, asking)
 
     def finished(self, own: Tensor) -> Tensor:
         """The maps of `explain` from `own_maps`."""

@@ -47,13 +47,10 @@ def ask_further(
     check_at_least(0, questions=questions)
     check_at_least(1, cells=cells)
     check_amounts(step=step, pull=pull)
-    check_images(pixels)
-    check_targets(targets, len(pixels), getattr(classifier, "num_classes", None))
+    pixels, large, start = checked_start(classifier, pixels, targets, maps)
     if not questions:
         return maps
-    # the start, in ranks, and no correction
-    pixels, large = pixels.detach(), resize(maps.detach().float(), tuple(pixels.shape[-2:]))
-    start, generator = ranks(large), torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     change = torch.zeros(len(pixels), cells, cells, device=pixels.device)
     slope_of = exact_slope if getattr(classifier, "differentiable", True) else estimated_slope
 
@@ -70,13 +67,14 @@ def ask_further(
     return reordered(large, start + resize(change, tuple(start.shape[1:])))
 
 
-def ask_if(classifier: nn.Module | None, pixels: Tensor, targets: Tensor, maps: Tensor, questions: int) -> Tensor:
-    """`ask_further`, or the ``maps`` as they are without a classifier; ValueError for questions that nobody answers."""
-    if classifier is not None:
-        return ask_further(classifier, pixels, targets, maps, questions)
-    if questions:
-        raise ValueError(f"{questions!r} questions, but nobody to ask: pass the classifier, classifier=...")
-    return maps
+def checked_start(
+    classifier: nn.Module, pixels: Tensor, targets: Tensor, maps: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The pixels, the maps (B,H,W) in their size, and the ranks of these; ValueError for what does not fit."""
+    check_images(pixels)
+    check_targets(targets, len(pixels), getattr(classifier, "num_classes", None))
+    large = resize(maps.detach().float(), tuple(pixels.shape[-2:]))
+    return pixels.detach(), large, ranks(large)
 
 
 def objective(classifier: nn.Module, pixels: Tensor, targets: Tensor, order: Tensor, area: float) -> Tensor:
@@ -114,7 +112,7 @@ def reordered(maps: Tensor, order: Tensor) -> Tensor:
 
 
 def exact_slope(losses, change: Tensor, _: torch.Generator) -> Tensor:
-    """The gradient (B,cells,cells) of the ``losses`` (B,) of a change: two images each, forward and backward."""
+    """The gradient of the ``losses`` (B,) of a change (B,n,m), like it: two images each, forward and backward."""
     with torch.inference_mode(False), torch.enable_grad():
         moved = change.clone().requires_grad_()
         return torch.autograd.grad(losses(moved).sum(), moved)[0]

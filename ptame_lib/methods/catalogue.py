@@ -71,10 +71,12 @@ def _igos(c: nn.Module, b: Budget) -> Made:
 
 
 def _asking(name: str, trained: Mapping[str, nn.Module], classifier: nn.Module) -> Method:
-    """A trained method with questions: a pass through its auxiliary, and four through the classifier for each."""
-    start, questions = ASKING[name]
-    explain = partial(trained[start].explain, classifier=classifier, questions=questions)
+    """A trained method with questions: a pass through its auxiliary; through the classifier one or four for each."""
+    start, questions, way = ASKING[name]
+    explain = partial(trained[start].explain, classifier=classifier, questions=questions, asking=way)
     pairs, source = 2 * questions, f"{start}'s map, corrected by asking the classifier"
+    if way == "areas":
+        return Method(name, explain, 1 + questions, 0, source)
     if getattr(classifier, "differentiable", True):
         return Method(name, explain, 1 + pairs, pairs, source)
     return Method(name, explain, 1 + 2 * pairs, 0, source)
@@ -162,7 +164,7 @@ def build_methods(
     for name in names or ():
         if name in BESIDE and name not in trained:
             raise ValueError(f"{name!r} needs P-TAME's auxiliary or files: give it among the trained explainers")
-        if name in ASKING and (start := ASKING[name][0]) not in trained:
+        if name in ASKING and (start := ASKING[name].start) not in trained:
             raise ValueError(f"{name!r} starts from {start}'s map: give {start} among the trained explainers")
         if name not in entries and name not in trained and name not in ASKING:
             raise ValueError(f"unknown method {name!r}: choose from {', '.join(entries)}")

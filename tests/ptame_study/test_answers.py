@@ -116,6 +116,8 @@ def test_whose_evidence_by_hand():
     both = pd.concat([swapped, swapped[swapped["method"] == "Swap-TAME"].assign(method="FastSHAP")])
     assert answers.of_evidence(shown, both).endswith("0 of 2 pairs, FastSHAP's in 2 and Swap-TAME's in 2.")
     assert answers.of_evidence(shown, swapped[:0]) == start  # of a single network
+    alone = [table[table["method"] == "Swap-TAME"] for table in (shown, both)]
+    assert answers.of_evidence(*alone).endswith("Swap-TAME's does in 2 of 2 pairs.")  # nothing else was trained
     more = {
         "P-TAME on zoo/rotations": 30.0,
         "P-TAME on zoo/rotations+2": 35.0,

@@ -126,7 +126,7 @@ def test_explainers_are_asked_for_each_network_and_swapped():
         def __init__(self, classes):
             self.classes = classes
 
-        def explain(self, x, targets, classifier=None, questions=0):
+        def explain(self, x, targets, classifier=None, questions=0, asking="steps"):
             assert targets.max() < self.classes
             assert (classifier is None) == (questions == 0)
             return x[:, 0] ** (1 + questions)
@@ -138,7 +138,7 @@ def test_explainers_are_asked_for_each_network_and_swapped():
     explainers = whose_evidence.train_all(subjects, {"P-TAME": make}, [3])
     assert [(classes, seed) for _, classes, seed in asked] == [(10, 3), (4, 3)]
     budget = whose_evidence.Budget(masks=5)
-    maps = whose_evidence.explain_all(subjects, pixels, explainers, ["Grad-CAM", "RISE"], budget, {"RISE": 2}, [2])
+    maps = whose_evidence.explain_all(subjects, pixels, explainers, ["Grad-CAM", "RISE"], budget, {"RISE": 2}, ["2"])
     counts = {"P-TAME": 4, "P-TAME+2": 4, "Grad-CAM": 4, "RISE": 2}
     assert {(key.network, key.method): len(found) for key, found in maps.items()} == {
         (subject.name, method): n for subject in subjects for method, n in counts.items()

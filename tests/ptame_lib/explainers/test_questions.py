@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import SIDE, Quadrants, explainer_on, plain, quadrant_shares, rand, small_nets
+from helpers import SIDE, Counted, Quadrants, explainer_on, plain, quadrant_shares, rand, small_nets
 from torch import nn
 
 from ptame_lib import BlackBox, build_methods, decide, load_classifier, resize
@@ -17,21 +17,6 @@ from ptame_lib.explainers.questions import (
     soft_mask,
 )
 from ptame_lib.methods import ASKING
-
-
-class Counted(nn.Module):
-    """A classifier that counts the images it is asked about, and those that go backward."""
-
-    def __init__(self, inside, differentiable=True):
-        super().__init__()
-        self.inside, self.differentiable, self.forwards, self.backwards = inside, differentiable, 0, 0
-
-    def forward(self, pixels):
-        logits = self.inside(pixels)
-        self.forwards += len(pixels)
-        if logits.requires_grad:
-            logits.register_hook(lambda gradient: setattr(self, "backwards", self.backwards + len(gradient)))
-        return logits
 
 
 @pytest.fixture
@@ -209,13 +194,13 @@ def test_methods_by_name_state_their_cost(differentiable):
     methods = build_methods(classifier, trained, [*ASKING])
     assert [method.name for method in methods] == ["P-TAME", "Swap-TAME", *ASKING]
     pixels, targets = rand(2, 3, 64, 64), torch.tensor([1, 3])
-    for method in (methods[2], methods[3], methods[-5]):
+    for method in (methods[2], methods[3], *methods[-3:]):
         classifier.forwards = classifier.backwards = 0
         assert method(pixels, targets).shape == (2, 64, 64)
         # one pass through the auxiliary, the others through the classifier
         assert (classifier.forwards, classifier.backwards) == (2 * (method.forwards - 1), 2 * method.backwards)
-        start, questions = ASKING[method.name]
-        expected = trained[start].explain(pixels, targets, classifier=classifier, questions=questions)
+        start, questions, way = ASKING[method.name]
+        expected = trained[start].explain(pixels, targets, classifier=classifier, questions=questions, asking=way)
         assert method(pixels, targets).equal(expected)
 
 
