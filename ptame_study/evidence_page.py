@@ -9,10 +9,11 @@ import pandas as pd
 
 from ptame_lib.texts import in_markdown
 
-from .answers import count_pairs, of_stickers, own_better, what_decides
+from .answers import count_pairs, listed, of_stickers, own_better, what_decides
 from .results_page import markdown_table, wrapped
 from .whose_evidence import RIGHT
 
+AIM = 90  # percent of right evidence, with at most nine passes
 KNOWS_NONE = " on zoo/rotations"  # explainers of an auxiliary that knows no class
 SHOWN = (  # rows of the table
     *("P-TAME", "P-TAME+2", "FastSHAP", "Swap-TAME", "Swap-TAME+2", "Swap-TAME without regions"),
@@ -28,8 +29,7 @@ def evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
 
     ``shown``: `whose_evidence.tidy`, ``swapped``: `whose_evidence.gaps`.
     """
-    right = shown[shown["metric"] == RIGHT].groupby(["method", "network"], sort=False)["value"].mean().unstack()
-    right.columns = right.columns.str.removeprefix("zoo/")
+    right = _right(shown)
     means, better = right.mean(axis=1), own_better(swapped)
     pairs = count_pairs(swapped)
     rows = [["method", *right, "mean", f"own better (of {pairs})"]]
@@ -61,6 +61,33 @@ def evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
         f"background; on the two quadrant networks LayerCAM has {discs['LayerCAM']} %, Grad-CAM {discs['Grad-CAM']} %.",
     ]
     return markdown_table(rows) + "\n" + "\n".join(wrapped(f"- {line}", "  ") for line in told) + "\n"
+
+
+def with_questions(whose_evidence: pd.DataFrame) -> str:
+    """Right evidence of the methods that ask, by network, and whether they reach the `AIM` on each of them.
+
+    ``whose_evidence``: `whose_evidence.tidy`. The method whose lowest network is highest is last.
+    """
+    right = _right(whose_evidence)
+    lowest = right.min(axis=1).sort_values()
+    rows = [["method", *right, "lowest"]]
+    for name, least in lowest.items():
+        rows.append([in_markdown(name), *(f"{v:.0f}" for v in right.loc[name]), f"{least:.1f}"])
+    told = []
+    for name in lowest.index:
+        under = [network for network, value in right.loc[name].items() if value < AIM]
+        count, below = right.shape[1], f"below on {listed(under)}" if under else "on all"
+        told.append(f"{name} has {AIM} % or more on {count - len(under)} of {count} networks ({below}).")
+    seeds = whose_evidence.groupby("method")["seed"].nunique().max()
+    told.append(f"Means of {seeds} trainings.")
+    return markdown_table(rows) + f"\n{wrapped(' '.join(told))}\n"
+
+
+def _right(shown: pd.DataFrame) -> pd.DataFrame:
+    """Right evidence: a row per method, a column per network, means over training seeds."""
+    right = shown[shown["metric"] == RIGHT].groupby(["method", "network"], sort=False)["value"].mean().unstack()
+    right.columns = right.columns.str.removeprefix("zoo/")
+    return right
 
 
 def sticker_network(sticker: pd.DataFrame, sticker_swap: pd.DataFrame) -> str:
