@@ -24,7 +24,7 @@ from ptame_lib.explainers.card import about
 from ptame_lib.explainers.export import INSTALL, Exported, to_onnx, to_torch_export
 from ptame_lib.explainers.loading import load_explainer
 from ptame_lib.explainers.metadata import followed, follows
-from ptame_lib.explainers.names import shipped
+from ptame_lib.explainers.names import QUESTIONS, shipped
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.explainers.storage import saved_config
 from ptame_lib.metrics.evidence import Evidence, explain_with_evidence, percent
@@ -91,6 +91,7 @@ def explain(
     auxiliary_weights: str | None = None,
     known: dict[str, Any] | None = None,
     say: Callable[[str], None] = lambda _: None,
+    ask: str | None = None,
 ) -> Iterator[Explanation]:
     """The `Explanation` of each image, and of each class that is wanted, with its figure and JSON in ``out``.
 
@@ -98,9 +99,9 @@ def explain(
     trained for, if a file may name them (`explained_classifier`). ``wanted``: numbers or names of the classes to
     explain, by default each image's decision. ``auxiliary_weights``: needed only where the explainer names a local
     file. ``known``: what `about` says of the explainer, if that is read already. ``say`` is told by what `FAST_FROM`
-    images or more are explained, and that the explainer was trained for another classifier. Raises FileNotFoundError
-    for a missing image or explainer, ValueError for another number of classes or an unknown class, and after all other
-    images for those that can't be read.
+    images or more are explained, and that the explainer was trained for another classifier. ``ask``: one of
+    `QUESTIONS`, by which the maps are corrected. Raises FileNotFoundError for a missing image or explainer, ValueError
+    for another number of classes or an unknown class, and after all other images for those that can't be read.
     """
     from .. import figures  # here, since figures take a second to import, and training draws none
 
@@ -114,6 +115,9 @@ def explain(
     figures.use_style()
     size, unread = model.input_size, []
     loaded = loaded._replace(explainer=quickest(trained, size, say) if len(found) >= FAST_FROM else trained)
+    if ask:
+        say(f"maps corrected by questions to the classifier: {ask}")
+        loaded = loaded._replace(explainer=Asking(loaded.model, loaded.explainer, ask))
     for file, name, outputs in zip(found, shown_names(found), figure_files(found, out, targets), strict=True):
         try:
             picture = read_picture(file, size)
@@ -180,6 +184,19 @@ def load_both(
     return Loaded(model, trained, made_from, tuple(map(printable, cautions)))
 
 
+class Asking(NamedTuple):
+    """An explainer whose maps are corrected by questions to the ``model`` about the image, one of `QUESTIONS`."""
+
+    model: Classifier | BlackBox
+    explainer: PTAME | Fast
+    ask: str
+
+    def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        """Maps (B,H,W) in [0,1], as `PTAME.explain` gives them with questions."""
+        questions, way = QUESTIONS[self.ask]
+        return self.explainer.explain(pixels, targets, classifier=self.model, questions=questions, asking=way)
+
+
 class Picture(NamedTuple):
     """An image: ``whole`` (3,H,W) in [0,1], its middle ``pixels`` that the classifier sees, and how much that is.
 
@@ -229,7 +246,7 @@ def _explained(
     made_from = {"image": origin.of_image(file, name), **loaded.origin}
     told = {"image": printable(name), "figure": printable(output.name), "seen": picture.seen, **proof.as_dict()}
     told |= {"cautions about the explainer": list(loaded.cautions), "cautions about the image": list(picture.cautions)}
-    told |= {"provenance": made_from}
+    told |= {"questions to the classifier": getattr(loaded.explainer, "ask", None), "provenance": made_from}
     write_json(output.with_suffix(".json"), told)
 
     # draw

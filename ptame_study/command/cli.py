@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
+from ptame_lib.explainers.names import QUESTIONS
 from ptame_lib.texts import printable
 
 from .. import interrupts, paths
@@ -186,6 +187,13 @@ def explain(
     out: Annotated[Path, option("A folder for the figures: IMAGE.explained.png, and the same in JSON.")] = Path(
         "explanations"
     ),
+    ask: Annotated[
+        str | None,
+        option(
+            f"Correct the map by questions to the classifier about the image: {', '.join(map(repr, QUESTIONS))}.",
+            shown="the map of one pass",
+        ),
+    ] = None,
     auxiliary_weights: SavedAuxiliaryWeights = None,
 ) -> None:
     """Explain images: write a figure for each, and print what its explanation is worth.
@@ -201,10 +209,14 @@ def explain(
 
     Example: `ptame explain cat.jpg dog.jpg --explainer mine.safetensors --class 281 --class 282`
 
+    `--ask '8 areas'` also asks the classifier about the image without each of eight areas of similar colour.
+
     Without an explainer, the shipped one explains lite/2, which knows ImageNet's 1000 classes: `ptame explain cat.jpg`
     """
     check_there(*images)  # before seconds of loading, and before anything else is said
     check_folder(out)
+    if ask is not None and ask not in QUESTIONS:
+        raise ValueError(f"unknown --ask {ask!r}: choose one of {', '.join(map(repr, QUESTIONS))}")
     with interrupts.nothing_begun():
         from ptame_lib.explainers.card import about, in_one_line
 
@@ -214,7 +226,7 @@ def explain(
     known, by = about(explainer), partial(say, err=True)
     say(in_one_line(explainer, known), err=True)
     for done in actions.explain(
-        images, explainer, classifier, weights, wanted or (), out, auxiliary_weights, known, by
+        images, explainer, classifier, weights, wanted or (), out, auxiliary_weights, known, by, ask
     ):
         say(done.said())
 

@@ -24,6 +24,7 @@ from ptame_lib import (
     BlackBox,
     ImageFolder,
     TrainingConfig,
+    decide,
     explain_with_evidence,
     files,
     load_auxiliary,
@@ -34,7 +35,7 @@ from ptame_lib.classifiers import lite
 from ptame_lib.explainers.card import about, in_one_line
 from ptame_lib.explainers.export import Exported
 from ptame_lib.explainers.loading import load_explainer
-from ptame_lib.explainers.names import shipped
+from ptame_lib.explainers.names import QUESTIONS, shipped
 from ptame_study import interrupts, one_image
 from ptame_study.command import actions, cli, explained, origin, training
 from ptame_study.command.cli import app
@@ -489,6 +490,29 @@ def test_the_map_shown_is_the_explainers(trained, tmp_path):
     classifier = load_classifier(CLASSIFIER)
     _, expected = explain_with_evidence(load_explainer(file), classifier, pixels)
     assert (proof.text(), proof.warning()) == (expected.text(), expected.warning())
+
+
+@pytest.mark.parametrize("ask", ["2", "2 averaged", "8 areas"])
+def test_the_map_is_corrected_by_questions_where_they_are_wanted(trained, tmp_path, ask):
+    file, images, _ = trained
+    said = ptame("explain", images / "2.png", "--explainer", file, "--out", tmp_path, "--ask", ask)
+    assert f"maps corrected by questions to the classifier: {ask}" in said
+    told = json.loads((tmp_path / "2.explained.json").read_text())
+    assert told["questions to the classifier"] == ask
+    # the evidence is that of the corrected map
+    pixels, classifier = ImageFolder(images, 64, 73)[2]["pixels"][None], load_classifier(CLASSIFIER)
+    asking = actions.Asking(classifier, load_explainer(file), ask)
+    assert told["text"] == explain_with_evidence(asking, classifier, pixels)[1].text()
+    n, way = QUESTIONS[ask]
+    given = pixels, decide(classifier, pixels)
+    corrected = asking.explainer.explain(*given, classifier=classifier, questions=n, asking=way)
+    assert asking.explain(*given).equal(corrected)
+
+
+def test_unknown_questions_are_refused_before_anything_is_loaded(tmp_path):
+    write_images(tmp_path, 1)
+    said = ptame("explain", tmp_path / "0.png", "--explainer", tmp_path / "none", "--ask", "9 areas", code=1)
+    assert "unknown --ask '9 areas': choose one of '1', '2', '5'" in said
 
 
 def test_weights_of_ones_own_are_remembered(trained, tmp_path):
