@@ -11,7 +11,7 @@ from refusals import HOSTILE
 import ptame_lib
 from ptame_lib.explainers.names import SWAPPED
 from ptame_lib.texts import in_markdown
-from ptame_study import answers, evidence_page, readme, results_page
+from ptame_study import answers, evidence_page, paths, readme, results_page
 from ptame_study.__main__ import main
 from ptame_study.tables import UNKNOWN, leaders, tidy, wins
 
@@ -365,6 +365,19 @@ def test_the_command_takes_a_finished_profile(study_root, capsys):
     assert "| P-TAME | 1 | 12345.6 |" in (study_root / "README.md").read_text()
     assert "12345.6" in (study_root / "results" / "reference" / "cost.csv").read_text()
     assert "written: results/reference/cost.csv" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("profile", "taken"), [("questions", False), ("real-full", True)])
+def test_explainers_that_ship_are_those_of_the_whole_studies(study_root, profile, taken):
+    shipped, own = paths.shipped("embedded/vgg", "Swap-TAME"), paths.results(profile)
+    for folder, content in ((shipped.parent, "as shipped"), (own, "of the profile")):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / shipped.name).write_text(content)
+    (own / "whose_evidence.csv").write_text("a table")
+    (own / "compare.csv").write_text("a table")
+    readme.take(profile)
+    assert (paths.results("reference") / profile / "compare.csv").read_text() == "a table"
+    assert shipped.read_text() == ("of the profile" if taken else "as shipped")
 
 
 def test_photographs_have_both_numbers_the_seeds_means_and_stars():
