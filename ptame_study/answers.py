@@ -145,7 +145,7 @@ def of_evidence(shown: pd.DataFrame, swapped: pd.DataFrame) -> str:
         two = " and ".join(f"{m} in {means[f'{m} on {auxiliary}']:.0f} %" for m in ours)
         told.append(f"On the features of {auxiliary}, which knows no class, {two}.")
     if needs := own_better(swapped):
-        pairs, first = count_pairs(swapped), next(m for m in ("P-TAME", "Swap-TAME") if m in needs)
+        pairs, first = count_pairs(swapped), next(m for m in ("P-TAME", "Swap-TAME", *needs) if m in needs)
         won = listed(f"{m}'s in {needs[m]}" for m in ("FastSHAP", "Swap-TAME") if m in needs and m != first)
         told.append(
             f"A network's own explainer should beat one for other evidence in {swapped['metric'].nunique()} metrics: "

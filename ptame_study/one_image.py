@@ -26,12 +26,14 @@ def explanation(
     labels: Sequence[str] | None = None,
     side: float = 2.9,
     whole: Tensor | None = None,
+    title: str = "map",
 ) -> Figure:
     """One explained image (3,H,W): itself and its map (h,w), the pixels shown, the rest, and the evidence about them.
 
     What is not seen is black in the upper row and blurred in the lower one. Titles give the target's probability; a
     warning, if any, is framed. ``row``: the evidence of this image, ``evidence[i]``. ``labels``: names of the classes,
     by default the classifier's. ``whole``: the image (3,H,W) whose middle the classifier sees, which is framed there.
+    ``title``: of the map.
     """
     if len(row) != 1:
         raise ValueError(f"the evidence of one image is wanted, got that of {len(row)}: pass evidence[i]")
@@ -42,7 +44,7 @@ def explanation(
     name = textwrap.shorten(lettered(row.name(row.targets[0])), 28)
     grey = image.mean(0, keepdim=True).expand(3, -1, -1)
     first = "" if row.decided[0] else "NOT THE DECISION\n"
-    cells = [[(f"{first}{name}: {percent(row.whole[0])}", image)], [("map", grey)]]
+    cells = [[(f"{first}{name}: {percent(row.whole[0])}", image)], [(title, grey)]]
     for k, (cell, fill) in enumerate(zip(cells, FILLS, strict=True)):
         first = f"first {percent(row.shown[0])}, others {fill}: {percent(row.kept[0, k])}"
         without = f"without them ({fill}): {percent(row.rest[0, k])}"

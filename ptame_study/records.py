@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PACKAGES = ("ptame_lib", "ptame_study")
-RECORDED = ("torch", "torchvision", "timm", "grad-cam", "accelerate", "numpy")
+RECORDED = ("torch", "torchvision", "timm", "grad-cam", "accelerate", "numpy", "scikit-learn")
 
 
 class Record:

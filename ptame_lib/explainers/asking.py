@@ -18,7 +18,7 @@ def ask_if(
 
     Raises ValueError for another way, and for questions that nobody answers.
     """
-    if asking not in WAYS:
+    if not isinstance(asking, str) or asking not in WAYS:
         raise ValueError(f"unknown way of asking {asking!r}: choose one of {', '.join(WAYS)}")
     if classifier is not None:
         return WAYS[asking](classifier, pixels, targets, maps, questions)

@@ -1,11 +1,11 @@
 """A trained map with a few questions whose slopes are averaged.
 
-The questions are those of `ask_further`: what a soft mask of a given area keeps, and what it removes. Three things
-differ. The areas go from a twentieth of the image to most of it, so that the whole order of the pixels is asked about
-and not its beginning alone. The correction goes along the mean of all slopes so far (Nesterov, "Primal-dual subgradient
-methods for convex problems", Math. Program. 2009), because the slope of one area says little of another. And
-it has two grids of cells, one coarse: what is true of a cell is mostly true of its neighbours. Nothing pulls towards
-the map: the mean of several areas does not fit one mask.
+The questions are those of `ask_further`: what a soft mask of a given area keeps, and what it removes. What differs:
+five questions are about areas from a twentieth of the image to most of it, so that the whole order of the pixels is
+asked about and not its beginning alone. The correction goes along the mean of all slopes so far (Nesterov, "Primal-dual
+subgradient methods for convex problems", Math. Program. 2009), because the slope of one area says little of another.
+And it has two grids of cells, one coarse: what is true of a cell is mostly true of its neighbours. Nothing pulls
+towards the map: the mean of several areas does not fit one mask.
 """
 
 from __future__ import annotations

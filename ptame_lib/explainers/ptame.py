@@ -173,8 +173,8 @@ class PTAME(nn.Module):
         ``targets`` (B,) int64: usually the classifier's decisions. In eval mode, without gradient. ``questions``: so
         many times the ``classifier`` is asked about each image to correct its map, now (B,H,W). ``asking``: in which
         way; ``steps`` and ``averaged`` cost four passes for each question (`ask_further`, `ask_averaged`), ``areas``
-        one (`ask_about_areas`). Raises ValueError for pixels that are not (B,3,H,W) in [0,1], for targets of another
-        number, type or range, for an unknown way, and for questions without a classifier.
+        one, and need two (`ask_about_areas`). Raises ValueError for pixels that are not (B,3,H,W) in [0,1], for targets
+        of another number, type or range, for an unknown way, and for questions without a classifier.
         """
         check_images(pixels)
         check_targets(targets, pixels.shape[0], self.num_classes)

@@ -16,10 +16,12 @@ question costs four passes.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..classifiers.wrapper import answers
 from ..masking import resize
-from ..validation import check_amounts, check_at_least, check_images, check_targets
+from ..validation import check_amounts, check_answers, check_at_least, check_images, check_maps, check_targets
 
 AREAS = (0.25, 0.1, 0.5)  # what the mask keeps, by question
 SOFTNESS = 0.1  # of the mask's edge, in ranks
@@ -73,6 +75,8 @@ def checked_start(
     """The pixels, the maps (B,H,W) in their size, and the ranks of these; ValueError for what does not fit."""
     check_images(pixels)
     check_targets(targets, len(pixels), getattr(classifier, "num_classes", None))
+    if len(pixels):
+        check_maps(maps, len(pixels))
     large = resize(maps.detach().float(), tuple(pixels.shape[-2:]))
     return pixels.detach(), large, ranks(large)
 
@@ -83,11 +87,22 @@ def objective(classifier: nn.Module, pixels: Tensor, targets: Tensor, order: Ten
     The mask keeps an ``area`` of the pixels, the largest of the ``order`` (B,H,W); what is removed is black.
     """
     masks = soft_mask(order, area)[:, None]
-    logits = classifier(torch.cat([pixels * masks, pixels * (1 - masks)]))
-    wanted = targets.repeat(2)[:, None]
-    others = logits.scatter(1, wanted, -torch.inf).logsumexp(1) - logits.logsumexp(1)  # log(1 - p)
-    own = logits.log_softmax(1).gather(1, wanted)[:, 0]
+    own, others = log_answers(classifier, torch.cat([pixels * masks, pixels * (1 - masks)]), targets.repeat(2))
     return -own[: len(pixels)] - others[len(pixels) :]
+
+
+def log_answers(classifier: nn.Module, pixels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """log p and log(1 - p) of the targets, (B,) each; FloatingPointError for answers that are NaN.
+
+    p is the softmax over all classes, of a `multi_label` classifier the target's own sigmoid.
+    """
+    logits, wanted = answers(classifier, pixels), targets[:, None]
+    check_answers(logits.detach())
+    if getattr(classifier, "multi_label", False):
+        own = logits.gather(1, wanted)[:, 0]
+        return F.logsigmoid(own), F.logsigmoid(-own)
+    others = logits.scatter(1, wanted, -torch.inf).logsumexp(1) - logits.logsumexp(1)
+    return logits.log_softmax(1).gather(1, wanted)[:, 0], others
 
 
 def soft_mask(order: Tensor, area: float) -> Tensor:

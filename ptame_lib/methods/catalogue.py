@@ -167,7 +167,7 @@ def build_methods(
         if name in ASKING and (start := ASKING[name].start) not in trained:
             raise ValueError(f"{name!r} starts from {start}'s map: give {start} among the trained explainers")
         if name not in entries and name not in trained and name not in ASKING:
-            raise ValueError(f"unknown method {name!r}: choose from {', '.join(entries)}")
+            raise ValueError(f"unknown method {name!r}: choose from {', '.join([*entries, *ASKING])}")
     given = {name: Method(name, explainer.explain, 1, 0, known[name]) for name, explainer in trained.items()}
     methods = [method for name, method in given.items() if name not in (names or ())]
     for name in suited(classifier) if names is None else names:

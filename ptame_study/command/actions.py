@@ -246,11 +246,13 @@ def _explained(
     made_from = {"image": origin.of_image(file, name), **loaded.origin}
     told = {"image": printable(name), "figure": printable(output.name), "seen": picture.seen, **proof.as_dict()}
     told |= {"cautions about the explainer": list(loaded.cautions), "cautions about the image": list(picture.cautions)}
-    told |= {"questions to the classifier": getattr(loaded.explainer, "ask", None), "provenance": made_from}
+    asked = getattr(loaded.explainer, "ask", None)
+    told |= {"questions to the classifier": asked, "provenance": made_from}
     write_json(output.with_suffix(".json"), told)
 
     # draw
-    figure = one_image.explanation(picture.pixels, maps[0], proof, whole=picture.whole)
+    title = f"map, corrected by questions ({asked})" if asked else "map"
+    figure = one_image.explanation(picture.pixels, maps[0], proof, whole=picture.whole, title=title)
     with files.whole(output) as unfinished:
         figure.savefig(unfinished)
     plt.close(figure)

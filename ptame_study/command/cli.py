@@ -190,7 +190,8 @@ def explain(
     ask: Annotated[
         str | None,
         option(
-            f"Correct the map by questions to the classifier about the image: {', '.join(map(repr, QUESTIONS))}.",
+            f"Correct the map by questions to the classifier about the image: {', '.join(map(repr, QUESTIONS))}. "
+            "A number: so many, four passes each; averaged: they follow their mean; areas: one pass each.",
             shown="the map of one pass",
         ),
     ] = None,

@@ -171,6 +171,80 @@ def test_one_area_says_nothing(flags):
     assert not classifier.forwards
 
 
+def test_few_colours_are_no_warning(recwarn):
+    numbers = areas_of(torch.full((1, 3, 16, 16), 0.5), 8, place=0.0)
+    assert numbers.unique().numel() == 1
+    assert not recwarn
+
+
+# what is unusual
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_other_types_of_pixels(asked, way, dtype):
+    classifier, pixels, targets, maps = asked
+    found = ask_if(classifier, pixels.to(dtype), targets, maps, 2, way)
+    assert found.dtype == torch.float32
+    expected = ask_if(classifier, pixels.to(dtype).float(), targets, maps, 2, way)
+    assert (found - expected).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_images_have_no_maps(asked, way):
+    classifier, pixels, targets, maps = asked
+    assert ask_if(classifier, pixels[:0], targets[:0], maps[:0], 2, way).shape == (0, 64, 64)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_answers_and_maps_that_are_nan_are_refused(asked, way):
+    classifier, pixels, targets, maps = asked
+
+    class Broken(nn.Module):
+        def forward(self, images):
+            return classifier(images) * torch.nan
+
+    with pytest.raises(FloatingPointError, match="the classifier"):
+        ask_if(Broken(), pixels, targets, maps, 2, way)
+    with pytest.raises(ValueError, match="map 0 has values that are not finite"):
+        ask_if(classifier, pixels, targets, maps * torch.nan, 2, way)
+    with pytest.raises(ValueError, match="one for each of 4 images"):
+        ask_if(classifier, pixels, targets, maps[:3], 2, way)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_bare_network_in_training_mode_is_asked_at_rest(way):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    means, random = net[1].running_mean.clone(), torch.get_rng_state()
+    ask_if(net, rand(2, 3, 16, 16), torch.tensor([0, 1]), rand(2, 8, 8), 2, way)
+    assert net.training
+    assert net[1].running_mean.equal(means)
+    assert torch.get_rng_state().equal(random)
+
+
+class TwoLabels(nn.Module):
+    """Two labels that have nothing to do with each other: something red, something blue."""
+
+    num_classes, multi_label = 2, True
+
+    def forward(self, pixels):
+        return 20 * (pixels[:, [0, 2]].mean((2, 3)) - 0.1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_other_labels_of_an_image_are_not_pushed_down(way):
+    """Where red is asked about, blue counts as little as nothing: it is not removed to leave more to red."""
+    pixels = torch.full((1, 3, 32, 32), 0.02)
+    pixels[0, :, 4:14, 4:14] = torch.tensor([1.0, 0, 0])[:, None, None]
+    pixels[0, :, 18:28, 18:28] = torch.tensor([0.0, 0, 1])[:, None, None]
+    start = torch.linspace(0, 1, 1024).view(1, 32, 32)
+    found = ranks(ask_if(TwoLabels(), pixels, torch.tensor([0]), start, 5, way)) - ranks(start)
+    red, blue, nothing = found[0, 4:14, 4:14], found[0, 18:28, 18:28], found[0, 18:28, 4:14]
+    assert red.mean() > max(blue.mean(), nothing.mean()) + 0.005
+    assert (blue.mean() - nothing.mean()).abs() < 0.1
+
+
 # by name, and what is refused
 
 
@@ -188,7 +262,7 @@ def test_questions_need_somebody_to_ask(way):
     given = rand(1, 3, 64, 64), torch.tensor([1])
     with pytest.raises(ValueError, match="3 questions, but nobody to ask: pass the classifier"):
         explainer.explain(*given, questions=3, asking=way)
-    with pytest.raises(ValueError, match=r"(questions|areas) must be a whole number of at least 0, got -1"):
+    with pytest.raises(ValueError, match=r"questions must be a whole number of at least 0, got -1"):
         explainer.explain(*given, classifier=classifier, questions=-1, asking=way)
     with pytest.raises(ValueError, match="unknown way of asking 'step': choose one of steps, averaged, areas"):
         explainer.explain(*given, asking="step")
