@@ -70,11 +70,9 @@ def with_questions(whose_evidence: pd.DataFrame) -> str:
     """
     right = _right(whose_evidence)
     lowest = right.min(axis=1).sort_values()
-    rows = [["method", *right, "lowest"]]
+    rows, told = [["method", *right, "lowest"]], []
     for name, least in lowest.items():
         rows.append([in_markdown(name), *(f"{v:.1f}" for v in right.loc[name]), f"{least:.1f}"])
-    told = []
-    for name in lowest.index:
         under = [network for network, value in right.loc[name].items() if value < AIM]
         count, below = right.shape[1], f"below on {listed(under)}" if under else "on all"
         told.append(f"{name} has {AIM} % or more on {count - len(under)} of {count} networks ({below}).")

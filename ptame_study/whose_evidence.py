@@ -188,6 +188,7 @@ def explain_all(
     their own.
     """
     size, maps = tuple(pixels.shape[-2:]), {}
+    untrained = [method for method in methods if method not in ON_AUXILIARY]
 
     def batched(explain: Callable[[Tensor, Tensor], Tensor], targets: Tensor, n: int) -> Tensor:
         parts = [
@@ -205,7 +206,6 @@ def explain_all(
                         asking = partial(explainer.explain, classifier=subject.classifier, questions=n, asking=way)
                         asked = key._replace(method=f"{key.method}+{what}")
                         maps[asked] = batched(asking, subject.targets, len(pixels))
-            untrained = [method for method in methods if method not in ON_AUXILIARY]
             for method in build_methods(subject.classifier, names=untrained, budget=budget):
                 n = min(len(pixels), fewer.get(method.name, len(pixels)))
                 maps[Key(subject.name, method.name, 0)] = batched(method, subject.targets, n)

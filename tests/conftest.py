@@ -9,6 +9,8 @@ import torch
 from helpers import SIDE, rand, small_auxiliary, small_classifier
 from refusals import Place
 
+from ptame_lib import decide, load_classifier
+
 # The nets are tiny: more threads only wait for each other, here and in the processes that tests start.
 torch.set_num_threads(1)
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -46,6 +48,13 @@ def pixels():
 @pytest.fixture
 def noise():
     return rand(3, 3, SIDE, SIDE)
+
+
+@pytest.fixture
+def asked():
+    """A trained classifier, images, its decisions, and maps of noise to start from."""
+    classifier, pixels = load_classifier("embedded/vgg"), rand(4, 3, 64, 64, seed=2)
+    return classifier, pixels, decide(classifier, pixels), rand(4, 16, 16, seed=5)
 
 
 @pytest.fixture

@@ -74,12 +74,13 @@ def _asking(name: str, trained: Mapping[str, nn.Module], classifier: nn.Module) 
     """A trained method with questions: a pass through its auxiliary; through the classifier one or four for each."""
     start, questions, way = ASKING[name]
     explain = partial(trained[start].explain, classifier=classifier, questions=questions, asking=way)
-    pairs, source = 2 * questions, f"{start}'s map, corrected by asking the classifier"
     if way == "areas":
-        return Method(name, explain, 1 + questions, 0, source)
-    if getattr(classifier, "differentiable", True):
-        return Method(name, explain, 1 + pairs, pairs, source)
-    return Method(name, explain, 1 + 2 * pairs, 0, source)
+        forwards, backwards = questions, 0
+    elif getattr(classifier, "differentiable", True):
+        forwards = backwards = 2 * questions
+    else:
+        forwards, backwards = 4 * questions, 0
+    return Method(name, explain, 1 + forwards, backwards, f"{start}'s map, corrected by asking the classifier")
 
 
 CATALOGUE: dict[str, Entry] = {

@@ -72,13 +72,22 @@ class Explanation(NamedTuple):
 class Loaded(NamedTuple):
     """A classifier, its trained ``explainer``, and the ``origin`` of both: names, hashes and versions for JSON.
 
-    ``cautions``: sentences about the two, whatever the image.
+    ``cautions``: sentences about the two, whatever the image. ``ask``: one of `QUESTIONS`, by which the maps are
+    corrected, or None.
     """
 
     model: Classifier | BlackBox
-    explainer: PTAME
+    explainer: PTAME | Fast
     origin: dict[str, Any]
     cautions: tuple[str, ...] = ()
+    ask: str | None = None
+
+    def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        """Maps as the explainer gives them, with the questions if there are any."""
+        if self.ask is None:
+            return self.explainer.explain(pixels, targets)
+        questions, way = QUESTIONS[self.ask]
+        return self.explainer.explain(pixels, targets, classifier=self.model, questions=questions, asking=way)
 
 
 def explain(
@@ -114,10 +123,9 @@ def explain(
     # a figure for each image that can be read, and for each class
     figures.use_style()
     size, unread = model.input_size, []
-    loaded = loaded._replace(explainer=quickest(trained, size, say) if len(found) >= FAST_FROM else trained)
+    loaded = loaded._replace(explainer=quickest(trained, size, say) if len(found) >= FAST_FROM else trained, ask=ask)
     if ask:
         say(f"maps corrected by questions to the classifier: {ask}")
-        loaded = loaded._replace(explainer=Asking(loaded.model, loaded.explainer, ask))
     for file, name, outputs in zip(found, shown_names(found), figure_files(found, out, targets), strict=True):
         try:
             picture = read_picture(file, size)
@@ -184,19 +192,6 @@ def load_both(
     return Loaded(model, trained, made_from, tuple(map(printable, cautions)))
 
 
-class Asking(NamedTuple):
-    """An explainer whose maps are corrected by questions to the ``model`` about the image, one of `QUESTIONS`."""
-
-    model: Classifier | BlackBox
-    explainer: PTAME | Fast
-    ask: str
-
-    def explain(self, pixels: Tensor, targets: Tensor) -> Tensor:
-        """Maps (B,H,W) in [0,1], as `PTAME.explain` gives them with questions."""
-        questions, way = QUESTIONS[self.ask]
-        return self.explainer.explain(pixels, targets, classifier=self.model, questions=questions, asking=way)
-
-
 class Picture(NamedTuple):
     """An image: ``whole`` (3,H,W) in [0,1], its middle ``pixels`` that the classifier sees, and how much that is.
 
@@ -240,18 +235,17 @@ def _explained(
 
     # ask
     targets = None if target is None else torch.tensor([target])
-    maps, proof = explain_with_evidence(loaded.explainer, loaded.model, picture.pixels[None], targets)
+    maps, proof = explain_with_evidence(loaded, loaded.model, picture.pixels[None], targets)
 
     # for programs, and the mark by which a later call knows whose figure this is
     made_from = {"image": origin.of_image(file, name), **loaded.origin}
     told = {"image": printable(name), "figure": printable(output.name), "seen": picture.seen, **proof.as_dict()}
     told |= {"cautions about the explainer": list(loaded.cautions), "cautions about the image": list(picture.cautions)}
-    asked = getattr(loaded.explainer, "ask", None)
-    told |= {"questions to the classifier": asked, "provenance": made_from}
+    told |= {"questions to the classifier": loaded.ask, "provenance": made_from}
     write_json(output.with_suffix(".json"), told)
 
     # draw
-    title = f"map, corrected by questions ({asked})" if asked else "map"
+    title = f"map, corrected by questions ({loaded.ask})" if loaded.ask else "map"
     figure = one_image.explanation(picture.pixels, maps[0], proof, whole=picture.whole, title=title)
     with files.whole(output) as unfinished:
         figure.savefig(unfinished)

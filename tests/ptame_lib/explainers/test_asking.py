@@ -5,20 +5,13 @@ import torch
 from helpers import SIDE, Counted, Quadrants, plain, quadrant_shares, rand, small_nets
 from torch import nn
 
-from ptame_lib import BlackBox, decide, load_classifier, resize
+from ptame_lib import BlackBox, resize
 from ptame_lib.explainers.area_questions import areas_of, ask_about_areas
 from ptame_lib.explainers.asking import WAYS, ask_if
 from ptame_lib.explainers.averaged_questions import GRIDS, ask_averaged, enlarged
 from ptame_lib.explainers.questions import objective, ranks
 
-NEW = ["averaged", "areas"]  # test_questions.py is about the steps
-
-
-@pytest.fixture
-def asked():
-    """A trained classifier, images, its decisions, and maps of noise to start from."""
-    classifier, pixels = load_classifier("embedded/vgg"), rand(4, 3, 64, 64, seed=2)
-    return classifier, pixels, decide(classifier, pixels), rand(4, 16, 16, seed=5)
+NEW = ["averaged", "areas"]  # test_questions.py has the same of the steps
 
 
 @pytest.mark.parametrize("differentiable", [True, False])
@@ -35,7 +28,7 @@ def test_the_passes_are_those_that_are_stated(asked, way, each, questions, diffe
     assert found.equal(maps) == (not questions)
 
 
-@pytest.mark.parametrize("way", NEW)
+@pytest.mark.parametrize("way", WAYS)
 def test_the_maps_values_are_handed_out_again(asked, way):
     classifier, pixels, targets, maps = asked
     found, large = ask_if(classifier, pixels, targets, maps, 4, way), resize(maps, (64, 64))
@@ -43,22 +36,25 @@ def test_the_maps_values_are_handed_out_again(asked, way):
     assert not found.equal(large)
 
 
-@pytest.mark.parametrize("way", NEW)
-def test_images_are_explained_by_themselves(asked, way):
-    classifier, pixels, targets, maps = asked
-    whole = ask_if(classifier, pixels, targets, maps, 4, way)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("differentiable", [True, False])
+def test_images_are_explained_by_themselves(asked, way, differentiable):
+    inside, pixels, targets, maps = asked
+    classifier = Counted(inside, differentiable)
+    whole = ask_if(classifier, pixels, targets, maps, 3, way)
     parts = [[given[i : i + 1] for given in (pixels, targets, maps)] for i in range(4)]
-    alone = torch.cat([ask_if(classifier, *part, 4, way) for part in parts])
+    alone = torch.cat([ask_if(classifier, *part, 3, way) for part in parts])
     assert (alone - whole).abs().mean() < 1e-3  # rounding may swap neighbours
 
 
-@pytest.mark.parametrize("way", NEW)
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
 def test_what_the_user_hands_over_stays_as_it_is(asked, way, mode):
     classifier, pixels, targets, maps = asked
     expected = ask_if(classifier, pixels, targets, maps, 3, way)
     given = [pixels.clone().requires_grad_(), targets.clone(), maps.clone().requires_grad_()]
-    state, random = {key: value.clone() for key, value in classifier.state_dict().items()}, torch.get_rng_state()
+    state = {key: value.clone() for key, value in classifier.state_dict().items()}
+    random, training = torch.get_rng_state(), [module.training for module in classifier.modules()]
     with mode():
         found = ask_if(classifier, *given, 3, way)
         assert torch.is_grad_enabled() == (mode is torch.enable_grad)
@@ -66,9 +62,11 @@ def test_what_the_user_hands_over_stays_as_it_is(asked, way, mode):
     assert not found.requires_grad
     assert all(value.equal(before) for value, before in zip(given, (pixels, targets, maps), strict=True))
     assert given[0].grad is None
+    assert given[2].grad is None
     assert all(p.grad is None for p in classifier.parameters())
     assert all(value.equal(state[key]) for key, value in classifier.state_dict().items())
     assert torch.get_rng_state().equal(random)
+    assert [module.training for module in classifier.modules()] == training
 
 
 @pytest.mark.parametrize("way", NEW)

@@ -5,7 +5,7 @@ import torch
 from helpers import SIDE, Counted, Quadrants, explainer_on, plain, quadrant_shares, rand, small_nets
 from torch import nn
 
-from ptame_lib import BlackBox, build_methods, decide, load_classifier, resize
+from ptame_lib import BlackBox, build_methods, resize
 from ptame_lib.explainers.questions import (
     AREAS,
     ask_further,
@@ -17,13 +17,6 @@ from ptame_lib.explainers.questions import (
     soft_mask,
 )
 from ptame_lib.methods import ASKING
-
-
-@pytest.fixture
-def asked():
-    """A trained classifier, images, its decisions, and maps of noise to start from."""
-    classifier, pixels = load_classifier("embedded/vgg"), rand(4, 3, 64, 64, seed=2)
-    return classifier, pixels, decide(classifier, pixels), rand(4, 16, 16, seed=5)
 
 
 def all_areas(classifier, pixels, targets, maps):
@@ -77,14 +70,6 @@ def test_questions_find_the_right_quadrant_from_nowhere(k, noise):
     assert quadrant_shares(found).argmax(1).eq(k).all()
 
 
-def test_the_maps_values_are_handed_out_again(asked):
-    classifier, pixels, targets, maps = asked
-    found = ask_further(classifier, pixels, targets, maps, 3)
-    large = resize(maps, (64, 64))
-    assert found.flatten(1).sort(1).values.equal(large.flatten(1).sort(1).values)
-    assert not found.equal(large)
-
-
 def test_a_power_of_the_map_moves_no_pixels_place(asked):
     classifier, pixels, targets, maps = asked
     large = resize(maps, (64, 64))
@@ -100,36 +85,6 @@ def test_the_pull_keeps_the_map(asked):
         return (ranks(ask_further(classifier, pixels, targets, maps, 10, pull=pull)) - start).abs().mean()
 
     assert away(100.0) < away(1.0) < away(0.0)
-
-
-@pytest.mark.parametrize("differentiable", [True, False])
-def test_images_are_explained_by_themselves(asked, differentiable):
-    inside, pixels, targets, maps = asked
-    classifier = Counted(inside, differentiable)
-    whole = ask_further(classifier, pixels, targets, maps, 3)
-    alone = [ask_further(classifier, *(part[i : i + 1] for part in (pixels, targets, maps)), 3) for i in range(4)]
-    assert (torch.cat(alone) - whole).abs().mean() < 1e-3  # rounding may swap neighbours
-
-
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
-def test_what_the_user_hands_over_stays_as_it_is(asked, mode):
-    classifier, pixels, targets, maps = asked
-    expected = ask_further(classifier, pixels, targets, maps, 2)
-    given = [pixels.clone().requires_grad_(), targets.clone(), maps.clone().requires_grad_()]
-    state = {key: value.clone() for key, value in classifier.state_dict().items()}
-    random, training = torch.get_rng_state(), [module.training for module in classifier.modules()]
-    with mode():
-        found = ask_further(classifier, *given, 2)
-        assert torch.is_grad_enabled() == (mode is torch.enable_grad)
-    assert found.equal(expected)
-    assert not found.requires_grad
-    assert all(value.equal(before) for value, before in zip(given, (pixels, targets, maps), strict=True))
-    assert given[0].grad is None
-    assert given[2].grad is None
-    assert all(p.grad is None for p in classifier.parameters())
-    assert all(value.equal(state[key]) for key, value in classifier.state_dict().items())
-    assert torch.get_rng_state().equal(random)
-    assert [module.training for module in classifier.modules()] == training
 
 
 def test_a_real_black_box_is_asked_without_gradients(asked):

@@ -501,7 +501,7 @@ def test_the_map_is_corrected_by_questions_where_they_are_wanted(trained, tmp_pa
     assert told["questions to the classifier"] == ask
     # the evidence is that of the corrected map
     pixels, classifier = ImageFolder(images, 64, 73)[2]["pixels"][None], load_classifier(CLASSIFIER)
-    asking = actions.Asking(classifier, load_explainer(file), ask)
+    asking = actions.Loaded(classifier, load_explainer(file), {}, ask=ask)
     assert told["text"] == explain_with_evidence(asking, classifier, pixels)[1].text()
     n, way = QUESTIONS[ask]
     given = pixels, decide(classifier, pixels)
