@@ -17,6 +17,11 @@ import torch.distributed as dist
 from accelerate.state import AcceleratorState, PartialState
 
 HUNG = 900  # seconds after which a process will never come
+# A `sitecustomize` module, which Python runs at its start: the process that forks the jobs imports nothing beforehand
+# (all takes 10 s and more, and has a test of its own).
+FORKS_AT_ONCE = """from ptame_study import preloaded
+preloaded._preload = preloaded._code
+"""
 FORK = multiprocessing.get_context("fork") if "fork" in multiprocessing.get_all_start_methods() else None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from processes import FORKS_AT_ONCE
 
 import ptame_lib
 from ptame_study import paths, run
@@ -40,11 +41,11 @@ def write_profile(place, name, **content):
     (place / "workflow" / "profiles" / f"{name}.yaml").write_text(yaml.safe_dump(content))
 
 
-def reproduce(place, *variables):
-    """What `make reproduce` does there, in the environment of the tests."""
+def reproduce(place, *variables, plant=""):
+    """What `make reproduce` does there, in the environment of the tests; ``plant``: a folder with code for Python."""
     command = ["make", "reproduce", "CORES=2", f"PYTHON='{sys.executable}'", "READY=", *variables]
     environment = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
-    environment |= {"PYTHONPATH": str(CHECKOUT), "PTAME_ROOT": "."}
+    environment |= {"PYTHONPATH": f"{plant}{os.pathsep}{CHECKOUT}".lstrip(os.pathsep), "PTAME_ROOT": "."}
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
     assert not [*place.parent.rglob("y")], "a name was run as a command"
     return done.returncode, done.stdout + done.stderr
@@ -93,7 +94,7 @@ from ptame_study import paths
 write_whole(paths.results(profile) / "00_data.json", repr((profile, classifier)))"""
 
 
-def test_a_run_in_a_folder_with_a_hostile_name(place):
+def test_a_run_in_a_folder_with_a_hostile_name(place, tmp_path_factory):
     """Its jobs, its notebook's kernel and its report work there as anywhere; numbers as names are texts."""
     cells = [
         nbformat.v4.new_code_cell("profile: str = ''\nclassifier: str = ''", metadata={"tags": ["parameters"]}),
@@ -105,7 +106,9 @@ def test_a_run_in_a_folder_with_a_hostile_name(place):
     nbformat.write(notebook, place / "notebooks" / "00_data.ipynb")
     write_profile(place, "010", classifiers=SINGLE, notebooks={"00_data": {"classifier": SINGLE[1]}})
     (place / "2012").mkdir()
-    code, said = reproduce(place, "PROFILE=010", "DATA=2012")
+    plant = tmp_path_factory.mktemp("plant")
+    (plant / "sitecustomize.py").write_text(FORKS_AT_ONCE)
+    code, said = reproduce(place, "PROFILE=010", "DATA=2012", plant=plant)
     assert code == 0, said
     assert (place / "results" / "010" / "00_data.json").read_text() == repr(("010", SINGLE[1]))
     assert (place / "runs" / "010" / "00_data.ipynb").is_file()

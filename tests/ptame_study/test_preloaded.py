@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+from processes import FORKS_AT_ONCE
 
 import ptame_lib
 from ptame_study import interrupts, preloaded
@@ -21,6 +22,10 @@ WAIT = """import os, pathlib, threading
 pathlib.Path("kernel").write_text(f"{os.getpid()} {os.getppid()}")
 pathlib.Path("kernel").rename("started")
 threading.Event().wait()"""
+READY_TOO_LATE = """import select
+from ptame_study import preloaded
+preloaded._preload = lambda: select.select([0], [], [])  # until whoever started it is gone
+"""
 RUN_AND_WAIT = """import subprocess, sys
 from ptame_study import preloaded
 with preloaded.server():
@@ -34,6 +39,16 @@ def server():
     """One preloaded process for most tests here."""
     with preloaded.server():
         yield
+
+
+@pytest.fixture
+def forks_at_once(tmp_path_factory, monkeypatch):
+    """A server that is started in the test is ready at once."""
+    monkeypatch.delenv(preloaded.ADDRESS, raising=False)
+    planted = tmp_path_factory.mktemp("planted")
+    (planted / "sitecustomize.py").write_text(FORKS_AT_ONCE)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(planted), str(CHECKOUT)]))
+    return planted
 
 
 def study(root, *cells):
@@ -51,7 +66,8 @@ def study(root, *cells):
 
 
 def environment(**more):
-    return {**os.environ, "PYTHONPATH": str(CHECKOUT), **more}
+    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(CHECKOUT)]))
+    return {**os.environ, "PYTHONPATH": path, **more}
 
 
 def run(root, **more):
@@ -170,8 +186,7 @@ def test_a_killed_job_is_told(server, study_root):
     until(lambda: gone([kernel]))
 
 
-def test_nothing_outlives_a_killed_run(study_root, monkeypatch):
-    monkeypatch.delenv(preloaded.ADDRESS, raising=False)
+def test_nothing_outlives_a_killed_run(study_root, forks_at_once):
     graph, processes = started(study_root, [sys.executable, "-c", RUN_AND_WAIT, *RUN])
     processes += psutil.Process(graph.pid).children()
     assert len(processes) == 4  # kernel, job, server, command
@@ -179,9 +194,9 @@ def test_nothing_outlives_a_killed_run(study_root, monkeypatch):
     until(lambda: gone(processes))
 
 
-def test_nothing_outlives_a_run_that_is_killed_while_it_starts(study_root, monkeypatch):
+def test_nothing_outlives_a_run_that_is_killed_while_it_starts(study_root, forks_at_once):
     """A command that waits for the server does not go on by itself."""
-    monkeypatch.delenv(preloaded.ADDRESS, raising=False)
+    (forks_at_once / "sitecustomize.py").write_text(READY_TOO_LATE)
     study(study_root, WAIT)
     graph = subprocess.Popen([sys.executable, "-c", RUN_AND_WAIT, *RUN], cwd=study_root, env=environment())
     until(lambda: len(psutil.Process(graph.pid).children()) == 2)  # server, command
@@ -191,20 +206,16 @@ def test_nothing_outlives_a_run_that_is_killed_while_it_starts(study_root, monke
     assert not (study_root / "runs").exists()
 
 
-def test_changed_code_is_not_run_by_the_old(study_root, tmp_path_factory, monkeypatch):
+def test_changed_code_is_not_run_by_the_old(study_root, forks_at_once, monkeypatch):
     """A command then works by itself."""
-    monkeypatch.delenv(preloaded.ADDRESS, raising=False)
-    copy = tmp_path_factory.mktemp("copy")
     for package in preloaded.PACKAGES:
-        subprocess.run(["cp", "-r", CHECKOUT / package, copy], check=True)
-    monkeypatch.setenv("PYTHONPATH", str(copy))
-    monkeypatch.chdir(copy)
-    monkeypatch.setattr(sys.modules[__name__], "CHECKOUT", copy)
-    study(study_root, "import sys; print('torch' in sys.modules)")
+        subprocess.run(["cp", "-r", CHECKOUT / package, forks_at_once], check=True)  # which comes first
+    monkeypatch.chdir(forks_at_once)
+    study(study_root, "import sys; print('ptame_study.forked_kernel' in sys.modules)")
     with preloaded.server():
-        told = subprocess.run([*COMMAND, "seeds", "--profile", "x"], cwd=study_root, env=environment())
-        assert told.returncode == 1  # a forked command: the server has been started
-        (copy / "ptame_lib" / "masking.py").touch()
+        assert run(study_root).returncode == 0
+        assert outputs(study_root)[-1][0]["text"] == "True\n"
+        (forks_at_once / "ptame_lib" / "masking.py").touch()
         done = run(study_root)
         assert done.returncode == 0, done.stderr
         assert outputs(study_root)[-1][0]["text"] == "False\n"
