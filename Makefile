@@ -70,16 +70,19 @@ reproduce: setup
 	@$(if $(ARGS),true,$(PYTHON) -m ptame_study report --profile "$$PROFILE")
 
 # One thread for each process. Notebooks side by side: first those whose explainers others load, together with those that
-# load none, so that no core waits; then the others.
-FIRST := 02_train_ptame 07_explainer_train 00_data 01_classifiers 05_auxiliary 06_sanity 10_explain_your_classifier 11_black_box
-FIRST := $(FIRST:%=notebooks/%.ipynb)
+# load none, then the others; of each the long ones first, so that no core waits.
+FIRST := $(patsubst %,notebooks/%.ipynb,11_black_box 06_sanity 02_train_ptame 05_auxiliary 10_explain_your_classifier \
+	07_explainer_train 01_classifiers 00_data)
+LONG := $(patsubst %,notebooks/%.ipynb,08_explainer_compare 14_sticker 12_whose_evidence 03_compare)
+OTHERS := $(LONG) $(filter-out $(FIRST) $(LONG),$(wildcard notebooks/*.ipynb))
 NBVAL := pytest --nbval --nbval-current-env --nbval-kernel-startup-timeout 600 -n "$$CORES" --dist loadfile
+NBVAL += --no-loadscope-reorder
 
 test: export OMP_NUM_THREADS = 1
 test: lint
 	$(PYTHON) -m pytest -n "$$CORES" --dist worksteal
 	$(PYTHON) -m $(NBVAL) $(FIRST)
-	$(PYTHON) -m $(NBVAL) notebooks $(FIRST:%=--ignore=%)
+	$(PYTHON) -m $(NBVAL) $(OTHERS)
 
 lint: setup
 	$(PYTHON) -m ruff check .

@@ -29,7 +29,7 @@ PLAN = {  # epochs and batch size of the first trial; further ones have twice an
     "shape": (10, 32),
     "second": (10, 32),
     "quadrant": (6, 32),
-    "badge-resnet": (5, 32),
+    "badge-resnet": (10, 64),
     "quadrant-vit": (6, 32),
     "rotations": (4, 32),
 }

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from filelock import FileLock
 from helpers import SIDE, rand, small_auxiliary, small_classifier
 from refusals import Place
 
@@ -28,6 +29,23 @@ def pytest_collection_finish():
 def pytest_unconfigure():
     """Let Python end as usual: libraries report what they find left at the end."""
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """A folder that is filled once for all processes of the tests: ``made_once(name, fill)``."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def get(name, fill):
+        folder, done = shared / name, shared / f"{name}.done"
+        with FileLock(f"{folder}.lock"):
+            if not done.exists():
+                fill(folder)
+                done.touch()
+        return folder
+
+    return get
 
 
 @pytest.fixture

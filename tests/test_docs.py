@@ -37,13 +37,15 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
+def site(made_once):
+    return made_once("site", build)
+
+
+def build(folder):
     offline = {"NO_MKDOCS_2_WARNING": "1", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     found = subprocess.run(command, cwd=ROOT, env=os.environ | offline, capture_output=True, text=True)
     assert (found.returncode, found.stdout + found.stderr) == (0, "")  # strict: no warning either
-    return folder
 
 
 def test_the_readme_names_every_profile():

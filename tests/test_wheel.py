@@ -29,22 +29,23 @@ def pip(*arguments):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Built from a copy, because a build leaves folders behind."""
-    copy = tmp_path_factory.mktemp("checkout")
+def wheel(made_once):
+    return next(made_once("wheel", build).glob("*.whl"))
+
+
+def build(folder):
+    """From a copy, because a build leaves folders behind."""
+    copy = folder / "checkout"
     for part in ("ptame_lib", "ptame_study", "data/embedded", "data/cutouts", "data/zoo", "data/explainers"):
         shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
-    pip("wheel", "--no-build-isolation", "--wheel-dir", copy / "dist", copy)
-    return next((copy / "dist").glob("*.whl"))
+    pip("wheel", "--no-build-isolation", "--wheel-dir", folder, copy)
 
 
 @pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("installed")
-    pip("install", "--no-compile", "--target", folder, wheel)
-    return folder
+def installed(wheel, made_once):
+    return made_once("installed", lambda folder: pip("install", "--no-compile", "--target", folder, wheel))
 
 
 @pytest.fixture
