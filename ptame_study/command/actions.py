@@ -27,6 +27,8 @@ from ptame_lib.explainers.metadata import followed, follows
 from ptame_lib.explainers.names import QUESTIONS, shipped
 from ptame_lib.explainers.ptame import PTAME
 from ptame_lib.explainers.storage import saved_config
+from ptame_lib.masking import first_pixels, resize
+from ptame_lib.metrics.evidence import SHOWN as SHARE
 from ptame_lib.metrics.evidence import Evidence, explain_with_evidence, percent
 from ptame_lib.texts import MOST, printable
 
@@ -50,7 +52,8 @@ class Explanation(NamedTuple):
 
     The image's ``file``, the ``name`` that tells it from the others, the ``evidence``, the ``figure``'s file, beside
     which the same is in JSON, how much of the image is ``seen``, a share in (0, 1]: a classifier is asked about the
-    middle of an image; and ``cautions``, as of `Picture`.
+    middle of an image; ``cautions``, as of `Picture`; and how many of the pixels shown are so by questions alone,
+    ``brought``, a share in [0, 1]; None without questions.
     """
 
     file: Path
@@ -59,6 +62,7 @@ class Explanation(NamedTuple):
     figure: Path
     seen: float
     cautions: tuple[str, ...] = ()
+    brought: float | None = None
 
     def said(self) -> str:
         """All of it in one line."""
@@ -66,7 +70,9 @@ class Explanation(NamedTuple):
         doubts = " ".join(filter(None, (*self.cautions, proof.warning())))
         caution = f" Caution: {doubts}" if doubts else ""
         middle = f" The classifier sees the middle of the image, {percent(self.seen)} of it." if self.seen < 1 else ""
-        return f"{self.name}: {proof.text()}{caution}{middle} [{self.figure}]"
+        changed = f"brought {percent(self.brought)}" if self.brought else "changed none"
+        asked = "" if self.brought is None else f" The questions {changed} of the pixels shown."
+        return f"{self.name}: {proof.text()}{asked}{caution}{middle} [{self.figure}]"
 
 
 class Loaded(NamedTuple):
@@ -126,7 +132,7 @@ def explain(
     loaded = loaded._replace(explainer=quickest(trained, size, say) if len(found) >= FAST_FROM else trained, ask=ask)
     if ask:
         say(f"maps corrected by questions to the classifier: {ask}")
-    for file, name, outputs in zip(found, shown_names(found), figure_files(found, out, targets), strict=True):
+    for file, name, outputs in zip(found, shown_names(found), figure_files(found, out, targets, ask), strict=True):
         try:
             picture = read_picture(file, size)
         except ValueError as error:
@@ -235,13 +241,18 @@ def _explained(
 
     # ask
     targets = None if target is None else torch.tensor([target])
-    maps, proof = explain_with_evidence(loaded, loaded.model, picture.pixels[None], targets)
+    pixels, brought = picture.pixels[None], None
+    maps, proof = explain_with_evidence(loaded, loaded.model, pixels, targets)
+    if loaded.ask:
+        start = resize(loaded.explainer.explain(pixels, proof.targets), pixels.shape[-2:])
+        new = proof.pixels_shown & ~first_pixels(start, SHARE)
+        brought = new.sum().item() / max(proof.pixels_shown.sum().item(), 1)
 
     # for programs, and the mark by which a later call knows whose figure this is
     made_from = {"image": origin.of_image(file, name), **loaded.origin}
     told = {"image": printable(name), "figure": printable(output.name), "seen": picture.seen, **proof.as_dict()}
     told |= {"cautions about the explainer": list(loaded.cautions), "cautions about the image": list(picture.cautions)}
-    told |= {"questions to the classifier": loaded.ask, "provenance": made_from}
+    told |= {"questions to the classifier": loaded.ask, "brought by the questions": brought, "provenance": made_from}
     write_json(output.with_suffix(".json"), told)
 
     # draw
@@ -250,7 +261,7 @@ def _explained(
     with files.whole(output) as unfinished:
         figure.savefig(unfinished)
     plt.close(figure)
-    return Explanation(file, name, proof, output, picture.seen, picture.cautions)
+    return Explanation(file, name, proof, output, picture.seen, picture.cautions, brought)
 
 
 def write_json(file: Path, told: dict[str, Any]) -> None:

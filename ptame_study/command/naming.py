@@ -64,20 +64,24 @@ def new_pair(out: Path, endings: Sequence[str], second: str, whose: str) -> Path
     return beside
 
 
-def figure_files(files: Sequence[Path], out: Path, classes: Sequence[int] = ()) -> Iterator[list[Path]]:
+def figure_files(
+    files: Sequence[Path], out: Path, classes: Sequence[int] = (), ask: str | None = None
+) -> Iterator[list[Path]]:
     """The figures' files of each image: one for each class asked for, else one for the decision.
 
-    The file of an asked class has its number. A second image of one name, in this call or an earlier one, gets the
-    first free number: what is there of another image is never replaced, what is there of the same image is. Upper and
-    lower case count as one name, as they do on some disks. Names of more than `LONGEST` bytes are cut.
+    The file of an asked class has its number, that of a map with questions (``ask``) has these. A second image of one
+    name, in this call or an earlier one, gets the first free number: what is there of another image is never replaced,
+    what is there of the same image is. Upper and lower case count as one name, as they do on some disks. Names of more
+    than `LONGEST` bytes are cut.
     """
     own = [_cut(file.stem) for file in files]
     names, given = {stem.casefold() for stem in own}, set()
+    asked = f".asked-{ask.replace(' ', '-')}" if ask else ""
     for file, name in zip(files, own, strict=True):
         others = (f"{name}-{i}" for i in count(2))
         stems = chain([name], (stem for stem in others if stem.casefold() not in names))
         for stem in stems:
-            figures = [out / f"{stem}{part}{ENDING}.png" for part in ([f".{c}" for c in classes] or [""])]
+            figures = [out / f"{stem}{part}{asked}{ENDING}.png" for part in ([f".{c}" for c in classes] or [""])]
             if stem.casefold() not in given and not any(_is_of_another(figure, file) for figure in figures):
                 break
         given.add(stem.casefold())

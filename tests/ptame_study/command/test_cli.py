@@ -36,6 +36,8 @@ from ptame_lib.explainers.card import about, in_one_line
 from ptame_lib.explainers.export import Exported
 from ptame_lib.explainers.loading import load_explainer
 from ptame_lib.explainers.names import QUESTIONS, shipped
+from ptame_lib.masking import first_pixels, resize
+from ptame_lib.metrics.evidence import percent
 from ptame_study import interrupts, one_image
 from ptame_study.command import actions, cli, explained, origin, training
 from ptame_study.command.cli import app
@@ -497,7 +499,7 @@ def test_the_map_is_corrected_by_questions_where_they_are_wanted(trained, tmp_pa
     file, images, _ = trained
     said = ptame("explain", images / "2.png", "--explainer", file, "--out", tmp_path, "--ask", ask)
     assert f"maps corrected by questions to the classifier: {ask}" in said
-    told = json.loads((tmp_path / "2.explained.json").read_text())
+    told = json.loads((tmp_path / f"2.asked-{ask.replace(' ', '-')}.explained.json").read_text())
     assert told["questions to the classifier"] == ask
     # the evidence is that of the corrected map
     pixels, classifier = ImageFolder(images, 64, 73)[2]["pixels"][None], load_classifier(CLASSIFIER)
@@ -507,6 +509,20 @@ def test_the_map_is_corrected_by_questions_where_they_are_wanted(trained, tmp_pa
     given = pixels, decide(classifier, pixels)
     corrected = asking.explainer.explain(*given, classifier=classifier, questions=n, asking=way)
     assert asking.explain(*given).equal(corrected)
+    # how many of the pixels shown were not shown before
+    before, after = (first_pixels(resize(m, (64, 64)), 0.25) for m in (asking.explainer.explain(*given), corrected))
+    brought = (after & ~before).sum().item() / after.sum().item()
+    assert told["brought by the questions"] == pytest.approx(brought)
+    assert f"The questions {f'brought {percent(brought)}' if brought else 'changed none'} of the pixels shown." in said
+
+
+def test_a_map_with_questions_leaves_the_one_without(trained, tmp_path):
+    file, images, _ = trained
+    for options in ((), ("--ask", "8 areas"), ("--ask", "2"), ("--ask", "2")):
+        ptame("explain", images / "2.png", "--explainer", file, "--out", tmp_path, *options)
+    assert sorted(figure.name for figure in tmp_path.glob("*.png")) == [
+        *("2.asked-2.explained.png", "2.asked-8-areas.explained.png", "2.explained.png")
+    ]
 
 
 def test_unknown_questions_are_refused_before_anything_is_loaded(tmp_path):
