@@ -28,6 +28,9 @@ GREY, LIGHT, BLACK = "#7f7f7f", "#c8c8c8", "#000000"
 STYLES = {  # method: its colour in all figures, and its marker on lines; the others are grey circles
     "P-TAME": (PALETTE[0], "o"),
     "Swap-TAME": (PALETTE[0], "d"),
+    "Swap-TAME+5": (PALETTE[0], "p"),
+    "Swap-TAME+5 averaged": (PALETTE[0], "*"),
+    "Swap-TAME+8 areas": (PALETTE[0], "h"),
     "P-TAME+5": (PALETTE[0], "P"),
     "P-TAME+20": (PALETTE[0], "X"),
     "T-TAME": (PALETTE[9], "D"),

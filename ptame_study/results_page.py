@@ -129,7 +129,8 @@ def questions(compare: pd.DataFrame, leaders: pd.DataFrame, cost: pd.DataFrame, 
     rows = [["method", "mean rank", *families, "passes"]]
     for name, row in ranks.head(most).iterrows():
         rows.append([in_markdown(name), *(f"{row[key]:.1f}" for key in ("mean rank", *families)), str(passes[name])])
-    places = [f"{name} is number {order.index(name) + 1} with {_in_words(passes[name])}" for name in JUDGED]
+    others = [name for name in JUDGED if name != order[0]]
+    places = [f"{name} is number {order.index(name) + 1} with {_in_words(passes[name])}" for name in others]
     best = f"{in_markdown(order[0])}, with {_in_words(passes[order[0]])}"
     first = f"The best mean rank of {len(order)} methods has {best}"
     return markdown_table(rows) + f"\n{wrapped(f'{first}; {listed(places)} (a summary, not a test).')}\n"
