@@ -79,6 +79,10 @@ NBVAL := pytest --nbval --nbval-current-env --nbval-kernel-startup-timeout 600 -
 NBVAL += --no-loadscope-reorder
 
 test: export OMP_NUM_THREADS = 1
+# glibc keeps freed memory and asks for large pages, as in the study's own runs
+test: export MALLOC_MMAP_THRESHOLD_ = 33554432
+test: export MALLOC_TRIM_THRESHOLD_ = 1073741824
+test: export GLIBC_TUNABLES = glibc.malloc.hugetlb=1
 test: lint
 	$(PYTHON) -m pytest -n "$$CORES" --dist worksteal
 	$(PYTHON) -m $(NBVAL) $(FIRST)
