@@ -248,18 +248,16 @@ def _explained(
         new = proof.pixels_shown & ~first_pixels(start, SHARE)
         brought = new.sum().item() / max(proof.pixels_shown.sum().item(), 1)
 
-    # for programs, and the mark by which a later call knows whose figure this is
+    # draw, and once that is done write it for programs, with the mark by which a later call knows whose figure this is
     made_from = {"image": origin.of_image(file, name), **loaded.origin}
     told = {"image": printable(name), "figure": printable(output.name), "seen": picture.seen, **proof.as_dict()}
     told |= {"cautions about the explainer": list(loaded.cautions), "cautions about the image": list(picture.cautions)}
     told |= {"questions to the classifier": loaded.ask, "brought by the questions": brought, "provenance": made_from}
-    write_json(output.with_suffix(".json"), told)
-
-    # draw
     title = f"map, corrected by questions ({loaded.ask})" if loaded.ask else "map"
     figure = one_image.explanation(picture.pixels, maps[0], proof, whole=picture.whole, title=title)
     with files.whole(output) as unfinished:
         figure.savefig(unfinished)
+        write_json(output.with_suffix(".json"), told)
     plt.close(figure)
     return Explanation(file, name, proof, output, picture.seen, picture.cautions, brought)
 

@@ -184,14 +184,19 @@ def explain(
             shown="what the classifier decides",
         ),
     ] = None,
-    out: Annotated[Path, option("A folder for the figures: IMAGE.explained.png, and the same in JSON.")] = Path(
-        "explanations"
-    ),
+    out: Annotated[
+        Path,
+        option(
+            "A folder for the figures: IMAGE.explained.png, with questions IMAGE.asked-8-areas.explained.png, and the "
+            "same in JSON."
+        ),
+    ] = Path("explanations"),
     ask: Annotated[
         str | None,
         option(
             f"Correct the map by questions to the classifier about the image: {', '.join(map(repr, QUESTIONS))}. "
-            "A number: so many, four passes each; averaged: they follow their mean; areas: one pass each.",
+            "A number: so many in turn, four passes each; averaged: each goes on from the mean of those before; areas: "
+            "the image without each of so many areas of similar colour, one pass each.",
             shown="the map of one pass",
         ),
     ] = None,
@@ -204,20 +209,23 @@ def explain(
     class's probability on each. The sentences are about these pixels; *caution* names a reason to doubt them, first of
     all that the image holds nothing to see, or that the class is not the decision. The same is written as
     IMAGE.explained.json, with what it was made from.
-    The files of a `--class` have its number; those of another image of the same name are not replaced. Classifier,
+    The files of a `--class` have its number. Those of another image of the same name are not replaced; those of the
+    same image are, also where another explainer made them: give it another `--out`. Classifier,
     names of the classes and size of the images are those stored with the explainer. A classifier `hf/...` or `onnx/...`
     and local weights are loaded only if you name them: the explainer of a stranger could name any.
 
     Example: `ptame explain cat.jpg dog.jpg --explainer mine.safetensors --class 281 --class 282`
 
-    `--ask '8 areas'` also asks the classifier about the image without each of eight areas of similar colour.
+    `--ask '8 areas'` also asks the classifier about the image without each of eight areas of similar colour. It is for
+    maps that must show what decided (docs/whose_evidence.md); `--ask '5 averaged'` is for those that must keep the
+    decision (docs/results.md). The text says how many of the pixels shown are there because of the questions.
 
     Without an explainer, the shipped one explains lite/2, which knows ImageNet's 1000 classes: `ptame explain cat.jpg`
     """
-    check_there(*images)  # before seconds of loading, and before anything else is said
+    if ask is not None and ask not in QUESTIONS:  # before seconds of loading, and before anything else is said
+        raise ValueError(f"unknown --ask {ask!r}: choose one of {', '.join(map(repr, QUESTIONS))}, in quotes")
+    check_there(*images)
     check_folder(out)
-    if ask is not None and ask not in QUESTIONS:
-        raise ValueError(f"unknown --ask {ask!r}: choose one of {', '.join(map(repr, QUESTIONS))}")
     with interrupts.nothing_begun():
         from ptame_lib.explainers.card import about, in_one_line
 

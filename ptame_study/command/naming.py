@@ -6,10 +6,11 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain, count
+from itertools import chain, count, product
 from pathlib import Path
 
 from ptame_lib import files
+from ptame_lib.explainers.names import QUESTIONS
 
 from ..paths import ENDING
 from ..records import sha256
@@ -69,23 +70,31 @@ def figure_files(
 ) -> Iterator[list[Path]]:
     """The figures' files of each image: one for each class asked for, else one for the decision.
 
-    The file of an asked class has its number, that of a map with questions (``ask``) has these. A second image of one
-    name, in this call or an earlier one, gets the first free number: what is there of another image is never replaced,
-    what is there of the same image is. Upper and lower case count as one name, as they do on some disks. Names of more
-    than `LONGEST` bytes are cut.
+    The file of an asked class has its number, that of a map with questions (``ask``, of `QUESTIONS`) has these. A
+    second image of one name, in this call or an earlier one, gets the first free number, with questions the same as
+    without: what is there of another image is never replaced, what is there of the same image is. Upper and lower case
+    count as one name, as they do on some disks. Names of more than `LONGEST` bytes are cut.
     """
     own = [_cut(file.stem) for file in files]
     names, given = {stem.casefold() for stem in own}, set()
-    asked = f".asked-{ask.replace(' ', '-')}" if ask else ""
+    parts = [f".{c}" for c in classes] or [""]
+
+    def figure(stem: str, part: str, how: str | None) -> Path:
+        asked = f".asked-{how.replace(' ', '-')}" if how else ""
+        return out / f"{stem}{part}{asked}{ENDING}.png"
+
+    def free(stem: str, file: Path) -> bool:
+        kinds = product(parts, (None, *QUESTIONS))
+        return stem.casefold() not in given and not any(
+            _is_of_another(figure(stem, part, how), file, how) for part, how in kinds
+        )
+
     for file, name in zip(files, own, strict=True):
         others = (f"{name}-{i}" for i in count(2))
         stems = chain([name], (stem for stem in others if stem.casefold() not in names))
-        for stem in stems:
-            figures = [out / f"{stem}{part}{asked}{ENDING}.png" for part in ([f".{c}" for c in classes] or [""])]
-            if stem.casefold() not in given and not any(_is_of_another(figure, file) for figure in figures):
-                break
+        stem = next(stem for stem in stems if free(stem, file))
         given.add(stem.casefold())
-        yield figures
+        yield [figure(stem, part, ask) for part in parts]
 
 
 def _cut(name: str) -> str:
@@ -94,12 +103,14 @@ def _cut(name: str) -> str:
     return name if len(encoded) <= LONGEST else encoded[:LONGEST].decode(errors="ignore")
 
 
-def _is_of_another(figure: Path, image: Path) -> bool:
-    """Whether a figure is there that the JSON beside it does not say to be of this image's very content."""
-    if not figure.exists():
+def _is_of_another(figure: Path, image: Path, ask: str | None) -> bool:
+    """Whether a figure or its JSON is there that is not said to be of this image's very content, with this ``ask``."""
+    beside = figure.with_suffix(".json")
+    if not figure.exists() and not beside.exists():
         return False
     try:
-        told = json.loads(figure.with_suffix(".json").read_text(encoding="utf-8"))
-        return told["provenance"]["image"]["sha256"] != sha256(image)
+        told = json.loads(beside.read_text(encoding="utf-8"))
+        made_from = told["provenance"]["image"]["sha256"], told.get("questions to the classifier")
+        return made_from != (sha256(image), ask)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # no such JSON: somebody else's figure
         return True

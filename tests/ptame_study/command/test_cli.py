@@ -517,12 +517,45 @@ def test_the_map_is_corrected_by_questions_where_they_are_wanted(trained, tmp_pa
 
 
 def test_a_map_with_questions_leaves_the_one_without(trained, tmp_path):
+    """Each image keeps one name, with questions and without."""
     file, images, _ = trained
-    for options in ((), ("--ask", "8 areas"), ("--ask", "2"), ("--ask", "2")):
-        ptame("explain", images / "2.png", "--explainer", file, "--out", tmp_path, *options)
-    assert sorted(figure.name for figure in tmp_path.glob("*.png")) == [
-        *("2.asked-2.explained.png", "2.asked-8-areas.explained.png", "2.explained.png")
-    ]
+    other, out = write_images(tmp_path / "more", 3, seed=1), tmp_path / "out"
+    copy = shutil.copy(images / "2.png", tmp_path / "2.asked-8-areas.png")
+    areas = ("--ask", "8 areas")
+    for asked in ([images / "2.png", other / "2.png"], [other / "2.png", *areas], [images / "2.png", *areas],
+                  [images / "2.png", "--ask", "2"], [copy]):  # fmt: skip
+        ptame("explain", *asked, "--explainer", file, "--out", out)
+    of = {figure.name.removesuffix(".explained.json"): json.loads(figure.read_text()) for figure in out.glob("*.json")}
+    image = {name: told["provenance"]["image"]["sha256"] for name, told in of.items()}
+    asked = {name: told["questions to the classifier"] for name, told in of.items()}
+    copied = "2.asked-8-areas-2"
+    assert asked == {"2": None, "2-2": None, "2.asked-8-areas": "8 areas", "2-2.asked-8-areas": "8 areas",
+                     "2.asked-2": "2", copied: None}  # fmt: skip
+    assert image["2"] == image["2.asked-8-areas"] == image["2.asked-2"] == image[copied]
+    assert image["2"] != image["2-2"] == image["2-2.asked-8-areas"]
+
+
+def test_json_whose_figure_is_gone_is_still_of_its_image(trained, tmp_path):
+    file, images, _ = trained
+    other, out = write_images(tmp_path / "more", 1, seed=1), tmp_path / "out"
+    ptame("explain", images / "0.png", "--explainer", file, "--out", out)
+    kept = (out / "0.explained.json").read_bytes()
+    (out / "0.explained.png").unlink()
+    ptame("explain", other / "0.png", "--explainer", file, "--out", out)
+    assert (out / "0.explained.json").read_bytes() == kept
+    assert (out / "0-2.explained.png").is_file()
+
+
+def test_figure_and_json_are_replaced_together(trained, tmp_path, monkeypatch):
+    file, images, _ = trained
+    ptame("explain", images / "0.png", "--explainer", file, "--out", tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(one_image, "explanation", lambda *_, **__: 1 / 0)  # as a full disk would
+    with pytest.raises(ZeroDivisionError):
+        list(actions.explain([images / "0.png"], file, wanted=["3"], out=tmp_path))
+    with pytest.raises(ZeroDivisionError):
+        list(actions.explain([images / "0.png"], file, out=tmp_path))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_unknown_questions_are_refused_before_anything_is_loaded(tmp_path):
