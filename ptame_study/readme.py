@@ -32,11 +32,11 @@ APART = {  # profiles whose tables are kept in folders of their own: the parts o
         "real sanity": ["sanity", "sanity_known"],
         "sticker": ["sticker", "sticker_swap"],
     },
-    "questions": {"questions": ["compare", "leaders", "cost"]},
+    "questions": {"questions": ["compare", "leaders", "cost"], "areas": ["whose_evidence"]},
     "realdata-lite": {"shipped": ["compare", "paired"]},
 }
 SHIPS = (FULL, "real-full")  # profiles whose explainers come with this package
-EVIDENCE = ["right evidence", "sticker"]
+EVIDENCE = ["right evidence", "areas", "sticker"]
 RESULTS = ["main table", "place", "seeds", "paired", "rankings"]
 RESULTS += [part for parts in APART.values() for part in parts if part not in EVIDENCE]
 RESULTS += ["its loss", "its classifier", "its questions", "more masks"]
@@ -150,6 +150,7 @@ def parts(folder: Path) -> dict[str, str]:
         "heads": results_page.heads(heads),
         "shipped": results_page.shipped(**apart["shipped"]),
         "right evidence": evidence_page.evidence(*evidence),
+        "areas": evidence_page.with_questions(**apart["areas"]),
         "sticker": evidence_page.sticker_network(**apart["sticker"]),
         "imputation": results_page.imputation(bench),
         "cost": results_page.costs(bench),

@@ -198,8 +198,19 @@ def test_places_of_methods_that_ask_by_hand(tables, monkeypatch):
 
 
 def test_the_aim_of_right_evidence_by_hand():
-    right = pd.DataFrame({"a": [85.0, 95.0], "b": [100.0, 90.0]}, index=["S", "S+8 areas"])
-    assert evidence_page.reached(right, ["S", "S+8 areas"]) == "Of 2 networks, S on 1 (below on a) and S+8 areas on 2."
+    rows = [("zoo/a", "S", 0, 80.0), ("zoo/a", "S", 1, 90.0), ("zoo/b", "S", 0, 100.0), ("zoo/b", "S", 1, 100.0)]
+    rows += [(name, "S+8 areas", seed, value) for name, value in (("zoo/a", 95.0), ("zoo/b", 90.0)) for seed in (0, 1)]
+    shown = pd.DataFrame(rows, columns=["network", "method", "seed", "value"]).assign(metric="right evidence")
+    assert evidence_page.with_questions(shown).strip().splitlines() == [
+        "| method | a | b | lowest |",
+        "|---|---|---|---|",
+        "| S | 85.0 | 100.0 | 85.0 |",
+        "| S+8 areas | 95.0 | 90.0 | 90.0 |",
+        "",
+        "S has 90 % or more on 1 of 2 networks (below on a). S+8 areas has 90 % or more on 2 of 2 networks (on all). "
+        "Means of 2",
+        "trainings.",
+    ]
 
 
 def test_sentences_about_rivals_name_losses_first():
