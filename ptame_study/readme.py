@@ -159,12 +159,13 @@ def parts(folder: Path) -> dict[str, str]:
 
 
 def scope(compare: pd.DataFrame) -> str:
-    """Numbers of methods, controls and metrics; without methods that explain only some classifiers."""
-    methods = set(tables.everywhere(compare))
+    """Numbers of methods, controls and metrics."""
+    methods = set(compare["method"]) - {*ASKING, *AS_PUBLISHED}  # which are counted once
     controls = methods & {*CONTROLS, TRUTH}
-    methods -= {*ASKING, *AS_PUBLISHED}  # which are counted once
+    some = len(methods.difference(tables.everywhere(compare)))
+    rare = f" ({some} of them for some classifiers only)" if some else ""
     metrics = set(tables.MAIN) & set(compare.metric)
-    return f"{len(methods - controls) - 1} other methods and {len(controls)} controls by {len(metrics)} metrics"
+    return f"{len(methods - controls) - 1} other methods{rare} and {len(controls)} controls by {len(metrics)} metrics"
 
 
 def answered(

@@ -59,7 +59,7 @@ def picture(classifier: Classifier, explainer: PTAME) -> Figure:
         doubt = proof.doubt(i)
         said = {f"{name}: {percent(proof.whole[i])}": pixels[i], doubt or "the map": overlay(pixels[i], large[i])}
         said |= {f"first {percent(proof.shown[i])}: {percent(proof.kept[i, 0])}": kept[i]}
-        said |= {f"without them: {percent(proof.rest[i, 0])}": rest[i]}
+        said |= {f"without: {percent(proof.rest[i, 0])}": rest[i]}
         for cell, (text, image) in zip(block.subgridspec(2, 2, wspace=0.04, hspace=0.17), said.items(), strict=True):
             axis = figure.add_subplot(cell)
             axis.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy())
