@@ -61,16 +61,20 @@ def ask_about_areas(
 
 
 def areas_of(pixels: Tensor, areas: int, place: float = 0.3) -> Tensor:
-    """The number (B,H,W) int64 of each pixel's area, by k-means from the same start for every image."""
+    """The number (B,H,W) int64 of each pixel's area, by k-means from the same start for every image.
+
+    It works on one thread: sums of several threads differ by rounding, which moves pixels between areas.
+    """
     from sklearn.cluster import KMeans  # which imports much
     from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
 
     h, w = pixels.shape[-2:]
     y, x = torch.meshgrid(torch.linspace(0, 1, h), torch.linspace(0, 1, w), indexing="ij")
     at = place * torch.stack([y, x])  # (2,H,W)
     means = KMeans(min(areas, h * w), n_init=1, max_iter=20, random_state=0)
     found = torch.zeros(len(pixels), h, w, dtype=torch.int64)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer colours than areas: some areas are empty
         for numbers, image in zip(found, pixels.detach().float().cpu(), strict=True):
             points = torch.cat([image, at]).flatten(1).T.numpy()

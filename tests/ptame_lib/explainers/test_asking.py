@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers import SIDE, Counted, Quadrants, plain, quadrant_shares, rand, small_nets
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch import nn
 
 from ptame_lib import BlackBox, resize
@@ -147,6 +148,15 @@ def test_areas_are_of_one_colour_wherever_they_are(flags):
         colours = [image[:, one == k].unique(dim=1).shape[1] for k in range(3)]
         assert colours == [1, 1, 1]
     assert areas_of(rand(1, 3, 2, 2), 8).unique().numel() <= 4
+
+
+def test_areas_do_not_depend_on_the_number_of_threads():
+    pixels = resize(rand(3, 20, 20), (200, 200))[None]
+    with threadpool_limits(1):
+        alone = areas_of(pixels, 8)
+    with threadpool_limits(3):
+        assert areas_of(pixels, 8).equal(alone)
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp"} == {3}
 
 
 def test_the_area_that_decides_moves_up(flags):
