@@ -74,8 +74,8 @@ def with_questions(whose_evidence: pd.DataFrame) -> str:
     for name, least in lowest.items():
         rows.append([in_markdown(name), *(f"{v:.1f}" for v in right.loc[name]), f"{least:.1f}"])
         under = [network for network, value in right.loc[name].items() if value < AIM]
-        count, below = right.shape[1], f"below on {listed(under)}" if under else "on all"
-        told.append(f"{name} has {AIM} % or more on {count - len(under)} of {count} networks ({below}).")
+        count, below = right.shape[1], f" (below on {listed(under)})" if under else ""
+        told.append(f"{name} has {AIM} % or more on {count - len(under)} of {count} networks{below}.")
     seeds = whose_evidence.groupby("method")["seed"].nunique().max()
     told.append(f"Means of {seeds} trainings." if seeds > 1 else "One training.")
     return markdown_table(rows) + f"\n{wrapped(' '.join(told))}\n"
