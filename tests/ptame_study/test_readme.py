@@ -208,8 +208,8 @@ def test_the_aim_of_right_evidence_by_hand():
         "| S | 85.0 | 100.0 | 85.0 |",
         "| S+8 areas | 95.0 | 90.0 | 90.0 |",
         "",
-        "S has 90 % or more on 1 of 2 networks (below on a). S+8 areas has 90 % or more on 2 of 2 networks. Means of 2",
-        "trainings.",
+        "S has 90 % or more on 1 of 2 networks (below on a). S+8 areas has 90 % or more on 2 of 2 networks. "
+        "Means of 2 trainings.",
     ]
 
 
