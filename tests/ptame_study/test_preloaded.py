@@ -22,9 +22,13 @@ WAIT = """import os, pathlib, threading
 pathlib.Path("kernel").write_text(f"{os.getpid()} {os.getppid()}")
 pathlib.Path("kernel").rename("started")
 threading.Event().wait()"""
-READY_TOO_LATE = """import select
+READY_TOO_LATE = """import pathlib, select, sys
 from ptame_study import preloaded
-preloaded._preload = lambda: select.select([0], [], [])  # until whoever started it is gone
+def preload():
+    select.select([int(sys.argv[-1])], [], [])  # until a command waits at the door
+    pathlib.Path("waited for").touch()
+    select.select([0], [], [])  # until whoever started it is gone
+preloaded._preload = preload
 """
 RUN_AND_WAIT = """import subprocess, sys
 from ptame_study import preloaded
@@ -199,8 +203,9 @@ def test_nothing_outlives_a_run_that_is_killed_while_it_starts(study_root, forks
     (forks_at_once / "sitecustomize.py").write_text(READY_TOO_LATE)
     study(study_root, WAIT)
     graph = subprocess.Popen([sys.executable, "-c", RUN_AND_WAIT, *RUN], cwd=study_root, env=environment())
-    until(lambda: len(psutil.Process(graph.pid).children()) == 2)  # server, command
+    until((study_root / "waited for").is_file)
     processes = psutil.Process(graph.pid).children()
+    assert len(processes) == 2  # server, command
     graph.kill()
     until(lambda: gone(processes))
     assert not (study_root / "runs").exists()
