@@ -374,7 +374,7 @@ def test_a_classifier_of_oblong_images_is_asked_about_oblong_images(tmp_path):
     ptame("explain", images / "0.png", "--explainer", file, *named, "--out", tmp_path)
 
     # what it is asked about: the short side resized to 48 * 8 // 7, and the middle
-    [(_, _, proof, _, seen, _)] = actions.explain([images / "0.png"], file, named[1], out=tmp_path)
+    [(_, _, proof, _, seen, *_)] = actions.explain([images / "0.png"], file, named[1], out=tmp_path)
     assert seen == pytest.approx(32 / 54 * 48 / 64)  # of 54 x 64, as 75 x 90 are resized
     pixels = ImageFolder(images, (32, 48), 54)[0]["pixels"]
     classifier = load_classifier(named[1])
