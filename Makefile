@@ -79,9 +79,9 @@ NBVAL := pytest --nbval --nbval-current-env --nbval-kernel-startup-timeout 600 -
 NBVAL += --no-loadscope-reorder
 
 test: export OMP_NUM_THREADS = 1
-# glibc keeps freed memory and asks for large pages, as in the study's own runs
-test: export MALLOC_MMAP_THRESHOLD_ = 33554432
-test: export MALLOC_TRIM_THRESHOLD_ = 1073741824
+# glibc keeps freed memory and, for the tests, asks for large pages, as in the study's own runs
+test bench: export MALLOC_MMAP_THRESHOLD_ = 33554432
+test bench: export MALLOC_TRIM_THRESHOLD_ = 1073741824
 test: export GLIBC_TUNABLES = glibc.malloc.hugetlb=1
 test: lint
 	$(PYTHON) -m pytest -n "$$CORES" --dist worksteal
@@ -94,9 +94,9 @@ lint: setup
 	$(PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()" --no-cache --no-logo
 	$(PYTHON) workflow/check_notebooks.py
 
-# one thread per core, and glibc keeps freed memory, as in the study's own runs
+# one thread per core
 bench: setup
-	OMP_NUM_THREADS="$$CORES" MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1073741824 $(PYTHON) workflow/bench $(ARGS)
+	OMP_NUM_THREADS="$$CORES" $(PYTHON) workflow/bench $(ARGS)
 
 lab: setup
 	$(PYTHON) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/index.ipynb --ServerApp.tornado_settings="{'websocket_max_message_size': 268435456}"

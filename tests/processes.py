@@ -11,18 +11,27 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from accelerate.state import AcceleratorState, PartialState
 
+import ptame_lib
+
 HUNG = 900  # seconds after which a process will never come
-# A `sitecustomize` module, which Python runs at its start: the process that forks the jobs imports nothing beforehand
-# (all takes 10 s and more, and has a test of its own).
+CHECKOUT = Path(ptame_lib.__file__).parent.parent
+# Code to `plant`: the process that forks the jobs imports nothing beforehand, which takes 10 s.
 FORKS_AT_ONCE = """from ptame_study import preloaded
 preloaded._preload = preloaded._code
 """
 FORK = multiprocessing.get_context("fork") if "fork" in multiprocessing.get_all_start_methods() else None
+
+
+def plant(folder, code=FORKS_AT_ONCE):
+    """Have Python run some code at its start: give the PYTHONPATH with it and the checkout."""
+    (folder / "sitecustomize.py").write_text(code)
+    return f"{folder}{os.pathsep}{CHECKOUT}"
 
 
 def start(work, *arguments, **environment):

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from processes import FORKS_AT_ONCE
+from processes import plant
 
 import ptame_lib
 from ptame_study import paths, run
@@ -41,11 +41,11 @@ def write_profile(place, name, **content):
     (place / "workflow" / "profiles" / f"{name}.yaml").write_text(yaml.safe_dump(content))
 
 
-def reproduce(place, *variables, plant=""):
-    """What `make reproduce` does there, in the environment of the tests; ``plant``: a folder with code for Python."""
+def reproduce(place, *variables, path=str(CHECKOUT)):
+    """What `make reproduce` does there, in the environment of the tests, with another PYTHONPATH."""
     command = ["make", "reproduce", "CORES=2", f"PYTHON='{sys.executable}'", "READY=", *variables]
     environment = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
-    environment |= {"PYTHONPATH": f"{plant}{os.pathsep}{CHECKOUT}".lstrip(os.pathsep), "PTAME_ROOT": "."}
+    environment |= {"PYTHONPATH": path, "PTAME_ROOT": "."}
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
     assert not [*place.parent.rglob("y")], "a name was run as a command"
     return done.returncode, done.stdout + done.stderr
@@ -106,9 +106,7 @@ def test_a_run_in_a_folder_with_a_hostile_name(place, tmp_path_factory):
     nbformat.write(notebook, place / "notebooks" / "00_data.ipynb")
     write_profile(place, "010", classifiers=SINGLE, notebooks={"00_data": {"classifier": SINGLE[1]}})
     (place / "2012").mkdir()
-    plant = tmp_path_factory.mktemp("plant")
-    (plant / "sitecustomize.py").write_text(FORKS_AT_ONCE)
-    code, said = reproduce(place, "PROFILE=010", "DATA=2012", plant=plant)
+    code, said = reproduce(place, "PROFILE=010", "DATA=2012", path=plant(tmp_path_factory.mktemp("planted")))
     assert code == 0, said
     assert (place / "results" / "010" / "00_data.json").read_text() == repr(("010", SINGLE[1]))
     assert (place / "runs" / "010" / "00_data.ipynb").is_file()

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 from helpers import Images, Noise, same, small_nets, weights
-from processes import FORK, FORKS_AT_ONCE, kill_when, start, wait
+from processes import FORK, FORKS_AT_ONCE, kill_when, plant, start, wait
 
 import ptame_lib
 from ptame_lib import PTAME, Method, TrainingConfig, train_ptame
@@ -253,8 +253,8 @@ def study(study_root):
     return study_root
 
 
-def make_reproduce(root, plant):
-    """What `make reproduce PROFILE=tiny` runs, started; ``plant``: a folder whose code Python runs at its start."""
+def make_reproduce(root, path):
+    """What `make reproduce PROFILE=tiny` runs, started with a PYTHONPATH."""
     plan = ["make", "-n", "reproduce", "PROFILE=tiny", "CORES=1", f"PYTHON={sys.executable}", "READY="]
     lines = subprocess.run(plan, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.splitlines()
     line = next(line for line in lines if "-m snakemake" in line).replace(
@@ -266,7 +266,7 @@ def make_reproduce(root, plant):
         **exported,
         "PTAME_ROOT": str(root),
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": f"{plant}{os.pathsep}{CHECKOUT}",
+        "PYTHONPATH": path,
     }
     return subprocess.Popen(
         line.strip(), shell=True, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -295,14 +295,13 @@ def test_a_killed_graph(study, tmp_path_factory):
 
     While the first run works, a second one in the same folder says so and stops.
     """
-    plant, stalling = (tmp_path_factory.mktemp("plant") for _ in range(2))
-    (plant / "sitecustomize.py").write_text(FORKS_AT_ONCE)
-    (stalling / "sitecustomize.py").write_text(FORKS_AT_ONCE + STALL)
+    usual, stalling = (tmp_path_factory.mktemp("planted") for _ in range(2))
+    path = plant(usual)
     results = study / "results" / "tiny"
     checkpoint = results / "ptame-embedded-vgg.ckpt"
-    first = make_reproduce(study, stalling)
+    first = make_reproduce(study, plant(stalling, FORKS_AT_ONCE + STALL))
     until((stalling / "reached").is_file, first)
-    other = make_reproduce(study, plant)
+    other = make_reproduce(study, path)
     said, _ = other.communicate()
     for process in [*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)]:
         process.kill()
@@ -314,7 +313,7 @@ def test_a_killed_graph(study, tmp_path_factory):
     explainer, history = results / "ptame-embedded-vgg.safetensors", results / "history-ptame-embedded-vgg.csv"
     assert not explainer.exists()
     assert not history.exists()
-    again = make_reproduce(study, plant)
+    again = make_reproduce(study, path)
     said, _ = again.communicate()
     assert again.returncode == 0, said
     assert not checkpoint.exists()

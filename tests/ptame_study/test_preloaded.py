@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from processes import FORKS_AT_ONCE
+from processes import plant
 
 import ptame_lib
 from ptame_study import interrupts, preloaded
@@ -50,8 +50,7 @@ def forks_at_once(tmp_path_factory, monkeypatch):
     """A server that is started in the test is ready at once."""
     monkeypatch.delenv(preloaded.ADDRESS, raising=False)
     planted = tmp_path_factory.mktemp("planted")
-    (planted / "sitecustomize.py").write_text(FORKS_AT_ONCE)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(planted), str(CHECKOUT)]))
+    monkeypatch.setenv("PYTHONPATH", plant(planted))
     return planted
 
 
@@ -200,7 +199,7 @@ def test_nothing_outlives_a_killed_run(study_root, forks_at_once):
 
 def test_nothing_outlives_a_run_that_is_killed_while_it_starts(study_root, forks_at_once):
     """A command that waits for the server does not go on by itself."""
-    (forks_at_once / "sitecustomize.py").write_text(READY_TOO_LATE)
+    plant(forks_at_once, READY_TOO_LATE)
     study(study_root, WAIT)
     graph = subprocess.Popen([sys.executable, "-c", RUN_AND_WAIT, *RUN], cwd=study_root, env=environment())
     until((study_root / "waited for").is_file)
